@@ -1,0 +1,145 @@
+//! `wholefs bucket`: the embedded bucket alone, served over S3 with whatever dialect and faults.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::mount::{block_on, start_log};
+use super::{Failure, units};
+use crate::embedded::{CompleteRepeated, ConditionalWrites, Dialect, Keep, Options, Server};
+use crate::host;
+
+/// What the server and its clients sign with; any would do.
+pub(super) const REGION: &str = "us-east-1";
+
+#[derive(Args)]
+#[command(after_help = "Faults are written SELECTOR:ACTION, for example
+  --fault n=3:drop-before
+  --fault op=UploadPart,n=2:error=500
+  --fault op=CompleteMultipartUpload:ok-with-error-body
+  --fault key=foo,op=GetObject:delay=2s")]
+pub(crate) struct BucketArguments {
+    /// Address to listen at; port 0 takes a free one
+    #[arg(long, default_value = "127.0.0.1:0")]
+    listen: SocketAddr,
+    /// A bucket to have (repeatable)
+    #[arg(long = "bucket", value_name = "NAME", default_value = "demo")]
+    buckets: Vec<String>,
+    /// Keep everything in this directory (default: in memory)
+    #[arg(long, value_name = "DIR", conflicts_with = "null")]
+    dir: Option<PathBuf>,
+    /// Keep names and sizes, drop the bytes, serve zeros
+    #[arg(long)]
+    null: bool,
+    /// Wait this long before each request
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = units::duration)]
+    latency: Duration,
+    /// Bytes a second, for each direction of each connection
+    #[arg(long, value_name = "SIZE", value_parser = units::size)]
+    bandwidth: Option<u64>,
+    #[arg(long, default_value = "wholefs")]
+    access_key: String,
+    #[arg(long, default_value = "wholefs-secret")]
+    secret_key: String,
+    /// Answer to BUCKET.DOMAIN too
+    #[arg(long, value_name = "DOMAIN")]
+    base_domain: Option<String>,
+    /// Something to go wrong (repeatable)
+    #[arg(long = "fault", value_name = "FAULT")]
+    faults: Vec<String>,
+    /// The process that kill-before=target and kill-after=target mean
+    #[arg(long, value_name = "PID")]
+    kill_target: Option<i32>,
+    /// Log each request
+    #[arg(long)]
+    log_requests: bool,
+
+    /// Complete of a completed upload answers NoSuchUpload
+    #[arg(long, help_heading = "Dialect")]
+    complete_once: bool,
+    /// Conditions on writes are ignored
+    #[arg(long, help_heading = "Dialect")]
+    ignore_conditions: bool,
+    /// Uploads are listed only for an exact key
+    #[arg(long, help_heading = "Dialect")]
+    list_uploads_exact_key_only: bool,
+    /// There is no ListObjectsV2
+    #[arg(long, help_heading = "Dialect")]
+    list_v1_only: bool,
+    /// All parts but the last must have the same size
+    #[arg(long, help_heading = "Dialect")]
+    equal_parts: bool,
+    /// Parts in flight at an abort may land after it
+    #[arg(long, help_heading = "Dialect")]
+    parts_land_after_abort: bool,
+    /// The bucket must be in the host name
+    #[arg(long, help_heading = "Dialect", requires = "base_domain")]
+    virtual_host_only: bool,
+    /// The smallest part that is not the last
+    #[arg(long, value_name = "SIZE", default_value = "5M", value_parser = units::size, help_heading = "Dialect")]
+    part_min: u64,
+}
+
+pub(crate) fn run(arguments: BucketArguments) -> Result<(), Failure> {
+    start_log(None, true)?;
+    host::raise_descriptor_limit();
+    let options = Options {
+        listen: arguments.listen,
+        keep: match (&arguments.dir, arguments.null) {
+            (Some(directory), _) => Keep::Directory(directory.clone()),
+            (None, true) => Keep::Null,
+            (None, false) => Keep::Memory,
+        },
+        dialect: Dialect {
+            complete_repeated: if arguments.complete_once {
+                CompleteRepeated::NoSuchUpload
+            } else {
+                CompleteRepeated::Succeeds
+            },
+            conditional_writes: if arguments.ignore_conditions {
+                ConditionalWrites::Ignored
+            } else {
+                ConditionalWrites::Honoured
+            },
+            list_uploads_exact_key_only: arguments.list_uploads_exact_key_only,
+            list_v1_only: arguments.list_v1_only,
+            equal_parts: arguments.equal_parts,
+            part_min: arguments.part_min,
+            parts_land_after_abort: arguments.parts_land_after_abort,
+            virtual_host_only: arguments.virtual_host_only,
+        },
+        access_key: arguments.access_key.clone(),
+        secret_key: arguments.secret_key.clone(),
+        buckets: arguments.buckets.clone(),
+        latency: arguments.latency,
+        bandwidth: arguments.bandwidth,
+        base_domain: arguments.base_domain.clone(),
+        log_requests: arguments.log_requests,
+    };
+    block_on(async move {
+        let server = Server::start(options)
+            .await
+            .map_err(|e| format!("cannot serve at {}: {e}", arguments.listen))?;
+        if let Some(pid) = arguments.kill_target {
+            server
+                .faults()
+                .target()
+                .store(pid, std::sync::atomic::Ordering::Relaxed);
+        }
+        for fault in &arguments.faults {
+            server.faults().script(fault).map_err(Failure::usage)?;
+        }
+        println!("{}", server.endpoint());
+        let mut terminate =
+            tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
+                .map_err(|e| format!("cannot listen for signals: {e}"))?;
+        tokio::select! {
+            _ = terminate.recv() => {}
+            result = tokio::signal::ctrl_c() => result.map_err(|e| format!("cannot listen for signals: {e}"))?,
+        }
+        server.stop().await;
+        Ok(())
+    })
+}

@@ -1,0 +1,376 @@
+//! `wholefs mount`: the checks that come before a mount, the daemon, its guardian and its journal.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use clap::{Args, ValueEnum};
+use tracing::{error, info, warn};
+
+use super::Failure;
+use super::serve::{Settings, serve};
+use super::store_flags::{StoreArguments, identity, parse_source};
+use super::tuning::TuningArguments;
+use crate::fuse::MountOptions;
+use crate::host::guardian::{self, End, Lifeline, Side};
+use crate::host::{self, daemon, mountpoint};
+use crate::journal::{Identity, Journal, default_state_dir};
+use crate::recovery::{self, Summary, Which};
+use crate::store::Store;
+use crate::store::s3::{Options as StoreOptions, S3Store};
+use crate::upload::ledger::Forgetful;
+
+#[derive(Args)]
+#[command(after_help = "Examples:
+  wholefs mount s3://backups /mnt/backups
+  wholefs mount s3://data/2026/ ~/data --read-only --endpoint-url https://s3.example.org
+
+Credentials come from the usual places: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile,
+SSO, or the machine's role.")]
+pub(crate) struct MountArguments {
+    /// What to mount: s3://BUCKET or s3://BUCKET/PREFIX
+    source: String,
+    /// Where: an existing, empty directory
+    directory: PathBuf,
+
+    /// Stay attached to the terminal and log to it
+    #[arg(long, short = 'f')]
+    foreground: bool,
+    /// Refuse every change
+    #[arg(long)]
+    read_only: bool,
+    /// Mount over a directory that is not empty
+    #[arg(long)]
+    nonempty: bool,
+    /// Append the log to this file (in the background nothing is logged otherwise)
+    #[arg(long, value_name = "FILE")]
+    log_file: Option<PathBuf>,
+
+    /// Do not leave a guardian behind that clears up when the mount dies
+    #[arg(long, help_heading = "Crashes", conflicts_with = "restart")]
+    no_guardian: bool,
+    /// Mount again when the mount dies
+    #[arg(long, help_heading = "Crashes")]
+    restart: bool,
+    /// Where the journal of open uploads is kept [default: /var/lib/wholefs for root, else
+    /// $XDG_STATE_HOME/wholefs]
+    #[arg(long, value_name = "DIR", help_heading = "Crashes")]
+    state_dir: Option<PathBuf>,
+    /// For measuring what the journal costs
+    #[arg(long, value_enum, default_value_t = Journalling::On, hide = true)]
+    journal: Journalling,
+
+    #[command(flatten)]
+    store: StoreArguments,
+    #[command(flatten)]
+    tuning: TuningArguments,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Journalling {
+    On,
+    Off,
+}
+
+pub(crate) fn run(arguments: MountArguments) -> Result<(), Failure> {
+    let (bucket, prefix) = parse_source(&arguments.source).map_err(Failure::usage)?;
+    let store = arguments.store.options(bucket, prefix)?;
+    let mount_point = mountpoint::check(&arguments.directory, arguments.nonempty)?;
+    let mount = MountOptions {
+        source: arguments.source.clone(),
+        read_only: arguments.read_only,
+        allow_other: arguments.tuning.allow_other,
+        threads: event_threads(),
+    };
+    let mut settings = arguments.tuning.settings(mount_point, mount)?;
+    settings.fs.read.attempts = arguments.store.attempts;
+
+    let mut readiness = daemon::Readiness::nobody();
+    if !arguments.foreground {
+        match daemon::split().map_err(|e| format!("cannot start the daemon: {e}"))? {
+            daemon::Role::Command(result) => return result.map_err(Failure::from),
+            daemon::Role::Daemon(line) => readiness = line,
+        }
+    }
+    let mut restarted = false;
+    if !arguments.no_guardian {
+        match watched(&arguments, &store, &settings, &mut readiness)? {
+            Some((lifeline, again)) => {
+                restarted = again;
+                lifeline
+                .watch(|| {
+                    warn!("the guardian was killed: the mount goes on; if this process dies too, the next mount or `wholefs recover` ends its uploads")
+                })
+                .map_err(|e| format!("cannot start a thread: {e}"))?
+            }
+            None => return Ok(()),
+        }
+    }
+    // From here on in the process that serves.
+    start_log(arguments.log_file.as_deref(), arguments.foreground)?;
+    host::raise_descriptor_limit();
+    host::die_on_panic();
+    let served = AtomicBool::new(false);
+    let mounted = mount_and_serve(arguments, store, settings, &mut readiness, &served);
+    block_on(mounted).map_err(|line| {
+        if restarted && !served.load(Ordering::Relaxed) {
+            error!("{line}");
+            std::process::exit(i32::from(NOT_YET));
+        }
+        report(&mut readiness, line)
+    })
+}
+
+/// How a mount that was begun again and could not serve tells the guardian to try on (EX_TEMPFAIL).
+const NOT_YET: u8 = 75;
+
+async fn mount_and_serve(
+    arguments: MountArguments,
+    options: StoreOptions,
+    settings: Settings,
+    readiness: &mut daemon::Readiness,
+    served: &AtomicBool,
+) -> Result<(), String> {
+    let source = arguments.source.clone();
+    let store: Arc<dyn Store> = match S3Store::connect(options.clone()).await {
+        Ok(store) => Arc::new(store),
+        Err(error) => return Err(format!("cannot mount {source}: {error}")),
+    };
+    let directory = settings.mount_point.display().to_string();
+    let ready = || {
+        served.store(true, Ordering::Relaxed);
+        if arguments.foreground {
+            eprintln!("wholefs: mounted {source} at {directory}");
+        }
+    };
+    if arguments.journal == Journalling::Off {
+        return serve(store, Arc::new(Forgetful), settings, readiness, ready).await;
+    }
+    let identity = identity(&options, &*store);
+    let state = arguments
+        .state_dir
+        .clone()
+        .unwrap_or_else(default_state_dir);
+    let connect = |prefix: &str| {
+        let options = StoreOptions {
+            prefix: prefix.to_string(),
+            ..options.clone()
+        };
+        async move {
+            let store = S3Store::connect(options).await.map_err(|e| e.to_string())?;
+            Ok(Arc::new(store) as Arc<dyn Store>)
+        }
+    };
+    end_orphans(&state, &identity, connect).await?;
+    let journal = Journal::create(&state, &identity, &settings.mount_point)
+        .map_err(|e| format!("cannot mount {source}: the journal: {e}"))?;
+    let journal = Arc::new(journal);
+    let result = serve(store, journal.clone(), settings, readiness, ready).await;
+    // Whatever could not be ended stays in it.
+    let _ = tokio::task::spawn_blocking(move || journal.close()).await;
+    result
+}
+
+/// Ends what dead mounts of the same bucket left open: what had been closed before the mount
+/// serves, the rest behind it. `connect` opens the store at another prefix.
+pub(super) async fn end_orphans<Connecting>(
+    state: &std::path::Path,
+    identity: &Identity,
+    connect: impl Fn(&str) -> Connecting,
+) -> Result<(), String>
+where
+    Connecting: Future<Output = Result<Arc<dyn Store>, String>>,
+{
+    let found = recovery::find(state, |other| recovery::same_bucket(other, identity))
+        .map_err(|e| e.to_string())?;
+    if let Some(line) = found.damaged.into_iter().next() {
+        return Err(line);
+    }
+    if found.elsewhere > 0 {
+        info!(
+            "open uploads of other buckets in {}: {} (`wholefs recover` ends them)",
+            state.display(),
+            found.elsewhere
+        );
+    }
+    for instance in found.instances {
+        let store = match connect(&instance.identity().prefix).await {
+            Ok(store) => store,
+            Err(error) => {
+                warn!("recovery waits for the next mount: {error}");
+                continue;
+            }
+        };
+        let summary = recovery::end_uploads(&store, &instance, Which::RollForwards).await;
+        recovery::report(&store.describe(), &summary);
+        let state = state.to_path_buf();
+        tokio::spawn(recovery::end_behind(store, state, instance));
+    }
+    Ok(())
+}
+
+/// The shortest pause before a mount that died is begun again, and the longest.
+const RESTART_PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+
+/// Forks the daemon off; answers its lifeline there, and whether another one died before. In the guardian it comes back when all is over.
+fn watched(
+    arguments: &MountArguments,
+    store: &StoreOptions,
+    settings: &Settings,
+    readiness: &mut daemon::Readiness,
+) -> Result<Option<(Lifeline, bool)>, Failure> {
+    let mut pause = RESTART_PAUSES.0;
+    let mut restarted = false;
+    loop {
+        let began = Instant::now();
+        let side = guardian::guard(|| {
+            // Only the daemon can tell the waiting command, and its death must be seen there.
+            drop(std::mem::replace(readiness, daemon::Readiness::nobody()));
+            if !arguments.foreground {
+                daemon::detach_from_terminal();
+            }
+        });
+        let end = match side.map_err(|e| format!("cannot start the daemon: {e}"))? {
+            Side::Daemon(lifeline) => return Ok(Some((lifeline, restarted))),
+            Side::Guardian(end) => end,
+        };
+        let signal = match end {
+            End::Exited(NOT_YET) if restarted && !guardian::was_told_to_end() => None,
+            // It has said what there was to say.
+            End::Exited(NOT_YET) => std::process::exit(1),
+            End::Exited(code) => std::process::exit(i32::from(code)),
+            End::Killed(signal) => Some(signal),
+        };
+        // Before anything else: whoever comes now must not meet a dead mount.
+        let cleared = clear_dead_mount(settings);
+        start_log(arguments.log_file.as_deref(), arguments.foreground)?;
+        if let Some(signal) = signal {
+            error!(
+                "the mount of {} died (signal {signal}); {cleared}",
+                arguments.source
+            );
+        }
+        if arguments.restart {
+            if began.elapsed() > RESTART_PAUSES.1 {
+                pause = RESTART_PAUSES.0;
+            }
+            std::thread::sleep(pause);
+            restarted = true;
+            pause = (pause * 2).min(RESTART_PAUSES.1);
+            info!("mounting {} again", arguments.source);
+            // The mount itself recovers, before it serves.
+            continue;
+        }
+        if arguments.journal == Journalling::On {
+            let _ = guardian::in_child(|| recover_alone(arguments, store));
+        }
+        std::process::exit(1);
+    }
+}
+
+fn clear_dead_mount(settings: &Settings) -> &'static str {
+    match mountpoint::fuse_source(&settings.mount_point) {
+        Some(source) if source == settings.mount.source => {
+            match mountpoint::detach(&settings.mount_point) {
+                Ok(()) => "its mount point was cleared",
+                Err(_) => "its mount point could not be cleared: umount -l it",
+            }
+        }
+        _ => "its mount point was clear",
+    }
+}
+
+/// In a child of the guardian's: ends the dead daemon's uploads.
+fn recover_alone(arguments: &MountArguments, options: &StoreOptions) -> u8 {
+    let state = arguments
+        .state_dir
+        .clone()
+        .unwrap_or_else(default_state_dir);
+    block_on(async {
+        let store = match S3Store::connect(options.clone()).await {
+            Ok(store) => store,
+            Err(error) => {
+                warn!("its uploads are left to the next mount: {error}");
+                return 1;
+            }
+        };
+        let identity = identity(options, &store);
+        let store: Arc<dyn Store> = Arc::new(store);
+        let wanted = |other: &Identity| *other == identity;
+        let found = match recovery::find(&state, wanted) {
+            Ok(found) => found,
+            Err(error) => {
+                error!("{error}");
+                return 1;
+            }
+        };
+        let mut summary = Summary::default();
+        for instance in found.instances {
+            summary.add(recovery::end_all(&store, &instance).await);
+            recovery::finish(instance).await;
+        }
+        recovery::report(&store.describe(), &summary);
+        u8::from(summary.kept > 0)
+    })
+}
+
+/// Tells the waiting command, or (in the foreground) leaves it to the exit.
+fn report(readiness: &mut daemon::Readiness, line: String) -> Failure {
+    if readiness.failed(&line) {
+        // The command prints it; the daemon's own stderr is the same terminal.
+        std::process::exit(1);
+    }
+    Failure::from(line)
+}
+
+pub(super) fn event_threads() -> usize {
+    std::thread::available_parallelism()
+        .map_or(2, |n| n.get())
+        .clamp(2, 8)
+}
+
+pub(super) fn block_on<T>(future: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .expect("threads can be started");
+    let result = runtime.block_on(future);
+    // Tasks that are still there wait for a store nobody waits for any more.
+    runtime.shutdown_background();
+    result
+}
+
+/// `WHOLEFS_LOG` takes tracing's filter syntax; by default what a person should know. The log of a
+/// guardian is its next daemon's as well: started already, it goes on.
+pub(super) fn start_log(file: Option<&std::path::Path>, terminal: bool) -> Result<(), String> {
+    use std::io::IsTerminal;
+    let filter = tracing_subscriber::EnvFilter::try_from_env("WHOLEFS_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("wholefs=info"));
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_target(false);
+    match file {
+        Some(path) => {
+            let file = std::fs::File::options()
+                .create(true)
+                .append(true)
+                .open(path)
+                .map_err(|e| format!("the log file {} cannot be written: {e}", path.display()))?;
+            builder
+                .with_ansi(false)
+                .with_writer(std::sync::Mutex::new(file))
+                .try_init()
+        }
+        None if terminal => builder
+            .with_ansi(std::io::stderr().is_terminal())
+            .with_writer(std::io::stderr)
+            .try_init(),
+        None => builder
+            .with_ansi(false)
+            .with_writer(std::io::sink)
+            .try_init(),
+    }
+    .ok();
+    Ok(())
+}

@@ -1,0 +1,170 @@
+//! `wholefs recover`: ends what dead mounts left open, of every store their journals name.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::Failure;
+use super::mount::{block_on, start_log};
+use super::store_flags::StoreArguments;
+use crate::journal::{default_state_dir, peek};
+use crate::recovery::{self, Summary};
+use crate::store::Store;
+use crate::store::s3::S3Store;
+
+#[derive(Args)]
+#[command(
+    after_help = "A mount does this by itself for its own bucket; this is for machines that do not mount
+again. Exit status 1 says that something could not be ended now.
+
+A damaged journal is named with its line. Keep a copy; find what is open with
+`wholefs uploads s3://BUCKET`; then move its directory aside."
+)]
+pub(crate) struct RecoverArguments {
+    /// Say what would be done, and do nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Answer in JSON
+    #[arg(long)]
+    json: bool,
+    /// Where the journals are kept [default: /var/lib/wholefs for root, else $XDG_STATE_HOME/wholefs]
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+
+    #[command(flatten)]
+    store: StoreArguments,
+}
+
+#[derive(Default, Serialize)]
+struct Report {
+    #[serde(flatten)]
+    summary: Summary,
+    /// Instances of mounts that are alive.
+    live: usize,
+    damaged: Vec<String>,
+    unreachable: Vec<String>,
+    /// With --dry-run: what would be ended.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    would: Vec<Planned>,
+}
+
+#[derive(Serialize)]
+struct Planned {
+    bucket: String,
+    key: String,
+    /// `complete` what had been closed, `abort` the rest.
+    action: &'static str,
+}
+
+pub(crate) fn run(arguments: RecoverArguments) -> Result<(), Failure> {
+    start_log(None, true)?;
+    let state = arguments
+        .state_dir
+        .clone()
+        .unwrap_or_else(default_state_dir);
+    let report = match arguments.dry_run {
+        true => look(&state)?,
+        false => block_on(recover(&arguments, &state))?,
+    };
+    if arguments.json {
+        println!(
+            "{}",
+            serde_json::to_string(&report).expect("a report is plain data")
+        );
+    } else {
+        tell(&report, arguments.dry_run);
+    }
+    let mut causes: Vec<&String> = report.damaged.iter().chain(&report.unreachable).collect();
+    if causes.is_empty() && report.summary.kept == 0 {
+        return Ok(());
+    }
+    let verdict = format!("not everything in {} could be ended now", state.display());
+    Err(Failure::from(match (causes.pop(), causes.is_empty()) {
+        (Some(cause), true) => format!("{verdict}: {cause}; then run it again"),
+        (last, _) => {
+            for cause in causes.into_iter().chain(last) {
+                eprintln!("wholefs: {cause}");
+            }
+            format!("{verdict}: run it again when the cause above is gone")
+        }
+    }))
+}
+
+fn look(state: &std::path::Path) -> Result<Report, Failure> {
+    let mut report = Report::default();
+    for glimpse in peek(state).map_err(|e| e.to_string())? {
+        match glimpse.content {
+            _ if glimpse.live => report.live += 1,
+            Err(error) => report.damaged.push(error.to_string()),
+            Ok((header, open)) => report.would.extend(open.into_iter().map(|upload| Planned {
+                bucket: header.store.bucket.clone(),
+                key: format!("{}{}", with_slash(&header.store.prefix), upload.key),
+                action: if upload.commit.is_some() && !upload.aborting {
+                    "complete"
+                } else {
+                    "abort"
+                },
+            })),
+        }
+    }
+    Ok(report)
+}
+
+pub(super) fn with_slash(prefix: &str) -> String {
+    if prefix.is_empty() || prefix.ends_with('/') {
+        prefix.to_string()
+    } else {
+        format!("{prefix}/")
+    }
+}
+
+async fn recover(arguments: &RecoverArguments, state: &std::path::Path) -> Result<Report, Failure> {
+    let found = recovery::find(state, |_| true).map_err(|e| e.to_string())?;
+    let mut report = Report {
+        live: found.live,
+        damaged: found.damaged,
+        ..Report::default()
+    };
+    for instance in found.instances {
+        if instance.open.is_empty() {
+            instance.finish();
+            continue;
+        }
+        match S3Store::connect(arguments.store.options_of(instance.identity())?).await {
+            Ok(store) => {
+                let store: Arc<dyn Store> = Arc::new(store);
+                report
+                    .summary
+                    .add(recovery::end_all(&store, &instance).await);
+                recovery::finish(instance).await;
+            }
+            Err(error) => {
+                report.summary.kept += instance.open.len();
+                report.unreachable.push(error.to_string());
+            }
+        }
+    }
+    Ok(report)
+}
+
+fn tell(report: &Report, dry_run: bool) {
+    for planned in &report.would {
+        println!(
+            "would {} s3://{}/{}",
+            planned.action, planned.bucket, planned.key
+        );
+    }
+    if !dry_run || report.would.is_empty() {
+        let live = match report.live {
+            0 => String::new(),
+            1 => "; 1 live mount left alone".to_string(),
+            n => format!("; {n} live mounts left alone"),
+        };
+        match report.summary.total() {
+            0 => println!("nothing to recover{live}"),
+            _ => println!("{}{live}", report.summary),
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! A mount from its store to its end: what `mount` and `demo` have in common.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{info, warn};
+
+use crate::draft::{SpoolSpace, Works, WriteMemory};
+use crate::fs::{Fs, Options as FsOptions};
+use crate::fuse::{MountOptions, mount};
+use crate::host::{daemon::Readiness, mountpoint};
+use crate::read::ReadMemory;
+use crate::store::Store;
+use crate::upload::Uploads;
+use crate::upload::ledger::Ledger;
+
+/// Everything about a mount but its store.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub mount_point: PathBuf,
+    pub mount: MountOptions,
+    pub fs: FsOptions,
+    pub part_size: u64,
+    pub write_memory: u64,
+    pub read_memory: u64,
+    pub spool_directory: PathBuf,
+    pub spool_limit: u64,
+    pub upload_concurrency: usize,
+    pub shutdown_timeout: Duration,
+}
+
+/// Mounts, says so, serves until unmounted or told to end, and leaves nothing behind.
+pub(crate) async fn serve(
+    store: Arc<dyn Store>,
+    ledger: Arc<dyn Ledger>,
+    settings: Settings,
+    readiness: &mut Readiness,
+    ready: impl FnOnce(),
+) -> Result<(), String> {
+    let uploads = Uploads::new(store.clone(), ledger, settings.upload_concurrency);
+    let memory = WriteMemory::new(settings.write_memory);
+    let spool = SpoolSpace::new(settings.spool_directory.clone(), settings.spool_limit);
+    let works = Works::new(store.clone(), uploads, memory, spool, settings.part_size);
+    let fs = Fs::new(
+        store.clone(),
+        works,
+        Arc::new(ReadMemory::new(settings.read_memory)),
+        settings.fs.clone(),
+    );
+
+    // Before the mount: a signal in between must not leave it behind.
+    let mut terminate =
+        signal(SignalKind::terminate()).map_err(|e| format!("cannot listen for signals: {e}"))?;
+    let mut interrupt =
+        signal(SignalKind::interrupt()).map_err(|e| format!("cannot listen for signals: {e}"))?;
+    let mut hangup =
+        signal(SignalKind::hangup()).map_err(|e| format!("cannot listen for signals: {e}"))?;
+
+    let mut mounted = mount(
+        fs.clone(),
+        &settings.mount_point,
+        &settings.mount,
+        tokio::runtime::Handle::current(),
+    )
+    .map_err(|e| mountpoint::explain(&e, &settings.mount_point))?;
+    ready();
+    readiness.ready();
+    info!(
+        "mounted {} at {}",
+        settings.mount.source,
+        settings.mount_point.display()
+    );
+
+    let asked = tokio::select! {
+        result = &mut mounted.ended => {
+            if let Ok(Err(error)) = result {
+                warn!("the session broke off: {error}");
+            }
+            None
+        }
+        _ = terminate.recv() => Some("SIGTERM"),
+        _ = interrupt.recv() => Some("SIGINT"),
+        _ = hangup.recv() => Some("SIGHUP"),
+    };
+    let deadline = tokio::time::Instant::now() + settings.shutdown_timeout;
+    let left = match asked {
+        None => fs.end(deadline).await,
+        Some(signal) => {
+            info!(
+                "{signal}: finishing what is closed, giving up what is open (up to {:?})",
+                settings.shutdown_timeout
+            );
+            if let Err(error) = mounted.detach() {
+                warn!("cannot unmount {}: {error}", settings.mount_point.display());
+            }
+            tokio::select! {
+                left = fs.end(deadline) => left,
+                // Asked again: whoever asks does not want to wait.
+                _ = terminate.recv() => fs.end(tokio::time::Instant::now()).await,
+                _ = interrupt.recv() => fs.end(tokio::time::Instant::now()).await,
+            }
+        }
+    };
+    if left > 0 {
+        return Err(format!(
+            "{left} uploads could not be ended in time; the next mount, or `wholefs recover`, ends them"
+        ));
+    }
+    info!("unmounted {}", settings.mount.source);
+    Ok(())
+}

@@ -1,0 +1,164 @@
+//! The flags about the store, and what they say as the store's options and as the journal's identity.
+
+use std::time::Duration;
+
+use clap::Args;
+
+use super::{Failure, units};
+use crate::journal::Identity;
+use crate::store::s3::{Options as StoreOptions, capabilities};
+use crate::store::{Limits, Store};
+
+#[derive(Args)]
+#[command(next_help_heading = "Store")]
+pub(super) struct StoreArguments {
+    /// Where the S3 service is, if it is not Amazon's
+    #[arg(long, value_name = "URL", env = "AWS_ENDPOINT_URL")]
+    pub endpoint_url: Option<String>,
+    /// The bucket's region
+    #[arg(long)]
+    region: Option<String>,
+    /// A profile of the AWS configuration files
+    #[arg(long)]
+    profile: Option<String>,
+    /// Do not sign requests: for public buckets
+    #[arg(long, conflicts_with = "profile")]
+    no_sign_request: bool,
+    /// Whose store it is, if its address does not tell (garage, minio, ceph, r2…)
+    #[arg(long, value_name = "NAME")]
+    provider: Option<String>,
+    /// Put the bucket into the path (or into the host name: --path-style=false)
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    path_style: Option<bool>,
+    /// How long one request may go without an answer or 1 MiB of progress
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = units::duration)]
+    request_timeout: Duration,
+    /// How often a request is tried
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub attempts: u32,
+}
+
+impl StoreArguments {
+    /// The options for one bucket and prefix.
+    pub(super) fn options(&self, bucket: String, prefix: String) -> Result<StoreOptions, Failure> {
+        if self.request_timeout.is_zero() {
+            return Err(Failure::usage(
+                "--request-timeout 0 leaves no time for an answer: give at least 100ms",
+            ));
+        }
+        capabilities(self.provider.as_deref(), self.endpoint_url.as_deref())
+            .map_err(Failure::usage)?;
+        Ok(StoreOptions {
+            bucket,
+            prefix,
+            endpoint_url: self.endpoint_url.clone(),
+            region: self.region.clone(),
+            profile: self.profile.clone(),
+            no_sign_request: self.no_sign_request,
+            provider: self.provider.clone(),
+            force_path_style: self.path_style,
+            limits: Limits {
+                request_timeout: self.request_timeout,
+                attempts: self.attempts,
+            },
+            ..StoreOptions::default()
+        })
+    }
+
+    /// The options for the store that a journal names, as far as nothing else was said.
+    pub(super) fn options_of(&self, identity: &Identity) -> Result<StoreOptions, Failure> {
+        let mut options = self.options(identity.bucket.clone(), identity.prefix.clone())?;
+        options.endpoint_url = identity.endpoint.clone();
+        let known = |text: &String| (!text.is_empty()).then(|| text.clone());
+        options.region = options.region.or_else(|| known(&identity.region));
+        options.provider = options.provider.or_else(|| known(&identity.provider));
+        Ok(options)
+    }
+}
+
+/// How a journal names the store its uploads are in.
+pub(super) fn identity(options: &StoreOptions, store: &dyn Store) -> Identity {
+    Identity {
+        endpoint: options
+            .endpoint_url
+            .as_ref()
+            .map(|url| url.trim_end_matches('/').to_string()),
+        region: options.region.clone().unwrap_or_default(),
+        provider: store.capabilities().name.to_string(),
+        bucket: options.bucket.clone(),
+        prefix: options.prefix.clone(),
+    }
+}
+
+/// A prefix as long as the longest keys would leave no room for a name.
+const LONGEST_PREFIX: usize = 1000;
+
+/// `s3://bucket/prefix` into its halves.
+pub(super) fn parse_source(source: &str) -> Result<(String, String), String> {
+    let rest = source.strip_prefix("s3://").ok_or_else(|| {
+        format!("{source:?} is not something to mount: write s3://BUCKET or s3://BUCKET/PREFIX")
+    })?;
+    let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+    if bucket.is_empty() {
+        return Err(format!(
+            "{source:?} names no bucket: write s3://BUCKET or s3://BUCKET/PREFIX"
+        ));
+    }
+    if source.contains(|c: char| c.is_control()) {
+        return Err(format!(
+            "{source:?} cannot be mounted: it has a control character"
+        ));
+    }
+    let trimmed = prefix.strip_suffix('/').unwrap_or(prefix);
+    let bad = |component: &str| component.is_empty() || component == "." || component == "..";
+    if !trimmed.is_empty() && trimmed.split('/').any(bad) {
+        return Err(format!(
+            "the prefix {prefix:?} cannot be a directory: it has an empty, '.' or '..' component"
+        ));
+    }
+    if prefix == "/" {
+        return Err(format!(
+            "the prefix {prefix:?} cannot be a directory: leave it out"
+        ));
+    }
+    if trimmed.len() > LONGEST_PREFIX {
+        return Err(format!(
+            "the prefix is {} bytes long, and keys have at most {LONGEST_PREFIX}: shorten it",
+            trimmed.len()
+        ));
+    }
+    if source.contains(',') {
+        return Err(format!(
+            "{source:?} cannot be mounted: a comma in the source would be read as mount options"
+        ));
+    }
+    Ok((bucket.to_string(), trimmed.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_is_a_bucket_and_perhaps_a_prefix() {
+        let parts = |b: &str, p: &str| Ok((b.to_string(), p.to_string()));
+        assert_eq!(parse_source("s3://b"), parts("b", ""));
+        assert_eq!(parse_source("s3://b/"), parts("b", ""));
+        assert_eq!(parse_source("s3://b/a/c"), parts("b", "a/c"));
+        assert_eq!(parse_source("s3://b/a/c/"), parts("b", "a/c"));
+        for bad in [
+            "",
+            "b",
+            "s3://",
+            "s3:///x",
+            "s3://b//",
+            "s3://b/a//c",
+            "s3://b/../c",
+            "s3://b/./",
+            "s3://b/a,b",
+            "/dev/sda",
+        ] {
+            assert!(parse_source(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! The flags about files, memory and disk, checked and turned into a mount's settings.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+use super::serve::Settings;
+use super::{Failure, units};
+use crate::draft::SpoolSpace;
+use crate::fs::Options as FsOptions;
+use crate::fuse::MountOptions;
+
+#[derive(Args)]
+#[command(next_help_heading = "Files")]
+pub(super) struct TuningArguments {
+    /// Let other users in
+    #[arg(long)]
+    pub allow_other: bool,
+    /// Owner of all files, whatever is said of them (default: who made them; of what nothing is said of, who mounts)
+    #[arg(long)]
+    pub uid: Option<u32>,
+    /// Group of all files, likewise
+    #[arg(long)]
+    pub gid: Option<u32>,
+    /// Permissions taken from files of which nothing is said
+    #[arg(long, value_name = "MODE", default_value = "022", value_parser = units::octal)]
+    pub umask: u32,
+    /// Where modes, owners and times are kept: with each object, as s3fs does, or nowhere
+    #[arg(long, value_enum, default_value_t = Keep::Full)]
+    pub metadata: Keep,
+    /// For how long names and sizes are believed before the store is asked again
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = units::duration)]
+    pub metadata_ttl: Duration,
+    /// Which deaths of a writer give up its file: by a signal, or also by a failure exit
+    #[arg(long, value_enum, default_value_t = AbortOn::Signal)]
+    pub abort_on: AbortOn,
+    /// What a commit does when somebody else changed the object meanwhile
+    #[arg(long, value_enum, default_value_t = OnConflict::Overwrite)]
+    pub on_conflict: OnConflict,
+
+    /// Size of the first parts of a large file
+    #[arg(long, value_name = "SIZE", default_value = "8M", value_parser = units::size, help_heading = "Memory and disk")]
+    pub part_size: u64,
+    /// Memory for everything that is being written; writers wait beyond it
+    #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = units::size, help_heading = "Memory and disk")]
+    pub write_memory: u64,
+    /// Memory for what is read ahead
+    #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = units::size, help_heading = "Memory and disk")]
+    pub read_memory: u64,
+    /// Where files that are not written front to back wait for their commit
+    #[arg(
+        long,
+        value_name = "DIR",
+        default_value = "/var/tmp",
+        help_heading = "Memory and disk"
+    )]
+    pub spool_dir: PathBuf,
+    /// How much of that directory's disk they may take (default: half of what is free)
+    #[arg(long, value_name = "SIZE", value_parser = units::size, help_heading = "Memory and disk")]
+    pub spool_limit: Option<u64>,
+    /// Parts on their way to the store at once
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=1024), help_heading = "Memory and disk")]
+    pub upload_concurrency: u16,
+    /// How long the end of the mount may take to finish closed files and to abort open ones
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = units::duration, help_heading = "Memory and disk")]
+    pub shutdown_timeout: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum AbortOn {
+    Signal,
+    Failure,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Keep {
+    Full,
+    None,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum OnConflict {
+    Overwrite,
+    Fail,
+}
+
+/// Below this, not even one part could be filled while another is sent.
+const WRITE_MEMORY_MIN: u64 = 64 << 20;
+
+impl TuningArguments {
+    pub(super) fn settings(
+        &self,
+        mount_point: PathBuf,
+        mount: MountOptions,
+    ) -> Result<Settings, Failure> {
+        if self.write_memory < WRITE_MEMORY_MIN {
+            return Err(Failure::usage(
+                "--write-memory is too small: give at least 64M",
+            ));
+        }
+        if self.part_size > self.write_memory / 4 {
+            return Err(Failure::usage(
+                "--part-size is larger than a quarter of --write-memory: lower it, or raise --write-memory",
+            ));
+        }
+        if self.part_size < 5 << 20 {
+            return Err(Failure::usage(
+                "--part-size is below the 5M that stores take: raise it",
+            ));
+        }
+        let free = free_space(&self.spool_dir).map_err(|e| {
+            format!(
+                "the spool directory {} cannot be used: {e}: name another with --spool-dir",
+                self.spool_dir.display()
+            )
+        })?;
+        let spool_limit = self.spool_limit.unwrap_or(free / 2);
+        SpoolSpace::probe(&self.spool_dir).map_err(|e| {
+            format!(
+                "the spool directory {} cannot be written: {e}: name another with --spool-dir",
+                self.spool_dir.display()
+            )
+        })?;
+        // SAFETY: these calls cannot fail and take nothing.
+        let (uid, gid) = unsafe { (libc::getuid(), libc::getgid()) };
+        Ok(Settings {
+            fs: FsOptions {
+                metadata_ttl: self.metadata_ttl,
+                uid: self.uid.unwrap_or(uid),
+                gid: self.gid.unwrap_or(gid),
+                umask: self.umask,
+                owner: self.uid,
+                group: self.gid,
+                keeps_metadata: self.metadata == Keep::Full,
+                mount_point: mount_point.clone(),
+                abort_on_failure: self.abort_on == AbortOn::Failure,
+                fail_on_conflict: self.on_conflict == OnConflict::Fail,
+                read: Default::default(),
+            },
+            mount_point,
+            mount,
+            part_size: self.part_size,
+            write_memory: self.write_memory,
+            read_memory: self.read_memory,
+            spool_directory: self.spool_dir.clone(),
+            spool_limit,
+            upload_concurrency: usize::from(self.upload_concurrency),
+            shutdown_timeout: self.shutdown_timeout,
+        })
+    }
+}
+
+fn free_space(directory: &std::path::Path) -> std::io::Result<u64> {
+    use std::os::unix::ffi::OsStrExt;
+    let path =
+        std::ffi::CString::new(directory.as_os_str().as_bytes()).map_err(std::io::Error::other)?;
+    let mut stat = std::mem::MaybeUninit::<libc::statvfs>::uninit();
+    // SAFETY: `path` is a C string and `stat` has room for the answer, which is read only on success.
+    if unsafe { libc::statvfs(path.as_ptr(), stat.as_mut_ptr()) } != 0 {
+        return Err(std::io::Error::last_os_error());
+    }
+    // SAFETY: filled by the call above.
+    let stat = unsafe { stat.assume_init() };
+    Ok(stat.f_bavail * stat.f_frsize)
+}

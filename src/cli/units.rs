@@ -1,0 +1,78 @@
+//! Sizes and times as people write them: `8M`, `256MiB`, `1s`, `500ms`. Pure.
+
+use std::time::Duration;
+
+/// Bytes; suffixes are powers of 1024.
+pub fn size(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let number: u64 = digits
+        .trim()
+        .parse()
+        .map_err(|_| format!("{text:?} is not a size (like 8M or 1GiB)"))?;
+    let shift = match text[digits.len()..].to_ascii_lowercase().as_str() {
+        "" | "b" => 0,
+        "k" | "kb" | "kib" => 10,
+        "m" | "mb" | "mib" => 20,
+        "g" | "gb" | "gib" => 30,
+        "t" | "tb" | "tib" => 40,
+        other => return Err(format!("{other:?} is not a unit of size: use K, M, G or T")),
+    };
+    number
+        .checked_mul(1 << shift)
+        .ok_or_else(|| format!("{text:?} is too large"))
+}
+
+/// A time; a bare number is seconds.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let number: f64 = digits
+        .trim()
+        .parse()
+        .map_err(|_| format!("{text:?} is not a time (like 30s or 500ms)"))?;
+    let seconds = match &text[digits.len()..] {
+        "" | "s" | "sec" => 1.0,
+        "ms" => 0.001,
+        "m" | "min" => 60.0,
+        "h" => 3600.0,
+        other => {
+            return Err(format!(
+                "{other:?} is not a unit of time: use ms, s, m or h"
+            ));
+        }
+    };
+    Duration::try_from_secs_f64(number * seconds)
+        .map_err(|_| format!("{text:?} is not a time that can be waited"))
+}
+
+/// A file mode in octal.
+pub fn octal(text: &str) -> Result<u32, String> {
+    u32::from_str_radix(text, 8)
+        .ok()
+        .filter(|m| *m <= 0o777)
+        .ok_or_else(|| format!("{text:?} is not an octal mode (like 022)"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_times_are_read_as_people_write_them() {
+        assert_eq!(size("8M"), Ok(8 << 20));
+        assert_eq!(size("256MiB"), Ok(256 << 20));
+        assert_eq!(size("17"), Ok(17));
+        assert_eq!(size("2g"), Ok(2 << 30));
+        for bad in ["", "M", "8X", "-1", "99999999T", "1.5M"] {
+            assert!(size(bad).is_err(), "{bad}");
+        }
+        assert_eq!(duration("30s"), Ok(Duration::from_secs(30)));
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("1.5"), Ok(Duration::from_millis(1500)));
+        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
+        for bad in ["", "s", "-1s", "1y", "nan", "inf"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+        assert_eq!(octal("022"), Ok(0o22));
+        assert!(octal("9").is_err() && octal("7777").is_err());
+    }
+}

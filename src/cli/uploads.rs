@@ -1,0 +1,444 @@
+//! `wholefs uploads`: what is open in a bucket: ours, by the journals of this machine, and foreign, by
+//! the bucket's own list; and ending what others left behind, only when asked.
+
+use std::collections::{HashMap, HashSet};
+use std::io::{BufRead, IsTerminal, Write};
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use clap::{Args, Subcommand};
+use serde::Serialize;
+
+use super::mount::{block_on, start_log};
+use super::recover::with_slash;
+use super::store_flags::{StoreArguments, parse_source};
+use super::{Failure, units};
+use crate::journal::{default_state_dir, peek};
+use crate::store::s3::S3Store;
+use crate::store::{ErrorKind, ListedUpload, Store, UploadId};
+
+#[derive(Args)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "Without a bucket: what the journals of this machine know. With one: also what others have open.
+Uploads of a live mount are never touched; those of a dead one are for `wholefs recover`."
+)]
+pub(crate) struct UploadsArguments {
+    #[command(subcommand)]
+    action: Option<Action>,
+    #[command(flatten)]
+    look: Look,
+}
+
+#[derive(Args)]
+struct Look {
+    /// s3://BUCKET or s3://BUCKET/PREFIX
+    source: Option<String>,
+    /// Answer in JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    place: Place,
+}
+
+#[derive(Args)]
+struct Place {
+    /// Where the journals are kept
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+    #[command(flatten)]
+    store: StoreArguments,
+}
+
+#[derive(Subcommand)]
+enum Action {
+    /// Abort foreign uploads by their ids
+    Abort {
+        /// s3://BUCKET or s3://BUCKET/PREFIX
+        source: String,
+        #[arg(required = true)]
+        ids: Vec<String>,
+        #[command(flatten)]
+        consent: Consent,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Abort foreign uploads that are older than a given age
+    Sweep {
+        /// s3://BUCKET or s3://BUCKET/PREFIX
+        source: String,
+        /// Only those begun longer ago than this (like 7d or 12h)
+        #[arg(long, value_name = "AGE", value_parser = age)]
+        older_than: Duration,
+        /// Only those of keys that begin with this (below the source's own prefix)
+        #[arg(
+            long,
+            value_name = "PREFIX",
+            default_value = "",
+            hide_default_value = true
+        )]
+        prefix: String,
+        #[command(flatten)]
+        consent: Consent,
+        #[command(flatten)]
+        place: Place,
+    },
+}
+
+#[derive(Args)]
+struct Consent {
+    /// Do not ask
+    #[arg(long, short = 'y')]
+    yes: bool,
+}
+
+fn age(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("{text:?} is not an age: a number and d, h, m or s (like 7d or 12h)");
+    // A number alone would mean seconds, and be meant as days.
+    if !text.ends_with(|c: char| c.is_ascii_alphabetic()) {
+        return Err(wrong());
+    }
+    match text.strip_suffix('d').map(str::parse::<u32>) {
+        Some(Ok(days)) => Ok(Duration::from_secs(u64::from(days) * 86_400)),
+        _ => units::duration(text).map_err(|_| wrong()),
+    }
+}
+
+/// One open upload, as it is shown.
+#[derive(Serialize)]
+struct Shown {
+    /// `live`, `orphaned`, `aborting`, `foreign`; or `unclear`: a journal has an upload of this key
+    /// whose id it does not know.
+    state: &'static str,
+    key: String,
+    upload_id: Option<String>,
+    age_seconds: u64,
+    parts: Option<usize>,
+    bytes: Option<u64>,
+}
+
+pub(crate) fn run(arguments: UploadsArguments) -> Result<(), Failure> {
+    start_log(None, true)?;
+    match arguments.action {
+        None => block_on(show(arguments.look)),
+        Some(Action::Abort {
+            source,
+            ids,
+            consent,
+            place,
+        }) => block_on(end_foreign(source, place, consent, Wanted::Ids(ids))),
+        Some(Action::Sweep {
+            source,
+            older_than,
+            prefix,
+            consent,
+            place,
+        }) => block_on(end_foreign(
+            source,
+            place,
+            consent,
+            Wanted::OlderThan(older_than, prefix),
+        )),
+    }
+}
+
+/// What the journals of this machine know. A mount goes on meanwhile: read after the bucket's list,
+/// they name every upload of ours that is in it.
+struct Ours {
+    by_id: HashMap<UploadId, &'static str>,
+    /// Bucket and key of those whose id is not known, or not yet.
+    nameless: HashSet<(String, String)>,
+    shown: Vec<Shown>,
+    /// Journals that could not be read.
+    damaged: usize,
+}
+
+impl Ours {
+    /// `None` for what is certainly somebody else's.
+    fn state_of(&self, bucket: &str, key: &str, id: &UploadId) -> Option<&'static str> {
+        let nameless = || {
+            self.nameless
+                .contains(&(bucket.to_string(), key.to_string()))
+        };
+        match self.by_id.get(id) {
+            Some(state) => Some(state),
+            None if nameless() => Some("unclear"),
+            None => None,
+        }
+    }
+}
+
+fn ours(state: &std::path::Path, bucket: Option<(&str, &str)>) -> Result<Ours, Failure> {
+    let mut ours = Ours {
+        by_id: HashMap::new(),
+        nameless: HashSet::new(),
+        shown: Vec::new(),
+        damaged: 0,
+    };
+    for glimpse in peek(state).map_err(|e| e.to_string())? {
+        let (header, open) = match glimpse.content {
+            Ok(content) => content,
+            Err(error) => {
+                eprintln!("wholefs: {error}");
+                ours.damaged += 1;
+                continue;
+            }
+        };
+        for upload in open {
+            let state = match (glimpse.live, upload.aborting) {
+                (_, true) => "aborting",
+                (true, false) => "live",
+                (false, false) => "orphaned",
+            };
+            let key = format!("{}{}", with_slash(&header.store.prefix), upload.key);
+            match &upload.upload_id {
+                Some(id) => {
+                    ours.by_id.insert(id.clone(), state);
+                }
+                None => {
+                    let name = (header.store.bucket.clone(), key.clone());
+                    ours.nameless.insert(name);
+                }
+            }
+            if bucket.is_some_and(|(bucket, prefix)| {
+                bucket != header.store.bucket || !key.starts_with(prefix)
+            }) {
+                continue;
+            }
+            ours.shown.push(Shown {
+                state,
+                key: format!("s3://{}/{key}", header.store.bucket),
+                upload_id: upload.upload_id.map(|id| id.0),
+                age_seconds: upload.began.elapsed().map_or(0, |age| age.as_secs()),
+                parts: upload.commit.as_ref().map(|c| c.parts.len()),
+                bytes: upload.commit.as_ref().map(|c| c.size),
+            });
+        }
+    }
+    Ok(ours)
+}
+
+async fn connect(source: &str, place: &Place) -> Result<(S3Store, String, String), Failure> {
+    let (bucket, prefix) = parse_source(source).map_err(Failure::usage)?;
+    let options = place.store.options(bucket.clone(), prefix.clone())?;
+    let store = S3Store::connect(options)
+        .await
+        .map_err(|e| Failure::from(e.to_string()))?;
+    Ok((store, bucket, with_slash(&prefix)))
+}
+
+/// Every upload the bucket lists below the prefix, page by page.
+async fn listed(store: &dyn Store) -> Result<Vec<ListedUpload>, Failure> {
+    let mut all = Vec::new();
+    let mut from = None;
+    loop {
+        let page = store
+            .list_uploads("", from.as_ref())
+            .await
+            .map_err(|e| e.to_string())?;
+        all.extend(page.uploads);
+        match page.next {
+            Some(next) => from = Some(next),
+            None => return Ok(all),
+        }
+    }
+}
+
+async fn show(look: Look) -> Result<(), Failure> {
+    let state = look
+        .place
+        .state_dir
+        .clone()
+        .unwrap_or_else(default_state_dir);
+    let shown = match &look.source {
+        None => ours(&state, None)?.shown,
+        Some(source) => {
+            let (store, bucket, prefix) = connect(source, &look.place).await?;
+            let listed = listed(&store).await?;
+            let mut ours = ours(&state, Some((&bucket, &prefix)))?;
+            for upload in listed {
+                let parts = match store.list_parts(&upload.key, &upload.upload_id).await {
+                    Ok(parts) => Some(parts),
+                    // Ended meanwhile.
+                    Err(error) if error.kind == ErrorKind::NoSuchUpload => continue,
+                    Err(_) => None,
+                };
+                let bytes = parts.as_ref().map(|p| p.iter().map(|p| p.size).sum());
+                let parts = parts.map(|parts| parts.len());
+                let key = format!("{prefix}{}", upload.key);
+                let state = ours.state_of(&bucket, &key, &upload.upload_id);
+                let id = Some(upload.upload_id.0);
+                match ours.shown.iter_mut().find(|shown| shown.upload_id == id) {
+                    Some(shown) => (shown.parts, shown.bytes) = (parts, bytes),
+                    None => ours.shown.push(Shown {
+                        state: state.unwrap_or("foreign"),
+                        key: format!("s3://{bucket}/{key}"),
+                        age_seconds: age_of(upload.initiated, store.clock()),
+                        upload_id: id,
+                        parts,
+                        bytes,
+                    }),
+                }
+            }
+            ours.shown
+        }
+    };
+    if look.json {
+        println!("{}", serde_json::to_string(&shown).expect("plain data"));
+        return Ok(());
+    }
+    if shown.is_empty() {
+        println!("no open uploads");
+    }
+    for upload in shown {
+        let size = upload
+            .bytes
+            .map_or_else(String::new, |b| format!("  {b} bytes"));
+        let parts = upload
+            .parts
+            .map_or_else(String::new, |p| format!("  {p} parts"));
+        let id = upload
+            .upload_id
+            .unwrap_or_else(|| "(id not known)".to_string());
+        println!(
+            "{:9} {:>8}s  {}{parts}{size}  {id}",
+            upload.state,
+            upload.age_seconds,
+            printable(&upload.key)
+        );
+    }
+    Ok(())
+}
+
+fn age_of(initiated: SystemTime, now: SystemTime) -> u64 {
+    now.duration_since(initiated).map_or(0, |age| age.as_secs())
+}
+
+/// A key may hold whatever somebody else put there; a terminal is not to act on it.
+fn printable(key: &str) -> String {
+    key.chars()
+        .flat_map(|c| {
+            if c.is_control() {
+                c.escape_default().collect::<Vec<_>>()
+            } else {
+                vec![c]
+            }
+        })
+        .collect()
+}
+
+/// Which uploads to end.
+enum Wanted {
+    Ids(Vec<String>),
+    OlderThan(Duration, String),
+}
+
+async fn end_foreign(
+    source: String,
+    place: Place,
+    consent: Consent,
+    wanted: Wanted,
+) -> Result<(), Failure> {
+    let (store, bucket, prefix) = connect(&source, &place).await?;
+    let state = place.state_dir.clone().unwrap_or_else(default_state_dir);
+    let listed = listed(&store).await?;
+    let ours = ours(&state, None)?;
+    if ours.damaged > 0 && matches!(wanted, Wanted::OlderThan(..)) {
+        return Err(Failure::from(
+            "a journal of this machine cannot be read, so its uploads cannot be told from others': do as its line says, or abort others' by their ids".to_string(),
+        ));
+    }
+    let mut refused = 0;
+    let mut chosen = Vec::new();
+    for upload in listed {
+        let is_wanted = match &wanted {
+            Wanted::Ids(ids) => ids.contains(&upload.upload_id.0),
+            Wanted::OlderThan(least, prefix) => {
+                let age = store.clock().duration_since(upload.initiated);
+                upload.key.starts_with(prefix) && age.is_ok_and(|age| age > *least)
+            }
+        };
+        if !is_wanted {
+            continue;
+        }
+        let key = format!("{prefix}{}", upload.key);
+        match ours.state_of(&bucket, &key, &upload.upload_id) {
+            Some(state) => {
+                eprintln!(
+                    "wholefs: {} is {state}, of a mount of this machine: left alone (wholefs recover ends those of dead mounts)",
+                    upload.upload_id.0
+                );
+                refused += 1;
+            }
+            None => chosen.push(upload),
+        }
+    }
+    // Of those that were named, each counts.
+    let missing = match &wanted {
+        Wanted::Ids(ids) => ids.len().saturating_sub(chosen.len()),
+        Wanted::OlderThan(..) => 0,
+    };
+    if missing > refused {
+        eprintln!(
+            "wholefs: {} of the uploads named are not open in {source}",
+            missing - refused
+        );
+    }
+    if chosen.is_empty() && missing > 0 {
+        return Err(Failure::from("nothing was aborted".to_string()));
+    }
+    if chosen.is_empty() {
+        println!("nothing to abort");
+        return Ok(());
+    }
+    for upload in &chosen {
+        let age = age_of(upload.initiated, store.clock());
+        println!(
+            "{age:>8}s  s3://{bucket}/{prefix}{}  {}",
+            printable(&upload.key),
+            upload.upload_id.0
+        );
+    }
+    if !consent.yes && !agreed(chosen.len())? {
+        return Err(Failure::from("nothing was aborted".to_string()));
+    }
+    let mut failed = 0;
+    for upload in &chosen {
+        match store.abort_upload(&upload.key, &upload.upload_id).await {
+            Ok(()) => {}
+            Err(error) if error.kind == ErrorKind::NoSuchUpload => {}
+            Err(error) => {
+                eprintln!("wholefs: {error}");
+                failed += 1;
+            }
+        }
+    }
+    println!("{} aborted", chosen.len() - failed);
+    if failed > 0 {
+        return Err(Failure::from(format!(
+            "{failed} could not be aborted: run it again"
+        )));
+    }
+    if missing > 0 {
+        return Err(Failure::from(format!("{missing} were not aborted")));
+    }
+    Ok(())
+}
+
+fn agreed(count: usize) -> Result<bool, Failure> {
+    if !std::io::stdin().is_terminal() {
+        return Err(Failure::usage(
+            "aborting needs consent: answer on a terminal, or say --yes",
+        ));
+    }
+    print!(
+        "Abort these {count} uploads? They may belong to programs that are still writing. [y/N] "
+    );
+    let _ = std::io::stdout().flush();
+    let mut answer = String::new();
+    std::io::stdin()
+        .lock()
+        .read_line(&mut answer)
+        .map_err(|e| e.to_string())?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}

@@ -1,0 +1,177 @@
+//! Where the bytes of a file that is not written front to back wait for their commit: a sparse,
+//! unlinked local file, offset for offset the file itself.
+//!
+//! Invariants: a spool has no name, so nothing is left of it when the process dies; the bytes in all
+//! spools stay within the limit, and what is beyond it is ENOSPC at once.
+
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::extents::Extents;
+
+/// The directory of all spools and their common budget.
+pub struct SpoolSpace {
+    directory: PathBuf,
+    limit: u64,
+    used: AtomicU64,
+}
+
+impl SpoolSpace {
+    pub fn new(directory: PathBuf, limit: u64) -> Arc<SpoolSpace> {
+        Arc::new(SpoolSpace {
+            directory,
+            limit,
+            used: AtomicU64::new(0),
+        })
+    }
+
+    /// Can spools be made there?
+    pub fn probe(directory: &Path) -> io::Result<()> {
+        unnamed_file(directory).map(drop)
+    }
+
+    pub fn used(&self) -> u64 {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    pub fn limit(&self) -> u64 {
+        self.limit
+    }
+
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    fn take(&self, bytes: u64) -> bool {
+        self.used
+            .try_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
+                used.checked_add(bytes).filter(|sum| *sum <= self.limit)
+            })
+            .is_ok()
+    }
+
+    fn give(&self, bytes: u64) {
+        self.used.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+pub struct Spool {
+    file: File,
+    present: Extents,
+    space: Arc<SpoolSpace>,
+}
+
+impl Spool {
+    pub fn create(space: &Arc<SpoolSpace>) -> io::Result<Spool> {
+        Ok(Spool {
+            file: unnamed_file(&space.directory)?,
+            present: Extents::default(),
+            space: space.clone(),
+        })
+    }
+
+    /// Which bytes are here.
+    pub fn present(&self) -> &Extents {
+        &self.present
+    }
+
+    pub fn write(&mut self, offset: u64, data: &[u8]) -> io::Result<()> {
+        let range = offset..offset + data.len() as u64;
+        let new: u64 = self
+            .present
+            .runs(range.clone())
+            .iter()
+            .filter(|(_, present)| !present)
+            .map(|(r, _)| r.end - r.start)
+            .sum();
+        if !self.space.take(new) {
+            return Err(io::Error::from_raw_os_error(libc::ENOSPC));
+        }
+        if let Err(error) = self.file.write_all_at(data, offset) {
+            self.space.give(new);
+            return Err(error);
+        }
+        self.present.insert(range);
+        Ok(())
+    }
+
+    /// Fills `out` from bytes that are present.
+    pub fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        assert!(
+            self.present.contains(offset..offset + out.len() as u64),
+            "reading bytes the spool does not have"
+        );
+        self.file.read_exact_at(out, offset)
+    }
+
+    /// Gives up a range and its disk space.
+    pub fn forget(&mut self, range: Range<u64>) {
+        let before = self.present.total();
+        self.present.remove(range.clone());
+        self.space.give(before - self.present.total());
+        if range.start < range.end {
+            punch(&self.file, range);
+        }
+    }
+}
+
+impl Drop for Spool {
+    fn drop(&mut self) {
+        self.space.give(self.present.total());
+    }
+}
+
+/// Frees the blocks under a range; where the filesystem cannot, they are freed with the file.
+fn punch(file: &File, range: Range<u64>) {
+    use std::os::fd::AsRawFd;
+    let len = (range.end.min(i64::MAX as u64) - range.start) as libc::off_t;
+    // SAFETY: a plain system call on a descriptor that is open for as long as `file` is borrowed.
+    unsafe {
+        libc::fallocate(
+            file.as_raw_fd(),
+            libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE,
+            range.start as libc::off_t,
+            len,
+        );
+    }
+}
+
+fn unnamed_file(directory: &Path) -> io::Result<File> {
+    let unnamed = File::options()
+        .read(true)
+        .write(true)
+        .mode(0o600)
+        .custom_flags(libc::O_TMPFILE | libc::O_CLOEXEC)
+        .open(directory);
+    match unnamed {
+        Err(e)
+            if matches!(
+                e.raw_os_error(),
+                Some(libc::EOPNOTSUPP | libc::EISDIR | libc::EINVAL)
+            ) =>
+        {
+            // The filesystem has no unnamed files: make one with a name and take the name away.
+            static COUNTER: AtomicU64 = AtomicU64::new(0);
+            let name = format!(
+                ".wholefs-spool-{}-{}",
+                std::process::id(),
+                COUNTER.fetch_add(1, Ordering::Relaxed)
+            );
+            let path = directory.join(name);
+            let file = File::options()
+                .read(true)
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(&path)?;
+            std::fs::remove_file(&path)?;
+            Ok(file)
+        }
+        other => other,
+    }
+}

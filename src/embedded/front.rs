@@ -1,0 +1,295 @@
+//! What happens to a request before and after the S3 protocol sees it: log, faults, latency.
+//!
+//! Invariant: once a request's head has arrived the request is carried through even when the
+//! client goes away, as a store in the network would; only what must not outlive the connection
+//! (hanging, sending the answer) is left to the connection. That is why [`Front::handle`] runs in
+//! a task of the server and its [`Reply`] is acted upon by the connection.
+
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderValue, RANGE};
+use hyper::{Request, Response, StatusCode};
+use s3s::service::S3Service;
+
+use super::dialect::Dialect;
+use super::faults::{Action, Faults, Verdict};
+use super::log::{Entry, Outcome, RequestLog};
+use super::operation::{Target, bucket_of_host};
+use super::wire::{Pacer, RequestBody, ResponseBody, Speed};
+
+/// When the head of a request arrived; travels with it as an extension.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Arrived(pub Instant);
+
+/// Both directions of one connection.
+#[derive(Clone)]
+pub(super) struct Lines {
+    pub up: Arc<Mutex<Pacer>>,
+    pub down: Arc<Mutex<Pacer>>,
+}
+
+impl Lines {
+    pub fn new(speed: &Arc<Speed>) -> Lines {
+        let line = || Arc::new(Mutex::new(Pacer::new(speed.clone())));
+        Lines {
+            up: line(),
+            down: line(),
+        }
+    }
+}
+
+/// What the connection is to do.
+pub(super) enum Reply {
+    Answer(Box<Response<ResponseBody>>),
+    Close(#[allow(dead_code, reason = "finishes the log entry when dropped")] Entry),
+    /// Keep the connection, say nothing.
+    Hang(Entry),
+}
+
+pub(super) struct Front {
+    pub service: S3Service,
+    pub faults: Faults,
+    pub log: RequestLog,
+    pub speed: Arc<Speed>,
+    pub dialect: Dialect,
+    pub base_domain: Option<String>,
+    pub print: bool,
+}
+
+impl Front {
+    pub async fn handle(&self, lines: Lines, request: Request<hyper::body::Incoming>) -> Reply {
+        let arrived = Arrived(Instant::now());
+        let (mut head, incoming) = request.into_parts();
+        let target = Target::of(
+            &head.method,
+            head.uri.path(),
+            head.uri.query(),
+            &head.headers,
+            self.base_domain.as_deref(),
+        );
+        let verdict = self.faults.judge(target.operation, &target.key);
+        let in_path = self.dialect.virtual_host_only && !target.bucket.is_empty() && {
+            let host = head
+                .headers
+                .get(HOST)
+                .and_then(|host| host.to_str().ok())
+                .unwrap_or("");
+            let domain = self.base_domain.as_deref();
+            domain
+                .and_then(|domain| bucket_of_host(host, domain))
+                .is_none()
+        };
+        let range = head
+            .headers
+            .get(RANGE)
+            .and_then(|range| range.to_str().ok())
+            .map(str::to_owned);
+        let mut entry = self.log.begin(target, range);
+        entry.print = self.print;
+        if verdict.fired.is_some() {
+            entry.update(|record| record.fault.clone_from(&verdict.fired));
+        }
+        let body = RequestBody::new(incoming, lines.up.clone());
+
+        let wait = self.speed.latency() + verdict.delay;
+        if !wait.is_zero() || !verdict.hold_before.is_empty() {
+            let waiting = async {
+                tokio::time::sleep(wait).await;
+                self.faults.until_removed(&verdict.hold_before).await;
+            };
+            let reading = async {
+                let received = body.read_ahead().await;
+                entry.update(|record| record.received = received);
+            };
+            tokio::join!(waiting, reading);
+        }
+
+        let entry = match self.instead(&verdict, &body, &lines, entry).await {
+            Ok(entry) => entry,
+            Err(reply) => return reply,
+        };
+        if in_path {
+            let message =
+                "The bucket must be named in the host: path-style requests are not allowed.";
+            return self
+                .refuse(
+                    StatusCode::FORBIDDEN,
+                    "AccessDenied",
+                    message,
+                    &body,
+                    &lines,
+                    entry,
+                )
+                .await;
+        }
+
+        head.extensions.insert(arrived);
+        let request = Request::from_parts(head, s3s::Body::http_body(body.clone()));
+        let response = self.service.call(request).await;
+        let received = body.drain().await;
+        entry.update(|record| record.received = received);
+        let Ok(response) = response else {
+            let message = "We encountered an internal error.";
+            let status = StatusCode::INTERNAL_SERVER_ERROR;
+            return self
+                .refuse(status, "InternalError", message, &body, &lines, entry)
+                .await;
+        };
+        self.faults.until_removed(&verdict.hold_after).await;
+        self.afterwards(&verdict, response, &lines, entry)
+    }
+
+    /// What a fault has happen instead of the request being applied, as an error.
+    async fn instead(
+        &self,
+        verdict: &Verdict,
+        body: &RequestBody,
+        lines: &Lines,
+        entry: Entry,
+    ) -> Result<Entry, Reply> {
+        let message = "This is a scripted fault.";
+        match &verdict.action {
+            Some(Action::DropBefore) => {
+                entry.outcome(Outcome::Dropped);
+                Err(Reply::Close(entry))
+            }
+            Some(Action::KillBefore(victim)) => {
+                entry.outcome(Outcome::Dropped);
+                self.faults.kill(*victim);
+                Err(Reply::Close(entry))
+            }
+            Some(Action::HangBefore) => {
+                // Read to the end, or the client's going away would not be noticed.
+                let received = body.drain().await;
+                entry.update(|record| {
+                    record.received = received;
+                    record.outcome = Outcome::Hung;
+                });
+                Err(Reply::Hang(entry))
+            }
+            Some(Action::Error { status, code }) => {
+                let status =
+                    StatusCode::from_u16(*status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+                let code = code.as_deref().unwrap_or_else(|| usual_code(status));
+                Err(self.refuse(status, code, message, body, lines, entry).await)
+            }
+            Some(Action::ErrorBody {
+                code,
+                applied: false,
+            }) => Err(self
+                .refuse(StatusCode::OK, code, message, body, lines, entry)
+                .await),
+            _ => Ok(entry),
+        }
+    }
+
+    /// What becomes of the answer.
+    fn afterwards(
+        &self,
+        verdict: &Verdict,
+        response: Response<s3s::Body>,
+        lines: &Lines,
+        entry: Entry,
+    ) -> Reply {
+        match &verdict.action {
+            Some(Action::DropAfter) => {
+                entry.outcome(Outcome::Dropped);
+                return Reply::Close(entry);
+            }
+            Some(Action::KillAfter(victim)) => {
+                entry.outcome(Outcome::Dropped);
+                self.faults.kill(*victim);
+                return Reply::Close(entry);
+            }
+            Some(Action::HangAfter) => {
+                entry.outcome(Outcome::Hung);
+                return Reply::Hang(entry);
+            }
+            Some(Action::ErrorBody {
+                code,
+                applied: true,
+            }) => {
+                return answer(
+                    error(StatusCode::OK, code, "This is a scripted fault."),
+                    lines,
+                    entry,
+                    |_| {},
+                );
+            }
+            _ => {}
+        }
+        let length = response
+            .headers()
+            .get(CONTENT_LENGTH)
+            .and_then(|length| length.to_str().ok()?.parse::<u64>().ok())
+            .or_else(|| http_body::Body::size_hint(response.body()).exact())
+            .unwrap_or(0);
+        answer(response, lines, entry, |body| match verdict.action {
+            Some(Action::Trickle(rate)) => body.trickle(rate),
+            Some(Action::ShortBody) => body.cut_after(length / 2),
+            _ => {}
+        })
+    }
+
+    /// Answers with an error document, the request's body read.
+    async fn refuse(
+        &self,
+        status: StatusCode,
+        code: &str,
+        message: &str,
+        body: &RequestBody,
+        lines: &Lines,
+        entry: Entry,
+    ) -> Reply {
+        let received = body.drain().await;
+        entry.update(|record| record.received = received);
+        answer(error(status, code, message), lines, entry, |_| {})
+    }
+}
+
+fn answer(
+    response: Response<s3s::Body>,
+    lines: &Lines,
+    entry: Entry,
+    adjust: impl FnOnce(&mut ResponseBody),
+) -> Reply {
+    entry.outcome(Outcome::Answered(response.status().as_u16()));
+    let response = response.map(|body| {
+        let mut body = ResponseBody::new(body, entry, lines.down.clone());
+        adjust(&mut body);
+        body
+    });
+    Reply::Answer(Box::new(response))
+}
+
+fn error(status: StatusCode, code: &str, message: &str) -> Response<s3s::Body> {
+    let code = code.replace('&', "&amp;").replace('<', "&lt;");
+    let text = format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>{code}</Code><Message>{message}</Message></Error>"
+    );
+    let mut response = Response::new(s3s::Body::from(text));
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/xml"));
+    response
+}
+
+/// The code S3 most often sends with a status.
+fn usual_code(status: StatusCode) -> &'static str {
+    match status.as_u16() {
+        400 => "InvalidRequest",
+        403 => "AccessDenied",
+        404 => "NoSuchKey",
+        409 => "ConditionalRequestConflict",
+        411 => "MissingContentLength",
+        412 => "PreconditionFailed",
+        416 => "InvalidRange",
+        429 => "TooManyRequests",
+        500 => "InternalError",
+        501 => "NotImplemented",
+        503 => "ServiceUnavailable",
+        _ => "ScriptedFault",
+    }
+}

@@ -1,0 +1,449 @@
+//! What stat(2) tells and chmod, chown and utimensat change; and symbolic links, which are a mode.
+//!
+//! A listing tells sizes and nothing else. So what is said of an object is asked when somebody wants to
+//! know it, one request a file; whoever goes through a directory finds that somebody has asked ahead.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use super::copies::TRIES;
+use super::metadata::{self, Posix};
+use super::tree::{Kind, Node, ROOT, State};
+use super::{Error, Fs, Result};
+use crate::draft::Version;
+use crate::store::{self, Body, ErrorKind, ObjectInfo, Precondition};
+use crate::upload::ledger::Before;
+
+/// What stat(2) tells.
+#[derive(Clone, Debug)]
+pub struct Attributes {
+    pub ino: u64,
+    pub kind: Kind,
+    pub size: u64,
+    pub modified: SystemTime,
+    pub mode: u16,
+    pub uid: u32,
+    pub gid: u32,
+    /// For how long the kernel may believe this.
+    pub ttl: Duration,
+}
+
+/// Who makes something.
+#[derive(Clone, Copy, Debug)]
+pub struct Caller {
+    pub uid: u32,
+    pub gid: u32,
+}
+
+/// So many files are asked about ahead, at the same time.
+pub(super) const AHEAD: usize = 64;
+
+/// The longest target of a symbolic link, as everywhere.
+const TARGET_MAX: u64 = libc::PATH_MAX as u64;
+
+impl Fs {
+    pub fn attributes(&self, node: &Node) -> Attributes {
+        let mut state = node.state();
+        let draft = state.draft.clone().filter(|d| d.outcome().is_none());
+        let said = match &draft {
+            Some(draft) => Some(Posix::of(&draft.attributes().metadata)),
+            None => state.said.as_ref().map(|said| Posix::of(&said.metadata)),
+        };
+        let known = draft.is_some() || self.is_said(node, &state);
+        let said = said.unwrap_or_default();
+        let ttl = match known {
+            true => self.options.metadata_ttl,
+            false => Duration::ZERO,
+        };
+        let (size, modified, ttl) = match (&draft, &state.object, node.kind) {
+            (_, _, Kind::Directory) if node.ino == ROOT => (0, self.mounted_at, ttl),
+            (_, _, Kind::Directory) => (0, said.mtime.unwrap_or(state.modified), ttl),
+            (Some(draft), _, _) => (draft.size(), draft.modified(), Duration::ZERO),
+            (None, Some(object), _) => (object.size, said.mtime.unwrap_or(object.modified), ttl),
+            (None, None, _) => (0, state.modified, Duration::ZERO),
+        };
+        state.shown = (!ttl.is_zero()).then_some(size);
+        let all = match node.kind {
+            Kind::Directory => 0o777,
+            Kind::File => 0o666,
+            Kind::Symlink => 0o777,
+        };
+        let ours = || match node.kind {
+            Kind::Symlink => all,
+            _ => all & !self.options.umask,
+        };
+        let options = &self.options;
+        Attributes {
+            ino: node.ino,
+            kind: node.kind,
+            size,
+            modified,
+            mode: (said.mode.unwrap_or_else(ours) & 0o7777) as u16,
+            uid: options.owner.or(said.uid).unwrap_or(options.uid),
+            gid: options.group.or(said.gid).unwrap_or(options.gid),
+            ttl,
+        }
+    }
+
+    /// What is said of something new, if that is kept.
+    pub(super) fn said_of_new(&self, kind: Kind, mode: u32, caller: Caller) -> store::Attributes {
+        let mut said = store::Attributes::default();
+        if self.options.keeps_metadata {
+            let posix = Posix {
+                mode: Some(mode & 0o7777 | metadata::kind_bits(kind)),
+                uid: Some(caller.uid),
+                gid: Some(caller.gid),
+                mtime: None,
+            };
+            posix.say_in(&mut said.metadata);
+        }
+        said
+    }
+
+    /// A listing took it for a file, and it is small enough to be a symbolic link.
+    pub(super) fn may_be_a_link(&self, node: &Node) -> bool {
+        let state = node.state();
+        let size = state.object.as_ref().map_or(0, |object| object.size);
+        self.options.keeps_metadata
+            && node.kind == Kind::File
+            && state.said.is_none()
+            && (1..TARGET_MAX).contains(&size)
+            && state.draft.as_ref().is_none_or(|d| d.outcome().is_some())
+    }
+
+    /// Which of the two it is; the other takes its place.
+    pub(super) async fn without_doubt(self: &Arc<Self>, node: Arc<Node>) -> Result<Arc<Node>> {
+        self.look_ahead(&node);
+        let _alone = node.asking.lock().await;
+        if self.may_be_a_link(&node) {
+            match self.refresh(&node).await {
+                Err(error) if error.errno == libc::ESTALE => {
+                    let parent = self.node(node.parent())?;
+                    return self.ask_or_known(&parent, &node.name()).await;
+                }
+                done => done?,
+            }
+        }
+        Ok(node.clone())
+    }
+
+    pub(super) fn kind_of(&self, object: &ObjectInfo) -> Kind {
+        let said = object.attributes.as_ref();
+        let is_symlink = said.is_some_and(|said| Posix::of(&said.metadata).is_symlink());
+        match self.options.keeps_metadata && is_symlink {
+            true => Kind::Symlink,
+            false => Kind::File,
+        }
+    }
+
+    /// Attributes without asking the store, if they are known well enough.
+    pub fn getattr_cached(&self, ino: u64) -> Option<Result<Attributes>> {
+        let node = match self.node(ino) {
+            Ok(node) => node,
+            Err(error) => return Some(Err(error)),
+        };
+        self.is_known(&node).then(|| Ok(self.attributes(&node)))
+    }
+
+    fn is_known(&self, node: &Node) -> bool {
+        let state = node.state();
+        let fresh = node.is_directory() || state.is_fresh(self.options.metadata_ttl);
+        (fresh && self.is_said(node, &state))
+            || state.unlinked
+            || state.draft.as_ref().is_some_and(|d| d.outcome().is_none())
+    }
+
+    /// Is it known what is said of it? A listing that shows a directory does not show its marker, so what
+    /// that says has a time of its own.
+    fn is_said(&self, node: &Node, state: &State) -> bool {
+        let believed = |at: Instant| at.elapsed() < self.options.metadata_ttl;
+        !self.options.keeps_metadata
+            || match node.kind {
+                Kind::Directory => node.ino == ROOT || state.marker_asked.is_some_and(believed),
+                Kind::File | Kind::Symlink => state.said.is_some(),
+            }
+    }
+
+    pub async fn getattr(self: &Arc<Self>, ino: u64) -> Result<Attributes> {
+        let node = self.node(ino)?;
+        self.look_ahead(&node);
+        let _alone = node.asking.lock().await;
+        if !self.is_known(&node) {
+            self.refresh(&node).await?;
+        }
+        Ok(self.attributes(&node))
+    }
+
+    /// Somebody goes from one file of a listing to the next: asks about those that come.
+    fn look_ahead(self: &Arc<Self>, node: &Node) {
+        let Some(directory) = self.tree.get(node.parent()) else {
+            return;
+        };
+        let before = std::mem::replace(&mut directory.state().asked, node.ino);
+        if before + 1 != node.ino {
+            return;
+        }
+        let follows = |other: &Arc<Node>| other.parent() == node.parent() && !other.is_directory();
+        for ino in node.ino + 1..=node.ino + AHEAD as u64 {
+            let Some(next) = self.tree.get(ino).filter(follows) else {
+                continue;
+            };
+            if next.state().said.is_some() || next.asking.try_lock().is_err() {
+                continue;
+            }
+            let Ok(permit) = self.looks_ahead.clone().try_acquire_owned() else {
+                return;
+            };
+            let fs = self.clone();
+            tokio::spawn(async move {
+                let _permit = permit;
+                let _alone = next.asking.lock().await;
+                if next.state().said.is_none() {
+                    // Whoever asks himself hears of it.
+                    let _ = fs.refresh(&next).await;
+                }
+            });
+        }
+    }
+
+    /// Asks the store what a file (or a directory's marker) is now.
+    pub(super) async fn refresh(&self, node: &Node) -> Result<()> {
+        match self.store.head(&node.key()).await {
+            Ok(object) if node.is_directory() => {
+                let mut state = node.state();
+                state.marker = true;
+                state.modified = object.modified;
+                state.said = object.attributes.map(|said| Arc::new(*said));
+                state.marker_asked = Some(Instant::now());
+                Ok(())
+            }
+            Err(error) if node.is_directory() && error.kind == ErrorKind::Missing => {
+                let mut state = node.state();
+                state.said = None;
+                state.marker_asked = Some(Instant::now());
+                Ok(())
+            }
+            Ok(object) if node.live_draft().is_none() && self.kind_of(&object) != node.kind => {
+                // A listing took it for a file. The kernel looks the name up again.
+                if let Some(parent) = self.tree.get(node.parent()) {
+                    self.tree.replace(&parent, node);
+                }
+                Err(Error::quiet(libc::ESTALE))
+            }
+            Ok(object) => {
+                let stale = {
+                    let mut state = node.state();
+                    state.saw(&object);
+                    let stale = state.shown.is_some_and(|size| size != object.size);
+                    // Until it asks again it believes nothing.
+                    state.shown = state.shown.filter(|_| !stale);
+                    stale
+                };
+                // It reads no further than the size it believes in.
+                if stale && let Some(kernel) = self.kernel.get() {
+                    kernel.forget_attributes(node.ino);
+                }
+                Ok(())
+            }
+            Err(error) if error.kind == ErrorKind::Missing && node.live_draft().is_some() => Ok(()),
+            Err(error) => {
+                if error.kind == ErrorKind::Missing {
+                    let mut state = node.state();
+                    state.object = None;
+                    state.checked = None;
+                }
+                Err(error.into())
+            }
+        }
+    }
+
+    /// chmod(2), chown(2), utimensat(2). Of a file that is being written it goes up with the file; of
+    /// an object it needs a copy onto itself.
+    pub async fn set_attributes(self: &Arc<Self>, ino: u64, change: Posix) -> Result<Attributes> {
+        let node = self.node(ino)?;
+        let change = Posix {
+            mode: change
+                .mode
+                .map(|m| m & 0o7777 | metadata::kind_bits(node.kind)),
+            ..change
+        };
+        if change == Posix::default() {
+            return Ok(self.attributes(&node));
+        }
+        while let Some(draft) = node.live_draft() {
+            if !self.options.keeps_metadata {
+                if change.mode.or(change.uid).or(change.gid).is_some() {
+                    self.changes_nothing(&node, change)?;
+                }
+            } else if !draft.say(|said| change.say_in(&mut said.metadata)) {
+                // Its commit has said it otherwise: from here on it is the object's.
+                self.commit_to_the_end(&node, &draft).await?;
+                continue;
+            }
+            if let Some(time) = change.mtime {
+                draft.set_modified(time);
+            }
+            return Ok(self.attributes(&node));
+        }
+        if !self.options.keeps_metadata {
+            self.changes_nothing(&node, change)?;
+            return Ok(self.attributes(&node));
+        }
+        let (fs, changed) = (self.clone(), node.clone());
+        // Not cut short when the caller is killed.
+        let done = tokio::spawn(async move { fs.say_of_object(&changed, change).await });
+        done.await
+            .unwrap_or_else(|_| Err(Error::quiet(libc::EIO)))?;
+        Ok(self.attributes(&node))
+    }
+
+    /// Where nothing is kept, only what changes nothing is granted.
+    fn changes_nothing(&self, node: &Node, change: Posix) -> Result<()> {
+        let now = self.attributes(node);
+        let same = change
+            .mode
+            .is_none_or(|mode| mode & 0o7777 == u32::from(now.mode))
+            && change.uid.is_none_or(|uid| uid == now.uid)
+            && change.gid.is_none_or(|gid| gid == now.gid)
+            && change.mtime.is_none();
+        match same {
+            true => Ok(()),
+            false => Err(Error::quiet(libc::EOPNOTSUPP)),
+        }
+    }
+
+    async fn say_of_object(&self, node: &Arc<Node>, change: Posix) -> Result<()> {
+        if node.ino == ROOT {
+            return Err(Error::loud(
+                libc::EPERM,
+                "the root of a bucket has no marker to say it of",
+            ));
+        }
+        for _ in 0..TRIES {
+            self.refresh(node).await?;
+            let (object, said) = {
+                let state = node.state();
+                (state.object.clone(), state.said.clone().unwrap_or_default())
+            };
+            let mut said = store::Attributes::clone(&said);
+            change.say_in(&mut said.metadata);
+            if node.is_directory() {
+                return self.put_marker(node, said).await;
+            }
+            let object = object.ok_or_else(|| Error::quiet(libc::ENOENT))?;
+            let (key, before) = (node.key(), Before::Version(object.etag.clone()));
+            let copied = self.copy_object(&key, &object, &key, before, Some(&said));
+            match copied.await {
+                Ok(version) => {
+                    let mut state = node.state();
+                    let cached = state.cached.is_some() && state.cached == state.object;
+                    state.cached = Some(version.clone()).filter(|_| cached);
+                    state.made(version, said);
+                    return Ok(());
+                }
+                Err(error) if error.kind == ErrorKind::Conflict => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(Error::loud(libc::EBUSY, "another client keeps changing it"))
+    }
+
+    pub(super) async fn put_marker(&self, node: &Node, said: store::Attributes) -> Result<()> {
+        let nothing = Body::from_bytes(Default::default());
+        let said = store::Attributes {
+            content_type: Some("application/x-directory".to_string()),
+            ..said
+        };
+        let key = node.key();
+        self.store
+            .put(&key, nothing, &said, &Precondition::None)
+            .await?;
+        let mut state = node.state();
+        state.marker = true;
+        state.said = Some(Arc::new(said));
+        state.marker_asked = Some(Instant::now());
+        Ok(())
+    }
+
+    pub async fn symlink(
+        &self,
+        parent: u64,
+        name: &OsStr,
+        target: &OsStr,
+        caller: Caller,
+    ) -> Result<Arc<Node>> {
+        if !self.options.keeps_metadata {
+            return Err(Error::quiet(libc::EPERM));
+        }
+        let (parent, name) = self.place_for_creation(parent, name)?;
+        match self.ask_or_known(&parent, &name).await {
+            Ok(_) => return Err(Error::quiet(libc::EEXIST)),
+            Err(error) if error.is_missing() => {}
+            Err(error) => return Err(error),
+        }
+        let mut said = self.said_of_new(Kind::Symlink, 0o777, caller);
+        let modified = SystemTime::now();
+        let time = Posix {
+            mtime: Some(modified),
+            ..Posix::default()
+        };
+        time.say_in(&mut said.metadata);
+        let node = self.tree.ensure(&parent, &name, Kind::Symlink);
+        let target = target.as_bytes().to_vec();
+        let size = target.len() as u64;
+        let body = Body::from_bytes(target.into());
+        let key = node.key();
+        match self.store.put(&key, body, &said, &Precondition::None).await {
+            Ok(etag) => {
+                let version = Version {
+                    etag,
+                    size,
+                    modified,
+                };
+                node.state().made(version, said);
+                self.tree.remember(&node);
+                Ok(node)
+            }
+            Err(error) => {
+                self.tree.detach(&parent, &node);
+                Err(error.into())
+            }
+        }
+    }
+
+    pub async fn readlink(&self, ino: u64) -> Result<Vec<u8>> {
+        let node = self.node(ino)?;
+        if node.kind != Kind::Symlink {
+            return Err(Error::quiet(libc::EINVAL));
+        }
+        for _ in 0..TRIES {
+            let object = node.state().object.clone();
+            let object = object.ok_or_else(|| Error::quiet(libc::ENOENT))?;
+            if object.size > TARGET_MAX {
+                return Err(Error::loud(libc::EIO, "a symbolic link that is too long"));
+            }
+            let mut target = Vec::new();
+            let (key, range) = (node.key(), 0..object.size);
+            match self.store.get(&key, &object.etag, range).await {
+                Ok(mut download) => {
+                    while let Some(bytes) = download.body.next().await {
+                        target.extend_from_slice(&bytes.map_err(Error::from)?);
+                    }
+                    return Ok(target);
+                }
+                Err(error) if error.kind == ErrorKind::Conflict => self.refresh(&node).await?,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(Error::quiet(libc::EBUSY))
+    }
+
+    /// A directory was made just now.
+    pub(super) fn note_made(&self, node: &Node) {
+        let mut state = node.state();
+        state.checked = Some(Instant::now());
+        state.complete = Some(Instant::now());
+    }
+}

@@ -1,0 +1,355 @@
+//! What ends a write: closing, syncing, dying, unmounting. Here it is decided whether a draft is
+//! published or given up.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+use super::file::{OpenFile, sticky};
+use super::tree::Node;
+use super::{Error, Fs, Posix, Result};
+use crate::draft::{Doom, Draft};
+use crate::host::process::{self, Fate, OpenedFile};
+
+/// What a close means for the draft.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    /// Publish before close() returns.
+    Commit,
+    /// Others have it open still: the release will publish it.
+    Later,
+    /// Whoever wrote it was killed.
+    GiveUp(&'static str),
+}
+
+/// What is known of the process that closes a descriptor.
+#[derive(Clone, Copy, Debug)]
+struct Closer {
+    fate: Fate,
+    /// It opened the file (or that cannot be told), or wrote to it.
+    involved: bool,
+}
+
+/// The verdict, but for the question whether somebody else has the file open, which costs a look
+/// through /proc and is asked only when it matters.
+fn verdict(closer: Closer, abort_on_failure: bool, still_open: impl FnOnce() -> bool) -> Verdict {
+    match closer.fate {
+        Fate::Killed(_) if closer.involved => {
+            return Verdict::GiveUp("the program that wrote it was killed");
+        }
+        Fate::Exiting(code) if code != 0 && abort_on_failure && closer.involved => {
+            return Verdict::GiveUp("the program that wrote it failed without closing it");
+        }
+        // A process that has nothing to do with the bytes drops its copy of the descriptor.
+        Fate::Killed(_) => return Verdict::Later,
+        _ => {}
+    }
+    // One copy of several (dup, `exec 3>f`, a parent that opened it for its child) ends nothing.
+    if still_open() {
+        Verdict::Later
+    } else {
+        Verdict::Commit
+    }
+}
+
+/// Counts a commit for as long as it lives.
+struct UnderWay<'a>(&'a watch::Sender<usize>);
+
+impl UnderWay<'_> {
+    fn new(count: &watch::Sender<usize>) -> UnderWay<'_> {
+        count.send_modify(|n| *n += 1);
+        UnderWay(count)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|n| *n -= 1);
+    }
+}
+
+impl Fs {
+    /// A descriptor is closed (one of perhaps many of the same open file).
+    pub async fn flush(self: &Arc<Self>, handle: u64, tid: u32) -> Result<()> {
+        let file = self.file(handle)?;
+        let (draft, wrote) = {
+            let used = file.used();
+            (used.draft.clone(), used.wrote)
+        };
+        let Some(draft) = draft else { return Ok(()) };
+        match draft.outcome() {
+            Some(Ok(_)) => return Ok(()),
+            Some(Err(error)) => return Err(sticky(error)),
+            None => {}
+        }
+        let process = process::process_of(tid);
+        let may_be_opener = process.is_none() || file.opener.is_none() || process == file.opener;
+        let closer = Closer {
+            fate: process::fate(tid),
+            involved: may_be_opener || process.is_some_and(|p| file.is_writer(p)),
+        };
+        let still_open = || self.is_still_open(&file, process, wrote && may_be_opener);
+        match verdict(closer, self.options.abort_on_failure, still_open) {
+            Verdict::GiveUp(why) => {
+                self.give_up(&file.node, &draft, why);
+                Err(Error::quiet(libc::EIO))
+            }
+            Verdict::Later => {
+                file.used().closed = true;
+                Ok(())
+            }
+            Verdict::Commit => {
+                file.used().closed = true;
+                self.commit_to_the_end(&file.node, &draft).await
+            }
+        }
+    }
+
+    /// Is this close one of several of the same open file?
+    fn is_still_open(&self, file: &OpenFile, process: Option<u32>, by_opener: bool) -> bool {
+        let opened = OpenedFile::new(&self.options.mount_point, file.node.ino);
+        match process {
+            // Cannot be told: treat it as the last.
+            None => false,
+            Some(process) if by_opener => {
+                // Two opens by one process look alike in /proc; then each close commits.
+                let opens = self
+                    .open_files()
+                    .iter()
+                    .filter(|(_, f)| {
+                        f.writable && f.node.ino == file.node.ino && f.opener == Some(process)
+                    })
+                    .count();
+                opens <= 1 && opened.is_written_by(process)
+            }
+            Some(_) => opened.is_written_by_anyone(),
+        }
+    }
+
+    /// The last descriptor of an open file is gone.
+    pub async fn release(self: &Arc<Self>, handle: u64) {
+        let Some(file) = self.remove_file(handle) else {
+            return;
+        };
+        let draft = file.used().draft.clone();
+        if let Some(draft) = draft {
+            if draft.outcome().is_some() {
+                self.let_go(&file.node, &draft);
+            } else if draft.is_dirty() {
+                // Its error has nobody to go to but the log.
+                let _ = self.finish_commit(&file.node, &draft).await;
+            } else {
+                self.drop_untouched(&file.node, &draft);
+            }
+        }
+        self.tree.drop_if_idle(&file.node);
+    }
+
+    /// fsync(2): what was written is in the bucket when this returns.
+    pub async fn sync(self: &Arc<Self>, handle: u64) -> Result<()> {
+        let file = self.file(handle)?;
+        let draft = file.used().draft.clone().or_else(|| file.node.live_draft());
+        let Some(draft) = draft else { return Ok(()) };
+        match draft.outcome() {
+            Some(Ok(_)) => Ok(()),
+            Some(Err(error)) => Err(sticky(error)),
+            None => self.commit_to_the_end(&file.node, &draft).await,
+        }
+    }
+
+    /// The same as [`finish_commit`](Self::finish_commit), and not cut short when whoever waits for
+    /// it goes away.
+    pub(super) async fn commit_to_the_end(
+        self: &Arc<Self>,
+        node: &Arc<Node>,
+        draft: &Arc<Draft>,
+    ) -> Result<()> {
+        let (fs, node, draft) = (self.clone(), node.clone(), draft.clone());
+        let commit = tokio::spawn(async move { fs.finish_commit(&node, &draft).await });
+        commit
+            .await
+            .unwrap_or_else(|_| Err(Error::quiet(libc::EIO)))
+    }
+
+    /// Commits a draft and brings the node up to date. Must run to its end.
+    async fn finish_commit(&self, node: &Node, draft: &Arc<Draft>) -> Result<()> {
+        let under_way = UnderWay::new(&self.commits);
+        if self.options.keeps_metadata {
+            let time = Posix {
+                mtime: Some(draft.modified()),
+                ..Posix::default()
+            };
+            draft.say_if_not_begun(|said| time.say_in(&mut said.metadata));
+        }
+        let result = draft.commit().await;
+        drop(under_way);
+        if draft.outcome().is_some() {
+            let was_current = {
+                let mut state = node.state();
+                let current = state.draft.as_ref().is_some_and(|d| Arc::ptr_eq(d, draft));
+                if current {
+                    state.draft = None;
+                }
+                current
+            };
+            match &result {
+                Ok(Some(version)) if was_current => {
+                    self.note_commit(node, version.clone(), draft.attributes());
+                }
+                Err(_) if was_current => self.lost_draft(node),
+                _ => {}
+            }
+        }
+        match result {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                let error = Error::from(error);
+                if let Some(why) = &error.why {
+                    warn!("/{}: not published: {why}", node.key());
+                }
+                Err(Error::quiet(error.errno))
+            }
+        }
+    }
+
+    /// Nothing of this draft will be published; what was there before is there again.
+    fn give_up(&self, node: &Node, draft: &Arc<Draft>, why: &'static str) {
+        info!("/{}: not published: {why}", node.key());
+        draft.abort(Doom::Abandoned(why));
+        let current = {
+            let mut state = node.state();
+            let current = state.draft.as_ref().is_some_and(|d| Arc::ptr_eq(d, draft));
+            if current && !draft.is_committing() {
+                state.draft = None;
+            }
+            current
+        };
+        if current {
+            self.lost_draft(node);
+        }
+    }
+
+    /// A draft that ended in the middle of its writing.
+    fn let_go(&self, node: &Node, draft: &Arc<Draft>) {
+        let current = {
+            let mut state = node.state();
+            let current = state.draft.as_ref().is_some_and(|d| Arc::ptr_eq(d, draft));
+            if current {
+                state.draft = None;
+            }
+            current
+        };
+        if current && matches!(draft.outcome(), Some(Err(_))) {
+            self.lost_draft(node);
+        }
+    }
+
+    /// A file that was never published is no more.
+    fn lost_draft(&self, node: &Node) {
+        self.forget_data(node.ino);
+        let (never_was, unlinked) = {
+            let mut state = node.state();
+            // What the bucket has is to be asked anew.
+            state.checked = None;
+            (state.object.is_none(), state.unlinked)
+        };
+        if never_was && !unlinked {
+            if let Some(parent) = self.tree.get(node.parent()) {
+                self.tree.detach(&parent, node);
+            }
+            self.forget_name(node.parent(), &node.name());
+        }
+    }
+
+    /// A file opened for writing and not written to.
+    fn drop_untouched(&self, node: &Node, draft: &Arc<Draft>) {
+        let others = self.open_files().iter().any(|(_, f)| {
+            f.used()
+                .draft
+                .as_ref()
+                .is_some_and(|d| Arc::ptr_eq(d, draft))
+        });
+        if !others {
+            let mut state = node.state();
+            if state.draft.as_ref().is_some_and(|d| Arc::ptr_eq(d, draft)) {
+                state.draft = None;
+            }
+        }
+    }
+
+    pub fn is_ending(&self) -> bool {
+        self.ending.load(Ordering::Relaxed)
+    }
+
+    /// The mount ends: what was closed is finished, what is still open is given up, and every upload
+    /// is seen to its end, all until `deadline`. Answers how many uploads were left behind.
+    pub async fn end(self: &Arc<Self>, deadline: tokio::time::Instant) -> usize {
+        self.ending.store(true, Ordering::Relaxed);
+        let mut commits = tokio::task::JoinSet::new();
+        for (_, file) in self.open_files() {
+            let (draft, closed) = {
+                let used = file.used();
+                (used.draft.clone(), used.closed)
+            };
+            let Some(draft) = draft.filter(|d| d.outcome().is_none()) else {
+                continue;
+            };
+            if (closed && draft.is_dirty()) || draft.is_committing() {
+                let fs = self.clone();
+                commits.spawn(async move {
+                    let _ = fs.finish_commit(&file.node, &draft).await;
+                });
+            } else if draft.is_dirty() {
+                self.give_up(&file.node, &draft, "it was still open when the mount ended");
+            }
+        }
+        let _ = tokio::time::timeout_at(deadline, async {
+            while commits.join_next().await.is_some() {}
+        })
+        .await;
+        // Releases that came in before have their commits under way on their own.
+        let mut under_way = self.commits.subscribe();
+        let _ = tokio::time::timeout_at(deadline, under_way.wait_for(|n| *n == 0)).await;
+        self.works.uploads.settle(deadline).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_combination_of_closer_and_descriptor_has_its_verdict() {
+        let fates = [
+            Fate::Alive,
+            Fate::Exiting(0),
+            Fate::Exiting(3),
+            Fate::Killed(9),
+            Fate::Killed(2),
+        ];
+        let mut tried = 0;
+        for fate in fates {
+            for involved in [false, true] {
+                for on_failure in [false, true] {
+                    for still_open in [false, true] {
+                        let closer = Closer { fate, involved };
+                        let verdict = verdict(closer, on_failure, || still_open);
+                        let killed = matches!(fate, Fate::Killed(_));
+                        let failed = fate == Fate::Exiting(3) && on_failure;
+                        if involved && (killed || failed) {
+                            assert!(matches!(verdict, Verdict::GiveUp(_)), "{closer:?}");
+                        } else if killed || still_open {
+                            assert_eq!(verdict, Verdict::Later, "{closer:?}");
+                        } else {
+                            assert_eq!(verdict, Verdict::Commit, "{closer:?}");
+                        }
+                        tried += 1;
+                    }
+                }
+            }
+        }
+        println!("{tried} closes");
+    }
+}

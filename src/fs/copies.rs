@@ -1,0 +1,53 @@
+//! Copying objects on the server: for renames, and for what is said of an object, which no store changes
+//! in place.
+
+use super::Fs;
+use crate::draft::{Base, COPY_AT_ONCE, Draft, Version};
+use crate::store::{self, Attributes};
+use crate::upload::ledger::Before;
+
+/// A source that another client changed while it was copied is copied anew so often.
+pub(super) const TRIES: u32 = 5;
+
+impl Fs {
+    /// Makes `to` what `source` is, as long as that is this version: with all that is said of it, or with
+    /// `said` instead. `before`: what `to` holds. Answers the version it has become.
+    pub(super) async fn copy_object(
+        &self,
+        source: &str,
+        object: &Version,
+        to: &str,
+        before: Before,
+        said: Option<&Attributes>,
+    ) -> store::Result<Version> {
+        let capabilities = self.store.capabilities();
+        let at_once = COPY_AT_ONCE.min(capabilities.put_max);
+        let etag = if object.size <= at_once || !capabilities.part_copy {
+            let (etag, size) = (&object.etag, object.size);
+            self.store.copy(to, source, etag, size, said).await?
+        } else {
+            // An upload like any other, journalled and all, whose parts come from the source.
+            let said = match said {
+                Some(said) => said.clone(),
+                None => *self
+                    .store
+                    .head(source)
+                    .await?
+                    .attributes
+                    .unwrap_or_default(),
+            };
+            let base = Base {
+                key: source.to_string(),
+                etag: object.etag.clone(),
+                size: object.size,
+            };
+            let target = self.target(to, before);
+            let copy = Draft::new(&self.works, target, said, Some(base), true);
+            copy.commit_copy().await?.etag
+        };
+        Ok(Version {
+            etag,
+            ..object.clone()
+        })
+    }
+}

@@ -1,0 +1,263 @@
+//! Directories and their names: reading them, making and removing them, taking files' names away.
+//!
+//! A directory is a marker object (`name/`), or just the beginning of other keys. One that loses its
+//! last file does not vanish: it gets its marker then.
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tracing::warn;
+
+use super::listing::{Listed, Listing};
+use super::tree::{Kind, Node, ROOT};
+use super::{Attributes, Caller, Error, Fs, Result};
+use crate::draft::Doom;
+use crate::store::ListEntry;
+
+impl Fs {
+    pub fn open_directory(&self, ino: u64) -> Result<u64> {
+        let node = self.node(ino)?;
+        if !node.is_directory() {
+            return Err(Error::quiet(libc::ENOTDIR));
+        }
+        let handle = self.next_handle();
+        self.listings
+            .lock()
+            .expect("no panic while held")
+            .insert(handle, Arc::new(Listing::new(node)));
+        Ok(handle)
+    }
+
+    pub fn close_directory(&self, handle: u64) {
+        self.listings
+            .lock()
+            .expect("no panic while held")
+            .remove(&handle);
+    }
+
+    pub fn listing(&self, handle: u64) -> Result<Arc<Listing>> {
+        self.listings
+            .lock()
+            .expect("no panic while held")
+            .get(&handle)
+            .cloned()
+            .ok_or_else(|| Error::quiet(libc::EBADF))
+    }
+
+    /// The node of a listed entry, with what the listing knows of it.
+    pub fn node_of(&self, parent: &Node, listed: &Listed) -> (Arc<Node>, Attributes) {
+        // A listing does not tell a symbolic link from a file.
+        let known = self.tree.child(parent, &listed.name);
+        let is_symlink = known.is_some_and(|known| known.kind == Kind::Symlink);
+        let kind = match listed.kind {
+            Kind::File if is_symlink => Kind::Symlink,
+            kind => kind,
+        };
+        let node = self.tree.ensure(parent, &listed.name, kind);
+        {
+            let mut state = node.state();
+            if let Some(seen) = &listed.object {
+                state.saw_version(seen);
+            } else if listed.kind == Kind::Directory {
+                state.checked = Some(Instant::now());
+            }
+        }
+        let attributes = self.attributes(&node);
+        (node, attributes)
+    }
+
+    pub fn remember(&self, node: &Arc<Node>) {
+        self.tree.remember(node);
+    }
+
+    /// Every child up to here was given to the kernel: what is not among them is not there.
+    pub async fn listed_all(&self, listing: &Listing, offset: u64) {
+        if let Some(began) = listing.complete_at(offset).await {
+            listing.node.state().complete = Some(began);
+        }
+    }
+
+    /// Files of this directory that the bucket does not have yet.
+    pub(super) fn unpublished(&self, directory: &Node) -> HashMap<String, Kind> {
+        self.tree
+            .children(directory)
+            .into_iter()
+            .filter(|child| match child.kind {
+                Kind::File => child.live_draft().is_some(),
+                Kind::Directory => !self.unpublished(child).is_empty(),
+                Kind::Symlink => false,
+            })
+            .map(|child| (child.name().to_string(), child.kind))
+            .collect()
+    }
+
+    pub async fn mkdir(
+        &self,
+        parent: u64,
+        name: &OsStr,
+        mode: u32,
+        caller: Caller,
+    ) -> Result<Arc<Node>> {
+        let (parent, name) = self.place_for_creation(parent, name)?;
+        match self.ask_or_known(&parent, &name).await {
+            Ok(_) => return Err(Error::quiet(libc::EEXIST)),
+            Err(error) if error.is_missing() => {}
+            Err(error) => return Err(error),
+        }
+        let node = self.tree.ensure(&parent, &name, Kind::Directory);
+        let said = self.said_of_new(Kind::Directory, mode, caller);
+        if let Err(error) = self.put_marker(&node, said).await {
+            self.tree.detach(&parent, &node);
+            return Err(error);
+        }
+        self.note_made(&node);
+        self.tree.remember(&node);
+        Ok(node)
+    }
+
+    pub(super) async fn ask_or_known(&self, parent: &Arc<Node>, name: &str) -> Result<Arc<Node>> {
+        match self.known(parent, name) {
+            Some(known) => known,
+            None => self.ask(parent, name).await,
+        }
+    }
+
+    pub async fn rmdir(&self, parent: u64, name: &OsStr) -> Result<()> {
+        let (parent, name) = self.place(parent, name)?;
+        let node = self.ask_or_known(&parent, &name).await?;
+        if !node.is_directory() {
+            return Err(Error::quiet(libc::ENOTDIR));
+        }
+        if !self.unpublished(&node).is_empty() {
+            return Err(Error::quiet(libc::ENOTEMPTY));
+        }
+        let page = self.store.list(&node.key(), false, None, 2).await?;
+        let mut marker = node.state().marker;
+        for entry in &page.entries {
+            match entry {
+                ListEntry::Object(object) if *object.key == *node.key() => marker = true,
+                ListEntry::Object(object) => {
+                    let rest = object.key.strip_prefix(&*node.key()).unwrap_or(&object.key);
+                    if !rest.split('/').all(super::names::is_name) && !rest.ends_with('/') {
+                        return Err(Error::loud(
+                            libc::ENOTEMPTY,
+                            format!(
+                                "it still holds the key {:?}, which cannot be shown as a file; remove it with an S3 client",
+                                object.key
+                            ),
+                        ));
+                    }
+                    return Err(Error::quiet(libc::ENOTEMPTY));
+                }
+                ListEntry::Prefix(_) => return Err(Error::quiet(libc::ENOTEMPTY)),
+            }
+        }
+        self.keep_directory(&parent).await?;
+        if marker {
+            self.store.delete(&node.key()).await?;
+        }
+        self.tree.detach(&parent, &node);
+        Ok(())
+    }
+
+    /// Takes a file's name away. What is being written under it is never published.
+    pub async fn unlink(self: &Arc<Self>, parent: u64, name: &OsStr) -> Result<()> {
+        let (parent, name) = self.place(parent, name)?;
+        let node = self.ask_or_known(&parent, &name).await?;
+        if node.is_directory() {
+            return Err(Error::quiet(libc::EISDIR));
+        }
+        self.keep_directory(&parent).await?;
+        let draft = node.live_draft();
+        let mut published = node.state().object.is_some();
+        if let Some(draft) = &draft {
+            draft.abort(Doom::Unlinked);
+            if draft.is_committing() {
+                // Too late to stop it, perhaps: wait for its end, then delete what it made.
+                self.commit_to_the_end(&node, draft).await.ok();
+                if draft.is_uncertain() {
+                    // A request may be on its way that would bring the file back after a delete.
+                    return Err(Error::loud(
+                        libc::EIO,
+                        "the store does not say whether it was published; unlink it again when it answers",
+                    ));
+                }
+                published = true;
+            }
+        }
+        if published && let Err(error) = self.store.delete(&node.key()).await {
+            return Err(error.into());
+        }
+        self.tree.detach(&parent, &node);
+        Ok(())
+    }
+
+    /// A directory that is only the beginning of other keys must not vanish with the last of them.
+    pub(super) async fn keep_directory(&self, directory: &Arc<Node>) -> Result<()> {
+        {
+            let state = directory.state();
+            let more_known = state
+                .complete
+                .is_some_and(|at| at.elapsed() < self.options.metadata_ttl)
+                && state.children.len() > 1;
+            if state.marker || more_known {
+                return Ok(());
+            }
+        }
+        // Two keys or more: another stays (if that one goes too, it comes by here).
+        let page = self.store.list(&directory.key(), false, None, 2).await?;
+        let marker = page
+            .entries
+            .iter()
+            .any(|e| matches!(e, ListEntry::Object(o) if *o.key == *directory.key()));
+        if marker {
+            directory.state().marker = true;
+        } else if page.entries.len() < 2 {
+            let said = directory.state().said.clone().unwrap_or_default();
+            self.put_marker(directory, (*said).clone()).await?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn place_for_creation(
+        &self,
+        parent: u64,
+        name: &OsStr,
+    ) -> Result<(Arc<Node>, String)> {
+        if self.is_ending() {
+            return Err(Error::loud(libc::EIO, "the mount is ending"));
+        }
+        let parent = self.node(parent)?;
+        match super::names::component(name) {
+            Ok(component)
+                if parent.key().len() + component.len() + 1 > self.store.capabilities().key_max =>
+            {
+                warn!(
+                    "/{}{component}: longer than the {} bytes the store takes as a key",
+                    parent.key(),
+                    self.store.capabilities().key_max
+                );
+                Err(Error::quiet(libc::ENAMETOOLONG))
+            }
+            Ok(component) if !super::names::can_be_made(component) => Err(not_in_xml(component)),
+            Ok(component) if parent.ino == ROOT && super::names::is_blank(component) => Err(
+                Error::loud(libc::EINVAL, "a key that is all blank cannot be asked for"),
+            ),
+            Ok(component) => Ok((parent, component.to_string())),
+            Err(super::names::BadName::TooLong) => Err(Error::quiet(libc::ENAMETOOLONG)),
+            Err(super::names::BadName::NotUtf8) => Err(Error::loud(
+                libc::EILSEQ,
+                format!("{name:?}: keys are UTF-8; this name is not"),
+            )),
+        }
+    }
+}
+
+pub(super) fn not_in_xml(name: &str) -> Error {
+    Error::loud(
+        libc::EILSEQ,
+        format!("{name:?}: XML has no way to say this name, so an upload to it could not be ended"),
+    )
+}

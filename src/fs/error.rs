@@ -1,0 +1,92 @@
+//! A refusal as the kernel wants it (an errno) and as a person wants it (why, and what helps).
+
+use crate::draft;
+use crate::store::{self, ErrorKind};
+
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// `why` is logged, once, by whoever answers the kernel; an expected refusal has none.
+#[derive(Clone, Debug)]
+pub struct Error {
+    pub errno: i32,
+    pub why: Option<String>,
+}
+
+impl Error {
+    pub fn quiet(errno: i32) -> Error {
+        Error { errno, why: None }
+    }
+
+    pub fn loud(errno: i32, why: impl Into<String>) -> Error {
+        Error {
+            errno,
+            why: Some(why.into()),
+        }
+    }
+
+    pub fn is_missing(&self) -> bool {
+        self.errno == libc::ENOENT
+    }
+}
+
+impl From<store::Error> for Error {
+    fn from(error: store::Error) -> Error {
+        match error.kind {
+            ErrorKind::Missing => Error::quiet(libc::ENOENT),
+            ErrorKind::Conflict => Error::loud(
+                libc::ESTALE,
+                format!("{error}: replaced by another client since it was opened; open it again"),
+            ),
+            ErrorKind::Denied => Error::loud(
+                libc::EACCES,
+                format!("{error}: the credentials of this mount do not allow it"),
+            ),
+            ErrorKind::Throttled => Error::loud(
+                libc::EIO,
+                format!("{error}: the store asks for fewer requests, also after retries"),
+            ),
+            ErrorKind::Transient | ErrorKind::Unknown => Error::loud(
+                libc::EIO,
+                format!("{error}: the store failed, also after retries"),
+            ),
+            ErrorKind::NoSuchUpload => Error::loud(
+                libc::EIO,
+                format!("{error}: somebody else ended this upload; write the file again"),
+            ),
+            ErrorKind::Invalid => Error::loud(libc::EIO, error.to_string()),
+        }
+    }
+}
+
+impl From<draft::Error> for Error {
+    fn from(error: draft::Error) -> Error {
+        match error {
+            draft::Error::Store(error) if error.kind == ErrorKind::Missing => Error::loud(
+                libc::EIO,
+                format!("{error}: gone from the bucket while it was written"),
+            ),
+            draft::Error::Store(error) => error.into(),
+            draft::Error::Spool(error) if error.raw_os_error() == Some(libc::ENOSPC) => {
+                Error::loud(
+                    libc::ENOSPC,
+                    "the spool is full (raise --spool-limit, or point --spool-dir to a larger disk)",
+                )
+            }
+            draft::Error::Spool(error) => {
+                Error::loud(libc::EIO, format!("the spool (--spool-dir): {error}"))
+            }
+            draft::Error::Journal(error) => {
+                let errno = if error.raw_os_error() == Some(libc::ENOSPC) {
+                    libc::ENOSPC
+                } else {
+                    libc::EIO
+                };
+                Error::loud(errno, format!("the journal (--state-dir): {error}"))
+            }
+            draft::Error::NotHere => Error::loud(libc::ESPIPE, error.to_string()),
+            draft::Error::TooManyParts => Error::loud(libc::EFBIG, error.to_string()),
+            draft::Error::Aborted(_) => Error::loud(libc::EIO, error.to_string()),
+            draft::Error::Replaced => Error::loud(libc::ESTALE, error.to_string()),
+        }
+    }
+}

@@ -1,0 +1,594 @@
+//! Open files: what each was opened for and which version it reads; reading and writing through them.
+
+use std::ffi::OsStr;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use super::tree::{Kind, Node};
+use super::{Attributes, Caller, Error, Fs, Result};
+use crate::draft::{At, Base, Draft, Version};
+use crate::host::process;
+use crate::read::{Data, Reader};
+use crate::store::ErrorKind;
+
+pub struct OpenFile {
+    pub node: Arc<Node>,
+    pub readable: bool,
+    pub writable: bool,
+    append: bool,
+    /// O_SYNC or O_DSYNC: a write is answered when the file is published with it.
+    synced: bool,
+    /// The process that opened it, as far as that can be told.
+    pub(super) opener: Option<u32>,
+    used: Mutex<Use>,
+}
+
+/// How an open file was used so far.
+#[derive(Default)]
+pub(super) struct Use {
+    /// The version it reads when nothing is being written.
+    pin: Option<Pin>,
+    /// The draft it wrote to (or created).
+    pub draft: Option<Arc<Draft>>,
+    /// Bytes were written through this descriptor since the draft began.
+    pub wrote: bool,
+    /// Closed by somebody alive, and left for the release to commit.
+    pub closed: bool,
+    /// Threads that wrote, and the processes they belong to.
+    writers: Vec<(u32, Option<u32>)>,
+}
+
+#[derive(Clone)]
+struct Pin {
+    reader: Arc<Reader>,
+    object: Base,
+    /// The node's count of commits when it was pinned.
+    commits: u64,
+}
+
+/// More threads than this are not told apart.
+const WRITERS_MAX: usize = 256;
+
+impl OpenFile {
+    pub(super) fn used(&self) -> MutexGuard<'_, Use> {
+        self.used.lock().expect("no panic while held")
+    }
+
+    /// Takes note of who writes: when one of them is killed, the file is not whole.
+    fn note_writer(&self, used: &mut Use, tid: u32) {
+        used.closed = false;
+        if tid != 0
+            && used.writers.last().is_none_or(|(last, _)| *last != tid)
+            && used.writers.len() < WRITERS_MAX
+        {
+            used.writers.retain(|(known, _)| *known != tid);
+            used.writers.push((tid, process::process_of(tid)));
+        }
+    }
+
+    pub(super) fn is_writer(&self, process: u32) -> bool {
+        self.used()
+            .writers
+            .iter()
+            .any(|(_, writer)| *writer == Some(process))
+    }
+}
+
+/// How an open was answered.
+pub struct Opened {
+    pub handle: u64,
+    /// Reads and writes bypass the page cache.
+    pub direct: bool,
+    /// What the page cache holds of this inode is of the version opened.
+    pub keep_cache: bool,
+}
+
+pub enum ReadData {
+    Object(Data),
+    Draft(Vec<u8>),
+}
+
+impl ReadData {
+    pub fn as_slice(&self) -> &[u8] {
+        match self {
+            ReadData::Object(data) => data.as_slice(),
+            ReadData::Draft(data) => data,
+        }
+    }
+}
+
+impl Fs {
+    pub fn file(&self, handle: u64) -> Result<Arc<OpenFile>> {
+        self.files
+            .lock()
+            .expect("no panic while held")
+            .get(&handle)
+            .cloned()
+            .ok_or_else(|| Error::quiet(libc::EBADF))
+    }
+
+    fn add_file(&self, node: Arc<Node>, flags: i32, tid: u32, used: Use) -> u64 {
+        let mode = flags & libc::O_ACCMODE;
+        let file = OpenFile {
+            node,
+            readable: mode != libc::O_WRONLY,
+            writable: mode != libc::O_RDONLY,
+            append: flags & libc::O_APPEND != 0,
+            synced: flags & libc::O_DSYNC != 0,
+            opener: process::process_of(tid),
+            used: Mutex::new(used),
+        };
+        let handle = self.next_handle();
+        self.files
+            .lock()
+            .expect("no panic while held")
+            .insert(handle, Arc::new(file));
+        handle
+    }
+
+    pub fn open_files(&self) -> Vec<(u64, Arc<OpenFile>)> {
+        self.files
+            .lock()
+            .expect("no panic while held")
+            .iter()
+            .map(|(h, f)| (*h, f.clone()))
+            .collect()
+    }
+
+    pub(super) fn remove_file(&self, handle: u64) -> Option<Arc<OpenFile>> {
+        self.files
+            .lock()
+            .expect("no panic while held")
+            .remove(&handle)
+    }
+
+    /// Creates a file, or opens one that came to be meanwhile.
+    pub async fn create(
+        &self,
+        parent: u64,
+        name: &OsStr,
+        flags: i32,
+        mode: u32,
+        caller: Caller,
+        tid: u32,
+    ) -> Result<(Arc<Node>, Attributes, Opened)> {
+        let (parent, name) = self.place_for_creation(parent, name)?;
+        // The kernel looked the name up a moment ago; that answer holds for this call.
+        let existing = match self.known(&parent, &name) {
+            Some(known) => known,
+            None if self.was_absent(parent.ino, &name) => Err(Error::quiet(libc::ENOENT)),
+            None => self.ask(&parent, &name).await,
+        };
+        let node = match existing {
+            Ok(_) if flags & libc::O_EXCL != 0 => return Err(Error::quiet(libc::EEXIST)),
+            Ok(node) if node.is_directory() => return Err(Error::quiet(libc::EISDIR)),
+            Ok(node) => {
+                let opened = self.open(node.ino, flags, tid).await?;
+                self.tree.remember(&node);
+                return Ok((node.clone(), self.attributes(&node), opened));
+            }
+            Err(error) if error.is_missing() => self.tree.ensure(&parent, &name, Kind::File),
+            Err(error) => return Err(error),
+        };
+        let draft = self.attach_new_draft(&node, None, true);
+        let said = self.said_of_new(Kind::File, mode, caller);
+        let _ = draft.say(|new| *new = said);
+        if flags & libc::O_ACCMODE == libc::O_RDWR {
+            draft.keep_all();
+        }
+        let handle = self.add_file(
+            node.clone(),
+            flags,
+            tid,
+            Use {
+                draft: Some(draft),
+                ..Use::default()
+            },
+        );
+        self.tree.remember(&node);
+        let attributes = self.attributes(&node);
+        Ok((
+            node,
+            attributes,
+            Opened {
+                handle,
+                direct: true,
+                keep_cache: false,
+            },
+        ))
+    }
+
+    pub async fn open(&self, ino: u64, flags: i32, tid: u32) -> Result<Opened> {
+        let node = self.node(ino)?;
+        if node.is_directory() {
+            return Err(Error::quiet(libc::EISDIR));
+        }
+        if self.is_ending() {
+            return Err(Error::loud(libc::EIO, "the mount is ending"));
+        }
+        let mode = flags & libc::O_ACCMODE;
+        let writes = mode != libc::O_RDONLY;
+        let mut used = Use::default();
+        if writes && !super::names::can_be_made(&node.key()) {
+            return Err(super::directory::not_in_xml(&node.key()));
+        }
+        if writes && flags & libc::O_TRUNC != 0 {
+            let unknown = node.state().said.is_none() && node.live_draft().is_none();
+            if unknown && self.options.keeps_metadata {
+                // Its mode and owner stay.
+                self.refresh(&node).await.map_err(to_be_looked_up)?;
+            }
+            let draft = self.truncated_draft(&node).await?;
+            used.draft = Some(draft);
+        } else if node.live_draft().is_none() {
+            // What another client changed is seen at once on open.
+            self.refresh(&node).await.map_err(to_be_looked_up)?;
+        }
+        if mode == libc::O_RDWR
+            && let Some(draft) = &used.draft
+        {
+            draft.keep_all();
+        }
+        if mode != libc::O_WRONLY
+            && let Some(draft) = node.live_draft()
+        {
+            draft.keep_all();
+        }
+        let direct = writes || node.live_draft().is_some();
+        if !direct {
+            used.pin = self.pin(&node)?;
+        }
+        let keep_cache = {
+            let mut state = node.state();
+            let version = |v: &Option<Version>| v.as_ref().map(|v| (v.etag.clone(), v.size));
+            let same = !direct
+                && state.cached.is_some()
+                && version(&state.cached) == version(&state.object);
+            if !direct {
+                state.cached = state.object.clone();
+            }
+            same
+        };
+        let handle = self.add_file(node, flags, tid, used);
+        Ok(Opened {
+            handle,
+            direct,
+            keep_cache,
+        })
+    }
+
+    /// A draft that starts from nothing: what was being written ends now.
+    async fn truncated_draft(&self, node: &Arc<Node>) -> Result<Arc<Draft>> {
+        loop {
+            match node.live_draft() {
+                None => return Ok(self.attach_new_draft(node, None, true)),
+                Some(draft) => match draft.truncate(0).await {
+                    Ok(()) => return Ok(draft),
+                    // It ended while we waited for its lock.
+                    Err(_) if draft.outcome().is_some() => {}
+                    Err(error) => return Err(error.into()),
+                },
+            }
+        }
+    }
+
+    fn attach_new_draft(&self, node: &Arc<Node>, base: Option<Base>, dirty: bool) -> Arc<Draft> {
+        let draft = self.new_draft(node, base, dirty);
+        {
+            let mut state = node.state();
+            if let Some(other) = state.draft.clone().filter(|d| d.outcome().is_none()) {
+                return other;
+            }
+            state.draft = Some(draft.clone());
+            state.cached = None;
+            if state.unlinked {
+                draft.abort(crate::draft::Doom::Unlinked);
+            }
+        }
+        // Pages of the old version must not be read as the new file's.
+        self.forget_data(node.ino);
+        draft
+    }
+
+    fn pin(&self, node: &Node) -> Result<Option<Pin>> {
+        let state = node.state();
+        let Some(Version { etag, size, .. }) = state.object.clone() else {
+            return Ok(None);
+        };
+        let object = Base {
+            key: node.key().to_string(),
+            etag: etag.clone(),
+            size,
+        };
+        let reader = Reader::new(
+            self.store.clone(),
+            self.read_memory.clone(),
+            self.options.read,
+            node.key().to_string(),
+            etag,
+            size,
+        );
+        Ok(Some(Pin {
+            object,
+            reader: Arc::new(reader),
+            commits: state.commits,
+        }))
+    }
+
+    pub async fn read(&self, handle: u64, offset: u64, len: usize) -> Result<ReadData> {
+        let file = self.file(handle)?;
+        loop {
+            let wrote_to = file.used().draft.clone();
+            if let Some(Err(error)) = wrote_to.as_ref().and_then(|d| d.outcome()) {
+                return Err(sticky(error));
+            }
+            if let Some(draft) = file.node.live_draft() {
+                match draft.read(offset, len).await {
+                    Ok(data) => return Ok(ReadData::Draft(data)),
+                    // It ended while we waited: look again.
+                    Err(_) if draft.outcome().is_some() => continue,
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            let reader = self.reader(&file).await?;
+            return match reader.read(offset, len).await {
+                Ok(data) => Ok(ReadData::Object(data)),
+                // Read through an open file, an object that is gone is a stale one.
+                Err(error) if error.kind == ErrorKind::Missing => Err(Error::loud(
+                    libc::ESTALE,
+                    format!("{error}: deleted since it was opened"),
+                )),
+                Err(error) => Err(error.into()),
+            };
+        }
+    }
+
+    /// The reader of the version this file was opened with, or of what was committed here since.
+    async fn reader(&self, file: &OpenFile) -> Result<Arc<Reader>> {
+        if let Some(reader) = self.pinned(file)? {
+            return Ok(reader);
+        }
+        // Opened on a draft that was given up: what is in the bucket now?
+        self.refresh(&file.node).await?;
+        self.pinned(file)?.ok_or_else(|| Error::quiet(libc::ESTALE))
+    }
+
+    fn pinned(&self, file: &OpenFile) -> Result<Option<Arc<Reader>>> {
+        let mut used = file.used();
+        let commits = file.node.state().commits;
+        if used.pin.as_ref().is_none_or(|pin| pin.commits != commits) {
+            used.pin = self.pin(&file.node)?;
+        }
+        Ok(used.pin.as_ref().map(|pin| pin.reader.clone()))
+    }
+
+    /// Writes without waiting where that can be done; answers how many bytes were taken.
+    pub fn try_write(&self, handle: u64, offset: u64, data: &[u8], tid: u32) -> Result<usize> {
+        let file = self.file(handle)?;
+        if file.synced {
+            return Ok(0);
+        }
+        let Some(draft) = self.draft_to_write(&file, tid)? else {
+            return Ok(0);
+        };
+        match draft.try_write(file.place(offset), data) {
+            Ok(taken) => Ok(taken),
+            Err(_) if matches!(draft.outcome(), Some(Ok(_))) => Ok(0),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// `taken` bytes of this write were taken by [`try_write`](Self::try_write) already.
+    pub async fn write(
+        self: &Arc<Self>,
+        handle: u64,
+        offset: u64,
+        data: &[u8],
+        tid: u32,
+    ) -> Result<()> {
+        let file = self.file(handle)?;
+        loop {
+            let draft = match self.draft_to_write(&file, tid)? {
+                Some(draft) => draft,
+                None => self.draft_over_object(&file).await?,
+            };
+            match draft.write(file.place(offset), data).await {
+                Ok(()) if file.synced => return self.sync(handle).await,
+                Ok(()) => return Ok(()),
+                // Committed by somebody meanwhile: go on over what is there now.
+                Err(_) if matches!(draft.outcome(), Some(Ok(_))) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// copy_file_range(2), left to the store. `None`: where that cannot be, the bytes must be copied.
+    pub async fn copy_range(
+        &self,
+        from: u64,
+        offset: u64,
+        to: u64,
+        at: u64,
+        len: u64,
+        tid: u32,
+    ) -> Result<Option<u64>> {
+        let (from, to) = (self.file(from)?, self.file(to)?);
+        if from.node.ino == to.node.ino || from.node.live_draft().is_some() || to.append {
+            return Ok(None);
+        }
+        self.pinned(&from)?;
+        let Some(object) = from.used().pin.as_ref().map(|pin| pin.object.clone()) else {
+            return Ok(None);
+        };
+        let end = offset.saturating_add(len).min(object.size);
+        if offset >= end {
+            return Ok(Some(0));
+        }
+        // Over an object there is nothing to gain: it is changed like any file.
+        let Some(draft) = self.draft_to_write(&to, tid)? else {
+            return Ok(None);
+        };
+        let adopted = draft.copy_from(&object, at, offset..end).await?;
+        Ok(adopted.then_some(end - offset))
+    }
+
+    /// The draft this file writes to, if there is one (and it takes note of the writer).
+    fn draft_to_write(&self, file: &OpenFile, tid: u32) -> Result<Option<Arc<Draft>>> {
+        if !file.writable {
+            return Err(Error::quiet(libc::EBADF));
+        }
+        if self.ending.load(Ordering::Relaxed) {
+            return Err(Error::loud(libc::EIO, "the mount is ending"));
+        }
+        let mut used = file.used();
+        file.note_writer(&mut used, tid);
+        match used.draft.as_ref().map(|d| (d.clone(), d.outcome())) {
+            Some((draft, None)) => {
+                used.wrote = true;
+                return Ok(Some(draft.clone()));
+            }
+            Some((_, Some(Err(error)))) => return Err(sticky(error)),
+            Some((_, Some(Ok(_)))) | None => {}
+        }
+        let live = file.node.live_draft();
+        if let Some(draft) = &live {
+            if file.readable {
+                draft.keep_all();
+            }
+            used.draft = Some(draft.clone());
+            used.wrote = true;
+        }
+        Ok(live)
+    }
+
+    /// Begins a draft over the object as it is now.
+    async fn draft_over_object(&self, file: &OpenFile) -> Result<Arc<Draft>> {
+        if file.node.state().object.is_none() && !file.node.state().unlinked {
+            self.refresh(&file.node).await?;
+        }
+        let base = file.node.state().object.as_ref().map(|object| Base {
+            key: file.node.key().to_string(),
+            etag: object.etag.clone(),
+            size: object.size,
+        });
+        let draft = self.attach_new_draft(&file.node, base, false);
+        if file.readable {
+            draft.keep_all();
+        }
+        let mut used = file.used();
+        used.draft = Some(draft.clone());
+        used.wrote = true;
+        Ok(draft)
+    }
+
+    /// ftruncate(2), through the descriptor `handle`, or truncate(2) by name.
+    pub async fn truncate(
+        self: &Arc<Self>,
+        ino: u64,
+        handle: Option<u64>,
+        size: u64,
+        tid: u32,
+    ) -> Result<Attributes> {
+        let node = self.node(ino)?;
+        if node.is_directory() {
+            return Err(Error::quiet(libc::EISDIR));
+        }
+        let file = handle
+            .and_then(|h| self.file(h).ok())
+            .filter(|f| f.writable);
+        match file {
+            Some(file) => loop {
+                let draft = match self.draft_to_write(&file, tid)? {
+                    Some(draft) => draft,
+                    None => self.draft_over_object(&file).await?,
+                };
+                match draft.truncate(size).await {
+                    Ok(()) => break,
+                    Err(_) if matches!(draft.outcome(), Some(Ok(_))) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            },
+            None => self.truncate_by_name(&node, size).await?,
+        }
+        Ok(self.attributes(&node))
+    }
+
+    /// A file somebody is writing is cut and published with the rest; otherwise it is published now.
+    async fn truncate_by_name(self: &Arc<Self>, node: &Arc<Node>, size: u64) -> Result<()> {
+        if !super::names::can_be_made(&node.key()) {
+            return Err(super::directory::not_in_xml(&node.key()));
+        }
+        loop {
+            if let Some(draft) = node.live_draft() {
+                match draft.truncate(size).await {
+                    Ok(()) => return Ok(()),
+                    Err(_) if draft.outcome().is_some() => continue,
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            self.refresh(node).await?;
+            let object = node
+                .state()
+                .object
+                .clone()
+                .ok_or_else(|| Error::quiet(libc::ENOENT))?;
+            if object.size == size {
+                return Ok(());
+            }
+            let base = Base {
+                key: node.key().to_string(),
+                etag: object.etag,
+                size: object.size,
+            };
+            let draft = self.attach_new_draft(node, Some(base), false);
+            let cut = draft.truncate(size).await;
+            if let Err(error) = cut {
+                if draft.outcome().is_some() {
+                    continue;
+                }
+                return Err(error.into());
+            }
+            return self.commit_to_the_end(node, &draft).await;
+        }
+    }
+
+    pub(super) fn note_commit(
+        &self,
+        node: &Node,
+        version: Version,
+        said: crate::store::Attributes,
+    ) {
+        {
+            let mut state = node.state();
+            state.made(version, said);
+            state.cached = None;
+        }
+        self.forget_data(node.ino);
+    }
+}
+
+impl OpenFile {
+    fn place(&self, offset: u64) -> At {
+        if self.append {
+            At::End
+        } else {
+            At::Offset(offset)
+        }
+    }
+}
+
+/// Deleted since the kernel looked the name up: it does so again, and then finds nothing, or makes it.
+fn to_be_looked_up(error: Error) -> Error {
+    match error.is_missing() {
+        true => Error::quiet(libc::ESTALE),
+        false => error,
+    }
+}
+
+/// A lost draft stays lost for the descriptors that wrote to it.
+pub(super) fn sticky(error: &crate::draft::Error) -> Error {
+    Error {
+        why: None,
+        ..Error::from(error.clone())
+    }
+}

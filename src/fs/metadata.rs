@@ -1,0 +1,173 @@
+//! What POSIX says of a file, in an object's metadata: `mode`, `uid`, `gid` and `mtime`, as s3fs writes
+//! them; the forms of others are read as well. Pure.
+//!
+//! Invariants:
+//! - What cannot be understood is as if it was not there.
+//! - Metadata of others stays as it is.
+
+use std::time::{Duration, SystemTime};
+
+use super::tree::Kind;
+use crate::store::{Attributes, Metadata};
+
+/// What is said of a file; `None`: nothing, so the mount's own rules hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Posix {
+    /// With the kind of file, as in stat(2).
+    pub mode: Option<u32>,
+    pub uid: Option<u32>,
+    pub gid: Option<u32>,
+    pub mtime: Option<SystemTime>,
+}
+
+impl Posix {
+    pub fn of(metadata: &Metadata) -> Posix {
+        let number = |name: &str| metadata.get(name).and_then(|text| text.trim().parse().ok());
+        Posix {
+            mode: number("mode"),
+            uid: number("uid"),
+            gid: number("gid"),
+            mtime: metadata.get("mtime").and_then(|text| time(text.trim())),
+        }
+    }
+
+    /// Says it in an object's metadata; what is `None` is left as it is.
+    pub fn say_in(&self, metadata: &mut Metadata) {
+        let numbers = [("mode", self.mode), ("uid", self.uid), ("gid", self.gid)];
+        for (name, number) in numbers {
+            if let Some(number) = number {
+                metadata.insert(name.to_string(), number.to_string());
+            }
+        }
+        if let Some(mtime) = self.mtime {
+            metadata.insert("mtime".to_string(), spelled(mtime));
+        }
+    }
+
+    pub fn is_symlink(&self) -> bool {
+        self.mode
+            .is_some_and(|mode| mode & libc::S_IFMT == libc::S_IFLNK)
+    }
+}
+
+/// What stat(2)'s mode says of the kind.
+pub fn kind_bits(kind: Kind) -> u32 {
+    match kind {
+        Kind::File => libc::S_IFREG,
+        Kind::Directory => libc::S_IFDIR,
+        Kind::Symlink => libc::S_IFLNK,
+    }
+}
+
+/// What is said of a file whose bytes change: all that was said, but for its time.
+pub fn rewritten(said: &Attributes) -> Attributes {
+    let mut said = said.clone();
+    said.metadata.remove("mtime");
+    said
+}
+
+/// Seconds since 1970 with a fraction of up to nine digits, or none: s3fs's form and rclone's.
+fn time(text: &str) -> Option<SystemTime> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let negative = whole.starts_with('-');
+    let seconds: u64 = whole.trim_start_matches('-').parse().ok()?;
+    if !fraction.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let digits = format!("{fraction:0<9}");
+    let nanoseconds: u32 = digits[..9].parse().ok()?;
+    let since = Duration::new(seconds, nanoseconds);
+    match negative {
+        false => SystemTime::UNIX_EPOCH.checked_add(since),
+        true => SystemTime::UNIX_EPOCH.checked_sub(since),
+    }
+}
+
+fn spelled(time: SystemTime) -> String {
+    let (sign, since) = match time.duration_since(SystemTime::UNIX_EPOCH) {
+        Ok(since) => ("", since),
+        Err(before) => ("-", before.duration()),
+    };
+    format!("{sign}{}.{:09}", since.as_secs(), since.subsec_nanos())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn metadata(pairs: &[(&str, &str)]) -> Metadata {
+        let pairs = pairs.iter();
+        pairs
+            .map(|(name, value)| (name.to_string(), value.to_string()))
+            .collect()
+    }
+
+    #[test]
+    fn what_is_said_is_read_again() {
+        let times = [
+            (0, 0),
+            (1, 1),
+            (1_700_000_000, 123_456_789),
+            (4_000_000_000, 0),
+        ];
+        for (seconds, nanoseconds) in times {
+            let since = Duration::new(seconds, nanoseconds);
+            for mtime in [
+                SystemTime::UNIX_EPOCH + since,
+                SystemTime::UNIX_EPOCH - since,
+            ] {
+                let said = Posix {
+                    mode: Some(0o100_640),
+                    uid: Some(0),
+                    gid: Some(u32::MAX - 1),
+                    mtime: Some(mtime),
+                };
+                let mut kept = metadata(&[("theirs", "stays"), ("mode", "1")]);
+                said.say_in(&mut kept);
+                assert_eq!(Posix::of(&kept), said);
+                assert_eq!(kept["theirs"], "stays");
+            }
+        }
+    }
+
+    #[test]
+    fn the_forms_of_others_are_read() {
+        let s3fs = metadata(&[
+            ("mode", "33188"),
+            ("uid", "1000"),
+            ("gid", "1000"),
+            ("mtime", "1700000000"),
+        ]);
+        let said = Posix::of(&s3fs);
+        assert_eq!(said.mode, Some(0o100_644));
+        assert_eq!((said.uid, said.gid), (Some(1000), Some(1000)));
+        let at = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+        assert_eq!(said.mtime, Some(at));
+        let rclone = Posix::of(&metadata(&[("mtime", "1700000000.123456789")]));
+        assert_eq!(rclone.mtime, Some(at + Duration::from_nanos(123_456_789)));
+        let short = Posix::of(&metadata(&[("mtime", "1700000000.5")]));
+        assert_eq!(short.mtime, Some(at + Duration::from_millis(500)));
+        let link = Posix::of(&metadata(&[("mode", "41471")]));
+        assert!(link.is_symlink());
+    }
+
+    #[test]
+    fn nonsense_is_as_if_it_was_not_there() {
+        let texts = [
+            "",
+            "x",
+            "-",
+            ".",
+            "1e9",
+            "99999999999999999999",
+            "1.x",
+            "-1.-1",
+            "１",
+        ];
+        for text in texts {
+            let names = ["mode", "uid", "gid", "mtime"];
+            let said = Posix::of(&metadata(&names.map(|name| (name, text))));
+            assert_eq!(said, Posix::default(), "{text:?}");
+        }
+    }
+}

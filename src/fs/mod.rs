@@ -1,0 +1,335 @@
+//! The filesystem without FUSE: names, inodes, open files, directories. Async, and testable without a mount.
+//!
+//! Invariants:
+//! - What a program writes is seen by every other program through the same mount at once, and in
+//!   the bucket only when it is committed.
+//! - A read is of one version of an object, or of one draft, never of a mixture.
+//! - No lock is held across a request to the store, except a draft's own.
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime};
+
+use lru::LruCache;
+use tokio::sync::watch;
+
+mod attributes;
+mod closing;
+mod copies;
+mod directory;
+mod error;
+mod file;
+mod listing;
+mod metadata;
+mod names;
+mod rename;
+mod tree;
+
+pub use attributes::{Attributes, Caller};
+pub use error::{Error, Result};
+pub use file::{OpenFile, Opened, ReadData};
+pub use listing::{Listed, Listing};
+pub use metadata::Posix;
+pub use names::NAME_MAX;
+pub use rename::Renaming;
+pub use tree::{Kind, Node, ROOT};
+
+use crate::draft::{Draft, Target, Works};
+use crate::read::{ReadMemory, Settings as ReadSettings};
+use crate::store::{ErrorKind, ListEntry, ObjectInfo, Precondition, Store};
+use crate::upload::ledger::Before;
+use tree::Tree;
+
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// For how long what the store said of a name is believed.
+    pub metadata_ttl: Duration,
+    /// Of what nothing is said of.
+    pub uid: u32,
+    pub gid: u32,
+    pub umask: u32,
+    /// Owner and group of everything, whatever is said.
+    pub owner: Option<u32>,
+    pub group: Option<u32>,
+    /// Modes, owners and times are kept with the objects.
+    pub keeps_metadata: bool,
+    /// Where it is mounted, to recognise descriptors of our files in /proc.
+    pub mount_point: PathBuf,
+    /// A program that ends with a failure without having closed its file did not finish it.
+    pub abort_on_failure: bool,
+    /// A commit onto a version other than the one the draft began with fails.
+    pub fail_on_conflict: bool,
+    pub read: ReadSettings,
+}
+
+/// What the kernel caches and we know to be stale.
+pub trait KernelCache: Send + Sync + 'static {
+    /// Size and times, before this returns. Also while a request for the inode is answered.
+    fn forget_attributes(&self, ino: u64);
+    /// Pages too, soon. Called from tasks, never while answering a request for the same inode; must
+    /// not block.
+    fn forget_data(&self, ino: u64);
+    fn forget_name(&self, parent: u64, name: &str);
+}
+
+pub struct Fs {
+    store: Arc<dyn Store>,
+    works: Arc<Works>,
+    read_memory: Arc<ReadMemory>,
+    options: Options,
+    tree: Tree,
+    files: Mutex<HashMap<u64, Arc<OpenFile>>>,
+    listings: Mutex<HashMap<u64, Arc<Listing>>>,
+    /// Names the store just said are not there, for the create that follows such a lookup.
+    absent: Mutex<LruCache<(u64, String), Instant>>,
+    next_handle: AtomicU64,
+    /// Looks at objects ahead of whoever goes through a directory.
+    looks_ahead: Arc<tokio::sync::Semaphore>,
+    kernel: std::sync::OnceLock<Box<dyn KernelCache>>,
+    mounted_at: SystemTime,
+    /// Commits under way, whoever waits for them; the end of the mount does.
+    commits: watch::Sender<usize>,
+    /// The session is over or ending: nothing new is begun.
+    ending: AtomicBool,
+}
+
+const ABSENT_MAX: NonZeroUsize = NonZeroUsize::new(10_000).expect("not zero");
+
+impl Fs {
+    pub fn new(
+        store: Arc<dyn Store>,
+        works: Arc<Works>,
+        read_memory: Arc<ReadMemory>,
+        options: Options,
+    ) -> Arc<Fs> {
+        Arc::new(Fs {
+            store,
+            works,
+            read_memory,
+            options,
+            tree: Tree::new(),
+            files: Mutex::new(HashMap::new()),
+            listings: Mutex::new(HashMap::new()),
+            absent: Mutex::new(LruCache::new(ABSENT_MAX)),
+            next_handle: AtomicU64::new(1),
+            looks_ahead: Arc::new(tokio::sync::Semaphore::new(attributes::AHEAD)),
+            kernel: std::sync::OnceLock::new(),
+            mounted_at: SystemTime::now(),
+            commits: watch::Sender::new(0),
+            ending: AtomicBool::new(false),
+        })
+    }
+
+    /// The kernel's caches, once there is a mount.
+    pub fn set_kernel_cache(&self, kernel: Box<dyn KernelCache>) {
+        let _ = self.kernel.set(kernel);
+    }
+
+    pub fn node(&self, ino: u64) -> Result<Arc<Node>> {
+        self.tree.get(ino).ok_or_else(|| Error::quiet(libc::ESTALE))
+    }
+
+    /// What a message calls an inode.
+    pub fn path_of(&self, ino: u64) -> String {
+        self.tree
+            .get(ino)
+            .map_or_else(|| format!("inode {ino}"), |node| format!("/{}", node.key()))
+    }
+
+    /// Finds a name. The kernel is told of the node: [`forget`](Self::forget) undoes it.
+    pub async fn lookup(self: &Arc<Self>, parent: u64, name: &OsStr) -> Result<Arc<Node>> {
+        let mut node = self.find(parent, name).await?;
+        if self.may_be_a_link(&node) {
+            node = self.without_doubt(node).await?;
+        }
+        self.tree.remember(&node);
+        Ok(node)
+    }
+
+    /// The same, if it can be answered without asking the store.
+    pub fn lookup_cached(&self, parent: u64, name: &OsStr) -> Option<Result<Arc<Node>>> {
+        let (parent, component) = match self.place(parent, name) {
+            Ok(place) => place,
+            Err(error) => return Some(Err(error)),
+        };
+        let found = self.known(&parent, &component)?;
+        if let Ok(node) = &found {
+            if self.may_be_a_link(node) {
+                return None;
+            }
+            self.tree.remember(node);
+        }
+        Some(found)
+    }
+
+    pub fn forget(&self, ino: u64, count: u64) {
+        self.tree.forget(ino, count);
+    }
+
+    fn place(&self, parent: u64, name: &OsStr) -> Result<(Arc<Node>, String)> {
+        let parent = self.node(parent)?;
+        match names::component(name) {
+            Ok(component) => Ok((parent, component.to_string())),
+            Err(names::BadName::TooLong) => Err(Error::quiet(libc::ENAMETOOLONG)),
+            Err(names::BadName::NotUtf8) => Err(Error::quiet(libc::ENOENT)),
+        }
+    }
+
+    /// What is known of a name without asking: a file being written, or what was seen within the TTL.
+    fn known(&self, parent: &Node, name: &str) -> Option<Result<Arc<Node>>> {
+        if let Some(child) = self.tree.child(parent, name) {
+            let known = {
+                let state = child.state();
+                state.draft.as_ref().is_some_and(|d| d.outcome().is_none())
+                    || state.is_fresh(self.options.metadata_ttl)
+            };
+            return known.then_some(Ok(child));
+        }
+        let all_listed = parent
+            .state()
+            .complete
+            .is_some_and(|at| at.elapsed() < self.options.metadata_ttl);
+        all_listed.then(|| Err(Error::quiet(libc::ENOENT)))
+    }
+
+    async fn find(&self, parent: u64, name: &OsStr) -> Result<Arc<Node>> {
+        let (parent, name) = self.place(parent, name)?;
+        match self.known(&parent, &name) {
+            Some(known) => known,
+            None => self.ask(&parent, &name).await,
+        }
+    }
+
+    /// Asks the store whether a name is a directory, a file or nothing. A directory hides
+    /// a file of the same name.
+    async fn ask(&self, parent: &Arc<Node>, name: &str) -> Result<Arc<Node>> {
+        let key = format!("{}{name}", parent.key());
+        if key.len() > self.store.capabilities().key_max {
+            return Err(Error::quiet(libc::ENAMETOOLONG));
+        }
+        let prefix = format!("{key}/");
+        let head = async {
+            match names::is_blank(&key) {
+                // Not to be asked for: there may be a directory all the same.
+                true => Err(blank(&key)),
+                false => self.store.head(&key).await,
+            }
+        };
+        let (object, below) = tokio::join!(head, self.store.list(&prefix, false, None, 1));
+        // A draft may have begun while we asked: it is the truth of this mount.
+        if let Some(child) = self.tree.child(parent, name)
+            && child.live_draft().is_some()
+        {
+            return Ok(child);
+        }
+        let below = below?;
+        if let Some(first) = below.entries.first() {
+            let node = self.tree.ensure(parent, name, Kind::Directory);
+            let mut state = node.state();
+            state.checked = Some(Instant::now());
+            if let ListEntry::Object(object) = first
+                && object.key == prefix
+            {
+                state.marker = true;
+                state.modified = object.modified;
+            }
+            drop(state);
+            return Ok(node);
+        }
+        match object {
+            Ok(object) => Ok(self.saw_file(parent, name, &object)),
+            Err(error) if error.kind == ErrorKind::Missing => {
+                match self.tree.child(parent, name) {
+                    // There because of a file that is being written below it.
+                    Some(child) if child.is_directory() && !self.unpublished(&child).is_empty() => {
+                        Ok(child)
+                    }
+                    child => {
+                        if let Some(child) = child {
+                            self.tree.detach(parent, &child);
+                        }
+                        self.note_absent(parent.ino, name);
+                        Err(Error::quiet(libc::ENOENT))
+                    }
+                }
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn note_absent(&self, parent: u64, name: &str) {
+        let mut absent = self.absent.lock().expect("no panic while held");
+        absent.put((parent, name.to_string()), Instant::now());
+    }
+
+    /// Did the store say a moment ago that the name is not there? Asked once.
+    fn was_absent(&self, parent: u64, name: &str) -> bool {
+        let mut absent = self.absent.lock().expect("no panic while held");
+        absent
+            .pop(&(parent, name.to_string()))
+            .is_some_and(|at| at.elapsed() < self.options.metadata_ttl)
+    }
+
+    fn saw_file(&self, parent: &Node, name: &str, object: &ObjectInfo) -> Arc<Node> {
+        let node = self.tree.ensure(parent, name, self.kind_of(object));
+        node.state().saw(object);
+        node
+    }
+
+    fn new_draft(&self, node: &Node, base: Option<crate::draft::Base>, dirty: bool) -> Arc<Draft> {
+        let said = node.state().said.clone();
+        let said = said.map_or_else(Default::default, |said| metadata::rewritten(&said));
+        let before = match (&base, &node.state().object) {
+            (Some(base), _) => Before::Version(base.etag.clone()),
+            (None, Some(object)) => Before::Version(object.etag.clone()),
+            (None, None) => Before::Nothing,
+        };
+        let target = self.target(&node.key(), before);
+        Draft::new(&self.works, target, said, base, dirty)
+    }
+
+    /// A file's draft is to replace what its key holds, whoever put it there, unless we are to mind.
+    fn target(&self, key: &str, before: Before) -> Target {
+        let condition = match &before {
+            _ if !self.options.fail_on_conflict => Precondition::None,
+            Before::Version(etag) => Precondition::Matches(etag.clone()),
+            Before::Nothing | Before::Unknown => Precondition::Absent,
+        };
+        Target {
+            key: key.to_string(),
+            condition,
+            before,
+        }
+    }
+
+    fn next_handle(&self) -> u64 {
+        self.next_handle.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn forget_data(&self, ino: u64) {
+        if let Some(kernel) = self.kernel.get() {
+            kernel.forget_data(ino);
+        }
+    }
+
+    fn forget_name(&self, parent: u64, name: &str) {
+        if let Some(kernel) = self.kernel.get() {
+            kernel.forget_name(parent, name);
+        }
+    }
+}
+
+fn blank(key: &str) -> crate::store::Error {
+    crate::store::Error {
+        kind: ErrorKind::Missing,
+        operation: "HeadObject",
+        key: key.to_string(),
+        code: "NoSuchKey".to_string(),
+        message: "a key that is all blank cannot be asked for".to_string(),
+        request_id: None,
+    }
+}

@@ -1,0 +1,435 @@
+//! Giving files and directories another name. A bucket knows no names, only keys: what is renamed is
+//! copied on the server and then deleted under its old key.
+//!
+//! Invariants:
+//! - The old key is deleted only when the whole object is there under the new one: whoever crashes
+//!   between leaves the old name or both, never neither.
+//! - Of a directory, nothing is deleted before everything is copied.
+//! - What is deleted is the version that was copied, as far as we know: whatever another client put
+//!   there meanwhile makes the copy fail, and the rename begins anew.
+
+use std::collections::VecDeque;
+use std::ffi::OsStr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt;
+use futures_util::stream;
+use tracing::{info, warn};
+
+use super::copies::TRIES;
+use super::tree::{Kind, Node};
+use super::{Error, Fs, Result};
+use crate::draft::{Doom, Draft, Version};
+use crate::store::{ErrorKind, ListEntry, ObjectInfo};
+use crate::upload::ledger::Before;
+
+/// What a rename may do to a name that is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Renaming {
+    Replacing,
+    /// RENAME_NOREPLACE
+    OntoNothing,
+}
+
+/// Objects of a directory that are copied or deleted at the same time.
+const AT_ONCE: usize = 32;
+
+/// A directory with more objects is not renamed: what was copied is kept in memory.
+const OBJECTS_MAX: usize = 1_000_000;
+
+/// How often a long rename says how far it is.
+const PROGRESS: Duration = Duration::from_secs(10);
+
+impl Fs {
+    pub async fn rename(
+        self: &Arc<Self>,
+        parent: u64,
+        name: &OsStr,
+        new_parent: u64,
+        new_name: &OsStr,
+        renaming: Renaming,
+    ) -> Result<()> {
+        let (from, name) = self.place(parent, name)?;
+        let (to, new_name) = self.place_for_creation(new_parent, new_name)?;
+        let source = self.ask_or_known(&from, &name).await?;
+        let target = match self.ask_or_known(&to, &new_name).await {
+            Ok(target) => Some(target),
+            Err(error) if error.is_missing() => None,
+            Err(error) => return Err(error),
+        };
+        if let Some(target) = &target {
+            if target.ino == source.ino {
+                return Ok(());
+            }
+            if renaming == Renaming::OntoNothing {
+                return Err(Error::quiet(libc::EEXIST));
+            }
+            match (source.kind, target.kind) {
+                (Kind::File | Kind::Symlink, Kind::Directory) => {
+                    return Err(Error::quiet(libc::EISDIR));
+                }
+                (Kind::Directory, _) if !target.is_directory() => {
+                    return Err(Error::quiet(libc::ENOTDIR));
+                }
+                (Kind::Directory, _) => self.assert_empty(target).await?,
+                _ => {}
+            }
+        }
+        self.keep_directory(&from).await?;
+        let whole = Rename {
+            fs: self.clone(),
+            source,
+            from,
+            to,
+            new_name,
+            target,
+        };
+        // A caller who is killed does not stop it half way.
+        let done = tokio::spawn(whole.perform());
+        done.await.unwrap_or_else(|_| Err(Error::quiet(libc::EIO)))
+    }
+
+    async fn assert_empty(&self, directory: &Arc<Node>) -> Result<()> {
+        let page = self.store.list(&directory.key(), false, None, 2).await?;
+        let mut others = page.entries.iter().filter(
+            |entry| !matches!(entry, ListEntry::Object(object) if *object.key == *directory.key()),
+        );
+        if others.next().is_some() || !self.unpublished(directory).is_empty() {
+            return Err(Error::quiet(libc::ENOTEMPTY));
+        }
+        Ok(())
+    }
+}
+
+/// A rename that has been found possible.
+struct Rename {
+    fs: Arc<Fs>,
+    source: Arc<Node>,
+    from: Arc<Node>,
+    to: Arc<Node>,
+    new_name: String,
+    target: Option<Arc<Node>>,
+}
+
+impl Rename {
+    async fn perform(self) -> Result<()> {
+        match self.source.kind {
+            Kind::Directory => self.directory().await,
+            Kind::File | Kind::Symlink => self.file().await,
+        }
+    }
+
+    fn new_key(&self) -> String {
+        let slash = if self.source.is_directory() { "/" } else { "" };
+        format!("{}{}{slash}", self.to.key(), self.new_name)
+    }
+
+    async fn file(&self) -> Result<()> {
+        let (fs, source, new_key) = (&self.fs, &self.source, self.new_key());
+        self.end_of_the_target().await?;
+        let draft = self.settled_draft(source).await?;
+        let moving = match &draft {
+            Some(draft) => Some(held(source, draft).await?),
+            None => None,
+        };
+        let old_key = source.key();
+        let moved = self.copied(&old_key, &new_key).await?;
+        if moved.is_some()
+            && let Err(error) = fs.store.delete(&old_key).await
+        {
+            // Both names are there, and the program is told that it did not go well.
+            self.forget_what_was_known();
+            return Err(error.into());
+        }
+        if let Some(moving) = moving {
+            // What a commit of it will replace: its own object, or what had the name.
+            let replaced = moved.clone().or_else(|| self.replaced());
+            let before = replaced.map_or(Before::Nothing, |v| Before::Version(v.etag));
+            let base = moved.as_ref().map(|version| version.etag.clone());
+            moving.to(fs.target(&new_key, before), base);
+        }
+        if let Some(target) = &self.target {
+            fs.tree.detach(&self.to, target);
+        }
+        fs.tree.rename(source, &self.from, &self.to, &self.new_name);
+        let mut state = source.state();
+        let cached = state.cached.is_some() && state.cached == state.object;
+        state.cached = moved.clone().filter(|_| cached);
+        state.object = moved;
+        state.stored = None;
+        state.checked = Some(Instant::now());
+        // Who reads it reads on, under its new key.
+        state.commits += 1;
+        Ok(())
+    }
+
+    /// The object that has the new name, as far as it is known.
+    fn replaced(&self) -> Option<Version> {
+        self.target
+            .as_ref()
+            .and_then(|target| target.state().object.clone())
+    }
+
+    /// What is being written under the new name ends: it is replaced.
+    async fn end_of_the_target(&self) -> Result<()> {
+        let Some(target) = &self.target else {
+            return Ok(());
+        };
+        if let Some(draft) = target.live_draft() {
+            draft.abort(Doom::Unlinked);
+            if draft.is_committing() {
+                self.fs.commit_to_the_end(target, &draft).await.ok();
+                if draft.is_uncertain() {
+                    return Err(Error::loud(
+                        libc::EIO,
+                        "the store does not say whether the file it is to replace was published; try again when it answers",
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The draft of a file, when no commit of it is under way.
+    async fn settled_draft(&self, node: &Arc<Node>) -> Result<Option<Arc<Draft>>> {
+        while let Some(draft) = node.live_draft() {
+            if !draft.is_committing() {
+                return Ok(Some(draft));
+            }
+            self.fs.commit_to_the_end(node, &draft).await?;
+        }
+        Ok(None)
+    }
+
+    /// Copies the source's object, if there is one, as it is now.
+    async fn copied(&self, old_key: &str, new_key: &str) -> Result<Option<Version>> {
+        for _ in 0..TRIES {
+            let Some(object) = self.source.state().object.clone() else {
+                return Ok(None);
+            };
+            let before = self.replaced();
+            let before = before.map_or(Before::Nothing, |v| Before::Version(v.etag));
+            let copied = self.fs.copy_object(old_key, &object, new_key, before, None);
+            match copied.await {
+                Ok(version) => return Ok(Some(version)),
+                // Another client changed it since we looked.
+                Err(error) if error.kind == ErrorKind::Conflict => {
+                    self.fs.refresh(&self.source).await?;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(Error::loud(libc::EBUSY, "another client keeps changing it"))
+    }
+
+    fn forget_what_was_known(&self) {
+        for node in [Some(&self.source), self.target.as_ref()]
+            .into_iter()
+            .flatten()
+        {
+            node.state().checked = None;
+        }
+        for directory in [&self.from, &self.to] {
+            directory.state().complete = None;
+        }
+    }
+
+    async fn directory(&self) -> Result<()> {
+        let (fs, source) = (&self.fs, &self.source);
+        let (old, new) = (source.key(), self.new_key());
+        if new.starts_with(&*old) {
+            return Err(Error::quiet(libc::EINVAL));
+        }
+        let mut drafts = Vec::new();
+        for node in fs.tree.below(source) {
+            if let Some(draft) = self.settled_draft(&node).await? {
+                drafts.push((node, draft));
+            }
+        }
+        let mut held_drafts = Vec::new();
+        for (node, draft) in &drafts {
+            held_drafts.push((node, held(node, draft).await?));
+        }
+        let mut progress = Progress::new(&old, &new);
+        let copied = self.copy_all(&old, &new, &mut progress).await?;
+        for (node, moving) in held_drafts {
+            let key = format!("{new}{}", &node.key()[old.len()..]);
+            let base = copied
+                .iter()
+                .find(|copy| format!("{old}{}", copy.rest) == *node.key());
+            let base = base.map(|copy| copy.version.etag.clone());
+            let before = base.clone().map_or(Before::Nothing, Before::Version);
+            moving.to(fs.target(&key, before), base);
+        }
+        if let Some(target) = &self.target {
+            fs.tree.detach(&self.to, target);
+        }
+        fs.tree.rename(source, &self.from, &self.to, &self.new_name);
+        source.state().checked = Some(Instant::now());
+        for node in fs.tree.below(source) {
+            let mut state = node.state();
+            if !node.is_directory() {
+                // Asked anew: a copy may be another version.
+                state.object = None;
+                state.checked = None;
+                state.cached = None;
+                state.commits += 1;
+            }
+        }
+        self.delete_all(&old, copied, &mut progress).await
+    }
+
+    /// Copies everything below `old`. If that fails, takes back what was copied.
+    async fn copy_all(&self, old: &str, new: &str, progress: &mut Progress) -> Result<Vec<Copied>> {
+        let mut copied = Vec::new();
+        let result = self.copy_pages(old, new, &mut copied, progress).await;
+        let Err(error) = result else {
+            return Ok(copied);
+        };
+        let fs = &self.fs;
+        let undo = stream::iter(copied).map(|copy| async move {
+            let key = format!("{new}{}", copy.rest);
+            fs.store.delete(&key).await.is_err()
+        });
+        let left = undo
+            .buffer_unordered(AT_ONCE)
+            .filter(|left| std::future::ready(*left));
+        match left.count().await {
+            0 => {}
+            left => warn!("/{new}: {left} copies could not be removed again"),
+        }
+        self.forget_what_was_known();
+        Err(error)
+    }
+
+    async fn copy_pages(
+        &self,
+        old: &str,
+        new: &str,
+        copied: &mut Vec<Copied>,
+        progress: &mut Progress,
+    ) -> Result<()> {
+        let fs = &self.fs;
+        let mut from = None;
+        loop {
+            let page = fs.store.list(old, false, from.as_ref(), 1000).await?;
+            let objects: VecDeque<ObjectInfo> = page
+                .entries
+                .into_iter()
+                .filter_map(|entry| match entry {
+                    ListEntry::Object(object) => Some(object),
+                    ListEntry::Prefix(_) => None,
+                })
+                .collect();
+            if copied.len() + objects.len() > OBJECTS_MAX {
+                return Err(Error::loud(
+                    libc::E2BIG,
+                    format!("more than {OBJECTS_MAX} objects are below it: move its parts"),
+                ));
+            }
+            let mut copies = stream::iter(objects)
+                .map(|object| async move {
+                    let rest = object.key[old.len()..].to_string();
+                    let version = super::tree::version_of(&object);
+                    let to = format!("{new}{rest}");
+                    let done = fs
+                        .copy_object(&object.key, &version, &to, Before::Nothing, None)
+                        .await;
+                    done.map(|version| Copied { rest, version })
+                })
+                .buffer_unordered(AT_ONCE);
+            let mut failure = None;
+            while let Some(copy) = copies.next().await {
+                match copy {
+                    Ok(copy) => {
+                        copied.push(copy);
+                        progress.tell("copied", copied.len());
+                    }
+                    Err(error) => failure = Some(error),
+                }
+            }
+            drop(copies);
+            if let Some(error) = failure {
+                return Err(error.into());
+            }
+            match page.next {
+                Some(next) => from = Some(next),
+                None => return Ok(()),
+            }
+        }
+    }
+
+    async fn delete_all(
+        &self,
+        old: &str,
+        copied: Vec<Copied>,
+        progress: &mut Progress,
+    ) -> Result<()> {
+        let fs = &self.fs;
+        let (mut gone, mut failure) = (0, None);
+        let mut deletes = stream::iter(copied)
+            .map(|copy| async move { fs.store.delete(&format!("{old}{}", copy.rest)).await })
+            .buffer_unordered(AT_ONCE);
+        while let Some(deleted) = deletes.next().await {
+            match deleted {
+                Ok(()) => {
+                    gone += 1;
+                    progress.tell("deleted", gone);
+                }
+                Err(error) => failure = Some(error),
+            }
+        }
+        match failure {
+            None => Ok(()),
+            Some(error) => {
+                self.forget_what_was_known();
+                Err(Error::loud(
+                    libc::EIO,
+                    format!(
+                        "all of it is copied, and not all of the old could be deleted: {error}"
+                    ),
+                ))
+            }
+        }
+    }
+}
+
+async fn held<'a>(node: &Node, draft: &'a Draft) -> Result<crate::draft::Moving<'a>> {
+    draft.hold_to_move().await.ok_or_else(|| {
+        Error::loud(
+            libc::EBUSY,
+            format!(
+                "/{} is being written and partly uploaded to where it is; rename it when it is closed",
+                node.key()
+            ),
+        )
+    })
+}
+
+struct Copied {
+    /// The key behind the directory's.
+    rest: String,
+    version: Version,
+}
+
+struct Progress {
+    what: String,
+    said: Instant,
+}
+
+impl Progress {
+    fn new(old: &str, new: &str) -> Progress {
+        Progress {
+            what: format!("renaming /{old} to /{new}"),
+            said: Instant::now(),
+        }
+    }
+
+    fn tell(&mut self, done: &str, count: usize) {
+        if self.said.elapsed() > PROGRESS {
+            self.said = Instant::now();
+            info!("{}: {count} {done}", self.what);
+        }
+    }
+}

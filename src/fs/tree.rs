@@ -1,0 +1,364 @@
+//! The inodes the kernel knows, and what we know of each: its object, its draft, its children.
+//!
+//! Invariants:
+//! - A node is found by its number as long as the kernel may name it, a draft is under way for it,
+//!   or it has such children.
+//! - An inode number is never given again in the life of a mount.
+//! - Locks are taken top down (table, then one node's state, then a place) and never across an await.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, RwLock};
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::draft::{Draft, Version};
+use crate::store::{Attributes, ObjectInfo};
+
+pub const ROOT: u64 = 1;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    File,
+    Directory,
+    Symlink,
+}
+
+pub struct Node {
+    pub ino: u64,
+    pub kind: Kind,
+    place: RwLock<Place>,
+    lookups: AtomicU64,
+    state: Mutex<State>,
+    /// Held while the store is asked what is said of it, so that it is asked once.
+    pub asking: tokio::sync::Mutex<()>,
+}
+
+/// Where a node is; a rename changes it.
+#[derive(Clone)]
+struct Place {
+    parent: u64,
+    name: Arc<str>,
+    key: Arc<str>,
+}
+
+pub struct State {
+    /// The object as last seen; `None` for a file not yet committed.
+    pub object: Option<Version>,
+    /// What is said of the object (of a directory's marker); `None`: not known, a listing does not tell.
+    pub said: Option<Arc<Attributes>>,
+    /// The store's own time of the object, by which a change of what is said of it is seen.
+    pub stored: Option<SystemTime>,
+    /// When the store last confirmed the object (or the directory's existence).
+    pub checked: Option<Instant>,
+    pub draft: Option<Arc<Draft>>,
+    /// Commits through this mount: a reader pinned before one moves on to the new version.
+    pub commits: u64,
+    /// The version the kernel's page cache was filled from.
+    pub cached: Option<Version>,
+    /// The size the kernel was told and may still believe in.
+    pub shown: Option<u64>,
+    pub unlinked: bool,
+    /// Directories: the children in the table.
+    pub children: HashMap<String, u64>,
+    /// Directories: when the store last said what their marker says, or that they have none.
+    pub marker_asked: Option<Instant>,
+    /// Directories: the child that was last asked about. Whoever asks about the next goes through all.
+    pub asked: u64,
+    /// Directories: a marker object is known to be there, so that they stay when they are empty.
+    pub marker: bool,
+    /// Directories: all children were listed (or there were none) at this moment.
+    pub complete: Option<Instant>,
+    pub modified: SystemTime,
+}
+
+impl Node {
+    fn place(&self) -> Place {
+        self.place.read().expect("no panic while held").clone()
+    }
+
+    pub fn parent(&self) -> u64 {
+        self.place().parent
+    }
+
+    pub fn name(&self) -> Arc<str> {
+        self.place().name
+    }
+
+    /// The object's key; for a directory its prefix, with the slash (empty for the root).
+    pub fn key(&self) -> Arc<str> {
+        self.place().key
+    }
+
+    pub fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no panic while held")
+    }
+
+    /// The draft that is being written now, if any.
+    pub fn live_draft(&self) -> Option<Arc<Draft>> {
+        self.state().draft.clone().filter(|d| d.outcome().is_none())
+    }
+
+    pub fn is_directory(&self) -> bool {
+        self.kind == Kind::Directory
+    }
+}
+
+impl State {
+    pub fn is_fresh(&self, ttl: Duration) -> bool {
+        self.checked.is_some_and(|at| at.elapsed() < ttl)
+    }
+
+    /// Takes note of the object as the store shows it now. What a commit of ours said of
+    /// this version (its time) stays, so that attributes do not change by themselves.
+    pub fn saw(&mut self, object: &ObjectInfo) {
+        self.saw_version(&version_of(object));
+        if let Some(said) = &object.attributes {
+            self.said = Some(Arc::new((**said).clone()));
+        }
+    }
+
+    /// The same, of a listing.
+    pub fn saw_version(&mut self, seen: &Version) {
+        self.checked = Some(Instant::now());
+        let known = self.object.as_ref();
+        let same = known.is_some_and(|known| known.etag == seen.etag && known.size == seen.size);
+        let stored = self.stored.replace(seen.modified);
+        if !same {
+            self.object = Some(seen.clone());
+        }
+        if !same || stored.is_some_and(|stored| stored != seen.modified) {
+            self.said = None;
+        }
+    }
+
+    /// Takes note of what a commit or a copy of ours made.
+    pub fn made(&mut self, version: Version, said: Attributes) {
+        self.object = Some(version);
+        self.said = Some(Arc::new(said));
+        self.stored = None;
+        self.checked = Some(Instant::now());
+        self.commits += 1;
+    }
+}
+
+pub fn version_of(object: &ObjectInfo) -> Version {
+    Version {
+        etag: object.etag.clone(),
+        size: object.size,
+        modified: object.modified,
+    }
+}
+
+pub struct Tree {
+    nodes: Mutex<HashMap<u64, Arc<Node>>>,
+    next: AtomicU64,
+}
+
+impl Default for Tree {
+    fn default() -> Tree {
+        Tree::new()
+    }
+}
+
+impl Tree {
+    pub fn new() -> Tree {
+        let root = new_node(ROOT, Kind::Directory, ROOT, String::new(), String::new());
+        root.lookups.store(1, Ordering::Relaxed);
+        root.state().marker = true;
+        Tree {
+            nodes: Mutex::new(HashMap::from([(ROOT, root)])),
+            next: AtomicU64::new(ROOT + 1),
+        }
+    }
+
+    fn nodes(&self) -> MutexGuard<'_, HashMap<u64, Arc<Node>>> {
+        self.nodes.lock().expect("no panic while held")
+    }
+
+    pub fn get(&self, ino: u64) -> Option<Arc<Node>> {
+        self.nodes().get(&ino).cloned()
+    }
+
+    pub fn child(&self, parent: &Node, name: &str) -> Option<Arc<Node>> {
+        let ino = *parent.state().children.get(name)?;
+        self.get(ino)
+    }
+
+    pub fn children(&self, parent: &Node) -> Vec<Arc<Node>> {
+        let nodes = self.nodes();
+        let state = parent.state();
+        state
+            .children
+            .values()
+            .filter_map(|ino| nodes.get(ino).cloned())
+            .collect()
+    }
+
+    /// The child of that name and kind, made if need be. One of another kind is replaced.
+    pub fn ensure(&self, parent: &Node, name: &str, kind: Kind) -> Arc<Node> {
+        let mut nodes = self.nodes();
+        let mut state = parent.state();
+        if let Some(ino) = state.children.get(name)
+            && let Some(node) = nodes.get(ino)
+            && node.kind == kind
+        {
+            return node.clone();
+        }
+        let ino = self.next.fetch_add(1, Ordering::Relaxed);
+        let slash = if kind == Kind::Directory { "/" } else { "" };
+        let node = new_node(
+            ino,
+            kind,
+            parent.ino,
+            name.to_string(),
+            format!("{}{name}{slash}", parent.key()),
+        );
+        nodes.insert(ino, node.clone());
+        state.children.insert(name.to_string(), ino);
+        node
+    }
+
+    /// The kernel was told of this node once more.
+    pub fn remember(&self, node: &Arc<Node>) {
+        node.lookups.fetch_add(1, Ordering::Relaxed);
+        // It may have been dropped from the table between its making and now.
+        self.nodes().entry(node.ino).or_insert_with(|| node.clone());
+    }
+
+    /// The kernel forgot `count` of the times it was told.
+    pub fn forget(&self, ino: u64, count: u64) {
+        let Some(node) = self.get(ino) else { return };
+        let before = node.lookups.fetch_sub(count, Ordering::Relaxed);
+        assert!(
+            before >= count,
+            "the kernel forgets an inode more often than it was told of it"
+        );
+        if before == count {
+            self.drop_if_idle(&node);
+        }
+    }
+
+    /// Takes a name away: the node stays for those who have it open.
+    pub fn detach(&self, parent: &Node, node: &Node) {
+        node.state().unlinked = true;
+        {
+            let (name, mut state) = (node.name(), parent.state());
+            if state.children.get(&*name) == Some(&node.ino) {
+                state.children.remove(&*name);
+            }
+        }
+        self.drop_if_idle(node);
+    }
+
+    /// Takes a node away that is not what it was taken for: its name leads to another one from now on.
+    pub fn replace(&self, parent: &Node, node: &Node) {
+        let (name, mut state) = (node.name(), parent.state());
+        if state.children.get(&*name) == Some(&node.ino) {
+            state.children.remove(&*name);
+        }
+        // Not because it is not there.
+        state.complete = None;
+    }
+
+    /// Gives a node, and all below it, another place. What was there is detached before.
+    pub fn rename(&self, node: &Arc<Node>, from: &Node, to: &Node, name: &str) {
+        let nodes = self.nodes();
+        let old = node.name();
+        {
+            let mut state = from.state();
+            if state.children.get(&*old) == Some(&node.ino) {
+                state.children.remove(&*old);
+            }
+        }
+        to.state().children.insert(name.to_string(), node.ino);
+        let mut moved = vec![(node.clone(), to.ino, Arc::from(name), to.key())];
+        while let Some((node, parent, name, above)) = moved.pop() {
+            let slash = if node.is_directory() { "/" } else { "" };
+            let key: Arc<str> = format!("{above}{name}{slash}").into();
+            *node.place.write().expect("no panic while held") = Place {
+                parent,
+                name,
+                key: key.clone(),
+            };
+            let state = node.state();
+            for (name, ino) in &state.children {
+                if let Some(child) = nodes.get(ino) {
+                    let name = Arc::from(name.as_str());
+                    moved.push((child.clone(), node.ino, name, key.clone()));
+                }
+            }
+        }
+    }
+
+    /// All that is known below a directory.
+    pub fn below(&self, directory: &Node) -> Vec<Arc<Node>> {
+        let mut found = self.children(directory);
+        let mut at = 0;
+        while at < found.len() {
+            let children = self.children(&found[at]);
+            found.extend(children);
+            at += 1;
+        }
+        found
+    }
+
+    /// Drops what nobody can name any more: the kernel forgot it and nothing is being written.
+    pub fn drop_if_idle(&self, node: &Node) {
+        let mut at = node.ino;
+        while at != ROOT {
+            let mut nodes = self.nodes();
+            let Some(node) = nodes.get(&at).cloned() else {
+                return;
+            };
+            {
+                let state = node.state();
+                let busy = state.draft.as_ref().is_some_and(|d| d.outcome().is_none());
+                if node.lookups.load(Ordering::Relaxed) > 0 || busy || !state.children.is_empty() {
+                    return;
+                }
+            }
+            nodes.remove(&at);
+            let Place { parent, name, .. } = node.place();
+            let above = nodes.get(&parent).cloned();
+            drop(nodes);
+            if let Some(above) = above {
+                let mut state = above.state();
+                if state.children.get(&*name) == Some(&at) {
+                    state.children.remove(&*name);
+                }
+            }
+            at = parent;
+        }
+    }
+}
+
+fn new_node(ino: u64, kind: Kind, parent: u64, name: String, key: String) -> Arc<Node> {
+    Arc::new(Node {
+        ino,
+        kind,
+        place: RwLock::new(Place {
+            parent,
+            name: name.into(),
+            key: key.into(),
+        }),
+        lookups: AtomicU64::new(0),
+        asking: tokio::sync::Mutex::new(()),
+        state: Mutex::new(State {
+            object: None,
+            said: None,
+            stored: None,
+            checked: None,
+            draft: None,
+            commits: 0,
+            cached: None,
+            shown: None,
+            unlinked: false,
+            children: HashMap::new(),
+            marker_asked: None,
+            asked: 0,
+            marker: false,
+            complete: None,
+            modified: SystemTime::now(),
+        }),
+    })
+}

@@ -1,0 +1,64 @@
+//! Telling the kernel what it should no longer believe. Mostly on a thread of its own: to give up
+//! pages or names it may have to wait for requests that our other threads are answering.
+
+use std::ffi::OsStr;
+use std::sync::mpsc;
+
+use fuser::{INodeNo, Notifier};
+
+use crate::fs::KernelCache;
+
+enum Stale {
+    Data(u64),
+    Name(u64, String),
+}
+
+pub(super) struct Notifications {
+    notifier: Notifier,
+    queue: mpsc::SyncSender<Stale>,
+}
+
+/// An offset that says: no pages, attributes alone. Those take no lock.
+const NO_PAGES: i64 = -1;
+
+/// More stale things than this are not queued: what the kernel caches expires by itself.
+const QUEUE: usize = 10_000;
+
+impl Notifications {
+    pub(super) fn start(notifier: Notifier) -> std::io::Result<Notifications> {
+        let here = notifier.clone();
+        let (queue, inbox) = mpsc::sync_channel(QUEUE);
+        std::thread::Builder::new()
+            .name("kernel-cache".to_string())
+            .spawn(move || {
+                for stale in inbox {
+                    // ENOENT: the kernel does not have it anyway; ENODEV: there is no mount any more.
+                    let _ = match stale {
+                        Stale::Data(ino) => notifier.inval_inode(INodeNo(ino), 0, 0),
+                        Stale::Name(parent, name) => {
+                            notifier.inval_entry(INodeNo(parent), OsStr::new(&name))
+                        }
+                    };
+                }
+            })?;
+        Ok(Notifications {
+            notifier: here,
+            queue,
+        })
+    }
+}
+
+impl KernelCache for Notifications {
+    fn forget_attributes(&self, ino: u64) {
+        // As above: an inode the kernel does not have.
+        let _ = self.notifier.inval_inode(INodeNo(ino), NO_PAGES, 0);
+    }
+
+    fn forget_data(&self, ino: u64) {
+        let _ = self.queue.try_send(Stale::Data(ino));
+    }
+
+    fn forget_name(&self, parent: u64, name: &str) {
+        let _ = self.queue.try_send(Stale::Name(parent, name.to_string()));
+    }
+}

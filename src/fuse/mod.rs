@@ -1,0 +1,713 @@
+//! Between the kernel and the filesystem: fuser's calls become ours, our errors become errnos. The
+//! only user of fuser.
+//!
+//! Invariants:
+//! - An event thread never waits for the network: what is not known at once is answered by a task.
+//! - Every request is answered; one whose caller was killed meanwhile is answered EINTR.
+//! - A refusal worth a person's attention is logged once, here, with the path it is about.
+
+use std::ffi::{OsStr, OsString};
+use std::future::Future;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use fuser::{
+    AccessFlags, BsdFileFlags, CopyFileRangeFlags, Errno, FileAttr, FileHandle, FileType,
+    Filesystem, FopenFlags, Generation, INodeNo, InitFlags, KernelConfig, LockOwner, OpenFlags,
+    RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry,
+    ReplyOpen, ReplyStatfs, ReplyWrite, Request, TimeOrNow, WriteFlags,
+};
+use tokio::runtime::Handle;
+use tracing::warn;
+
+mod cache;
+mod session;
+
+pub use session::{MountOptions, Mounted, mount};
+
+use crate::fs::{Attributes, Caller, Error, Fs, Kind, NAME_MAX, Posix, Renaming, Result};
+use crate::host::process;
+
+struct Frontend {
+    fs: Arc<Fs>,
+    runtime: Handle,
+}
+
+/// An inode number is never given to another file in the life of a mount.
+const GENERATION: Generation = Generation(0);
+
+impl Frontend {
+    /// Runs what may wait for the store, and answers when it is done or its caller is killed.
+    fn spawn<T: Send + 'static>(
+        &self,
+        caller: u32,
+        work: impl Future<Output = Result<T>> + Send + 'static,
+        answer: impl FnOnce(Result<T>) + Send + 'static,
+    ) {
+        self.runtime.spawn(async move {
+            let result = tokio::select! {
+                biased;
+                result = work => result,
+                () = killed(caller) => Err(Error::quiet(libc::EINTR)),
+            };
+            answer(result);
+        });
+    }
+
+    fn say(
+        &self,
+        operation: &'static str,
+        ino: u64,
+        name: Option<&OsStr>,
+    ) -> impl FnOnce(&Error) -> Errno + Send + 'static {
+        let fs = self.fs.clone();
+        let name = name.map(OsStr::to_os_string);
+        move |error| log_refusal(&fs, operation, ino, name, error)
+    }
+}
+
+/// The errno of a refusal, logged if it has something to say.
+fn log_refusal(fs: &Fs, operation: &str, ino: u64, name: Option<OsString>, error: &Error) -> Errno {
+    if let Some(why) = &error.why {
+        let mut path = fs.path_of(ino);
+        if let Some(name) = name {
+            if !path.ends_with('/') {
+                path.push('/');
+            }
+            path.push_str(&name.to_string_lossy());
+        }
+        warn!("{operation} {path}: {why}");
+    }
+    Errno::from_i32(error.errno)
+}
+
+/// Resolves when the thread was killed. A request of a program that is only slow is left alone.
+async fn killed(tid: u32) {
+    let mut pause = Duration::from_millis(500);
+    loop {
+        tokio::time::sleep(pause).await;
+        pause = Duration::from_millis(200);
+        if tid == 0 {
+            std::future::pending::<()>().await;
+        }
+        if process::is_being_killed(tid) {
+            return;
+        }
+    }
+}
+
+fn file_attr(attributes: &Attributes) -> FileAttr {
+    let Attributes {
+        ino,
+        kind,
+        size,
+        modified,
+        mode,
+        uid,
+        gid,
+        ..
+    } = *attributes;
+    FileAttr {
+        ino: INodeNo(ino),
+        size,
+        blocks: size.div_ceil(512),
+        atime: modified,
+        mtime: modified,
+        ctime: modified,
+        crtime: modified,
+        kind: match kind {
+            Kind::File => FileType::RegularFile,
+            Kind::Directory => FileType::Directory,
+            Kind::Symlink => FileType::Symlink,
+        },
+        perm: mode,
+        nlink: if kind == Kind::Directory { 2 } else { 1 },
+        uid,
+        gid,
+        rdev: 0,
+        // What cp and friends use as their buffer.
+        blksize: 1 << 20,
+        flags: 0,
+    }
+}
+
+impl Filesystem for Frontend {
+    fn init(&mut self, _request: &Request, config: &mut KernelConfig) -> io::Result<()> {
+        // One by one: fuser refuses all when the kernel lacks one.
+        for wanted in [
+            InitFlags::FUSE_ASYNC_READ,
+            InitFlags::FUSE_PARALLEL_DIROPS,
+            InitFlags::FUSE_ATOMIC_O_TRUNC,
+            InitFlags::FUSE_DO_READDIRPLUS,
+            InitFlags::FUSE_DIRECT_IO_ALLOW_MMAP,
+            InitFlags::FUSE_MAX_PAGES,
+            InitFlags::FUSE_AUTO_INVAL_DATA,
+            InitFlags::FUSE_ASYNC_DIO,
+        ] {
+            let _ = config.add_capabilities(wanted);
+        }
+        let _ = config.set_max_write(1 << 20);
+        let _ = config.set_max_readahead(1 << 20);
+        let _ = config.set_max_background(256);
+        let _ = config.set_time_granularity(Duration::from_nanos(1));
+        Ok(())
+    }
+
+    fn lookup(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        if let Some(known) = self.fs.lookup_cached(parent.0, name) {
+            let say = self.say("lookup", parent.0, Some(name));
+            return match known {
+                Ok(node) => reply_entry(reply, &self.fs.attributes(&node)),
+                Err(error) => reply.error(say(&error)),
+            };
+        }
+        let (fs, name) = (self.fs.clone(), name.to_os_string());
+        let say = self.say("lookup", parent.0, Some(&name));
+        let work = async move {
+            let node = fs.lookup(parent.0, &name).await?;
+            Ok(fs.attributes(&node))
+        };
+        self.spawn(request.pid(), work, |result| match result {
+            Ok(attributes) => reply_entry(reply, &attributes),
+            Err(error) => reply.error(say(&error)),
+        });
+    }
+
+    fn forget(&self, _request: &Request, ino: INodeNo, count: u64) {
+        self.fs.forget(ino.0, count);
+    }
+
+    fn getattr(
+        &self,
+        request: &Request,
+        ino: INodeNo,
+        _handle: Option<FileHandle>,
+        reply: ReplyAttr,
+    ) {
+        let say = self.say("stat", ino.0, None);
+        if let Some(known) = self.fs.getattr_cached(ino.0) {
+            return match known {
+                Ok(attributes) => reply.attr(&attributes.ttl, &file_attr(&attributes)),
+                Err(error) => reply.error(say(&error)),
+            };
+        }
+        let fs = self.fs.clone();
+        self.spawn(
+            request.pid(),
+            async move { fs.getattr(ino.0).await },
+            |result| match result {
+                Ok(attributes) => reply.attr(&attributes.ttl, &file_attr(&attributes)),
+                Err(error) => reply.error(say(&error)),
+            },
+        );
+    }
+
+    fn setattr(
+        &self,
+        request: &Request,
+        ino: INodeNo,
+        mode: Option<u32>,
+        uid: Option<u32>,
+        gid: Option<u32>,
+        size: Option<u64>,
+        _atime: Option<TimeOrNow>,
+        mtime: Option<TimeOrNow>,
+        _ctime: Option<SystemTime>,
+        handle: Option<FileHandle>,
+        _crtime: Option<SystemTime>,
+        _chgtime: Option<SystemTime>,
+        _bkuptime: Option<SystemTime>,
+        _flags: Option<BsdFileFlags>,
+        reply: ReplyAttr,
+    ) {
+        let fs = self.fs.clone();
+        let caller = request.pid();
+        let say = self.say("setattr", ino.0, None);
+        let work = async move {
+            if let Some(size) = size {
+                fs.truncate(ino.0, handle.map(|h| h.0), size, caller)
+                    .await?;
+            }
+            let mtime = mtime.map(|time| match time {
+                TimeOrNow::SpecificTime(time) => time,
+                TimeOrNow::Now => SystemTime::now(),
+            });
+            let change = Posix {
+                mode,
+                uid,
+                gid,
+                // The kernel sends a time along with a truncation; that one is the write's own.
+                mtime: mtime.filter(|_| size.is_none()),
+            };
+            fs.set_attributes(ino.0, change).await
+        };
+        self.spawn(caller, work, |result| match result {
+            Ok(attributes) => reply.attr(&attributes.ttl, &file_attr(&attributes)),
+            Err(error) => reply.error(say(&error)),
+        });
+    }
+
+    fn mknod(&self, _: &Request, _: INodeNo, _: &OsStr, _: u32, _: u32, _: u32, reply: ReplyEntry) {
+        // Devices, FIFOs and sockets have no object to be.
+        reply.error(Errno::EPERM);
+    }
+
+    fn mkdir(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        _umask: u32,
+        reply: ReplyEntry,
+    ) {
+        let (fs, name, maker) = (self.fs.clone(), name.to_os_string(), maker(request));
+        let say = self.say("mkdir", parent.0, Some(&name));
+        let work = async move {
+            let node = fs.mkdir(parent.0, &name, mode, maker).await?;
+            Ok(fs.attributes(&node))
+        };
+        self.spawn(request.pid(), work, |result| match result {
+            Ok(attributes) => reply_entry(reply, &attributes),
+            Err(error) => reply.error(say(&error)),
+        });
+    }
+
+    fn unlink(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let (fs, name) = (self.fs.clone(), name.to_os_string());
+        let say = self.say("unlink", parent.0, Some(&name));
+        self.spawn(
+            request.pid(),
+            async move { fs.unlink(parent.0, &name).await },
+            |result| reply_empty(reply, result, say),
+        );
+    }
+
+    fn rmdir(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let (fs, name) = (self.fs.clone(), name.to_os_string());
+        let say = self.say("rmdir", parent.0, Some(&name));
+        self.spawn(
+            request.pid(),
+            async move { fs.rmdir(parent.0, &name).await },
+            |result| reply_empty(reply, result, say),
+        );
+    }
+
+    fn symlink(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        target: &Path,
+        reply: ReplyEntry,
+    ) {
+        let (fs, name, target) = (
+            self.fs.clone(),
+            name.to_os_string(),
+            target.as_os_str().to_os_string(),
+        );
+        let maker = maker(request);
+        let say = self.say("symlink", parent.0, Some(&name));
+        let work = async move {
+            let node = fs.symlink(parent.0, &name, &target, maker).await?;
+            Ok(fs.attributes(&node))
+        };
+        self.spawn(request.pid(), work, |result| match result {
+            Ok(attributes) => reply_entry(reply, &attributes),
+            Err(error) => reply.error(say(&error)),
+        });
+    }
+
+    fn readlink(&self, request: &Request, ino: INodeNo, reply: ReplyData) {
+        let fs = self.fs.clone();
+        let say = self.say("readlink", ino.0, None);
+        let work = async move { fs.readlink(ino.0).await };
+        self.spawn(request.pid(), work, |result| match result {
+            Ok(target) => reply.data(&target),
+            Err(error) => reply.error(say(&error)),
+        });
+    }
+
+    fn link(&self, _: &Request, _: INodeNo, _: INodeNo, _: &OsStr, reply: ReplyEntry) {
+        reply.error(Errno::EPERM);
+    }
+
+    fn copy_file_range(
+        &self,
+        request: &Request,
+        ino_in: INodeNo,
+        handle_in: FileHandle,
+        offset_in: u64,
+        _ino_out: INodeNo,
+        handle_out: FileHandle,
+        offset_out: u64,
+        len: u64,
+        _flags: CopyFileRangeFlags,
+        reply: ReplyWrite,
+    ) {
+        // The answer has 32 bits.
+        let len = len.min(COPY_MAX);
+        let (fs, caller) = (self.fs.clone(), request.pid());
+        let say = self.say("copy_file_range", ino_in.0, None);
+        let work = async move {
+            let (from, to) = (handle_in.0, handle_out.0);
+            fs.copy_range(from, offset_in, to, offset_out, len, caller)
+                .await
+        };
+        self.spawn(caller, work, |result| match result {
+            Ok(Some(copied)) => reply.written(copied as u32),
+            // The kernel copies the bytes then.
+            Ok(None) => reply.error(Errno::EOPNOTSUPP),
+            Err(error) => reply.error(say(&error)),
+        });
+    }
+
+    fn rename(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        new_parent: INodeNo,
+        new_name: &OsStr,
+        flags: RenameFlags,
+        reply: ReplyEmpty,
+    ) {
+        // Two keys cannot be exchanged at once, and there are no whiteouts.
+        let renaming = match flags {
+            RenameFlags::RENAME_NOREPLACE => Renaming::OntoNothing,
+            flags if flags.is_empty() => Renaming::Replacing,
+            _ => return reply.error(Errno::EINVAL),
+        };
+        let (fs, name, new_name) = (
+            self.fs.clone(),
+            name.to_os_string(),
+            new_name.to_os_string(),
+        );
+        let say = self.say("rename", parent.0, Some(&name));
+        let work = async move {
+            fs.rename(parent.0, &name, new_parent.0, &new_name, renaming)
+                .await
+        };
+        self.spawn(request.pid(), work, |result| {
+            reply_empty(reply, result, say)
+        });
+    }
+
+    fn create(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        _umask: u32,
+        flags: i32,
+        reply: ReplyCreate,
+    ) {
+        let maker = maker(request);
+        let (fs, name, caller) = (self.fs.clone(), name.to_os_string(), request.pid());
+        let say = self.say("create", parent.0, Some(&name));
+        let work = async move { fs.create(parent.0, &name, flags, mode, maker, caller).await };
+        self.spawn(caller, work, move |result| match result {
+            Ok((_, attributes, opened)) => reply.created(
+                &attributes.ttl,
+                &file_attr(&attributes),
+                GENERATION,
+                FileHandle(opened.handle),
+                open_flags(&opened, flags),
+            ),
+            Err(error) => reply.error(say(&error)),
+        });
+    }
+
+    fn open(&self, request: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        let (fs, caller) = (self.fs.clone(), request.pid());
+        let say = self.say("open", ino.0, None);
+        self.spawn(
+            caller,
+            async move { fs.open(ino.0, flags.0, caller).await },
+            move |result| match result {
+                Ok(opened) => reply.opened(FileHandle(opened.handle), open_flags(&opened, flags.0)),
+                Err(error) => reply.error(say(&error)),
+            },
+        );
+    }
+
+    fn read(
+        &self,
+        request: &Request,
+        ino: INodeNo,
+        handle: FileHandle,
+        offset: u64,
+        size: u32,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        let fs = self.fs.clone();
+        let say = self.say("read", ino.0, None);
+        let work = async move { fs.read(handle.0, offset, size as usize).await };
+        self.spawn(request.pid(), work, |result| match result {
+            Ok(data) => reply.data(data.as_slice()),
+            Err(error) => reply.error(say(&error)),
+        });
+    }
+
+    fn write(
+        &self,
+        request: &Request,
+        ino: INodeNo,
+        handle: FileHandle,
+        offset: u64,
+        data: &[u8],
+        _write_flags: WriteFlags,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        let caller = request.pid();
+        let say = self.say("write", ino.0, None);
+        // Sealing a part may begin an upload, which runs as a task.
+        let _runtime = self.runtime.enter();
+        let taken = match self.fs.try_write(handle.0, offset, data, caller) {
+            Ok(taken) if taken == data.len() => return reply.written(taken as u32),
+            Ok(taken) => taken,
+            Err(error) => return reply.error(say(&error)),
+        };
+        let (fs, len) = (self.fs.clone(), data.len() as u32);
+        let rest = data[taken..].to_vec();
+        let work = async move {
+            fs.write(handle.0, offset + taken as u64, &rest, caller)
+                .await
+        };
+        self.spawn(caller, work, move |result| match result {
+            Ok(()) => reply.written(len),
+            Err(error) => reply.error(say(&error)),
+        });
+    }
+
+    fn flush(
+        &self,
+        request: &Request,
+        ino: INodeNo,
+        handle: FileHandle,
+        _lock_owner: LockOwner,
+        reply: ReplyEmpty,
+    ) {
+        let (fs, caller) = (self.fs.clone(), request.pid());
+        let say = self.say("close", ino.0, None);
+        self.spawn(
+            caller,
+            async move { fs.flush(handle.0, caller).await },
+            |result| reply_empty(reply, result, say),
+        );
+    }
+
+    fn release(
+        &self,
+        _request: &Request,
+        _ino: INodeNo,
+        handle: FileHandle,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        _flush: bool,
+        reply: ReplyEmpty,
+    ) {
+        let fs = self.fs.clone();
+        self.runtime.spawn(async move {
+            fs.release(handle.0).await;
+            reply.ok();
+        });
+    }
+
+    fn fsync(
+        &self,
+        request: &Request,
+        ino: INodeNo,
+        handle: FileHandle,
+        _datasync: bool,
+        reply: ReplyEmpty,
+    ) {
+        let fs = self.fs.clone();
+        let say = self.say("fsync", ino.0, None);
+        self.spawn(
+            request.pid(),
+            async move { fs.sync(handle.0).await },
+            |result| reply_empty(reply, result, say),
+        );
+    }
+
+    fn opendir(&self, _request: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        match self.fs.open_directory(ino.0) {
+            Ok(handle) => reply.opened(FileHandle(handle), FopenFlags::empty()),
+            Err(error) => reply.error(Errno::from_i32(error.errno)),
+        }
+    }
+
+    fn readdirplus(
+        &self,
+        request: &Request,
+        ino: INodeNo,
+        handle: FileHandle,
+        offset: u64,
+        reply: ReplyDirectoryPlus,
+    ) {
+        let fs = self.fs.clone();
+        let say = self.say("readdir", ino.0, None);
+        // The reply collects entries as they are found; a caller who was killed is answered by its drop.
+        let work = async move {
+            if let Err((reply, error)) = read_directory(fs, handle.0, offset, reply).await {
+                reply.error(say(&error));
+            }
+            Ok(())
+        };
+        self.spawn(request.pid(), work, |_| {});
+    }
+
+    fn releasedir(
+        &self,
+        _request: &Request,
+        _ino: INodeNo,
+        handle: FileHandle,
+        _flags: OpenFlags,
+        reply: ReplyEmpty,
+    ) {
+        self.fs.close_directory(handle.0);
+        reply.ok();
+    }
+
+    fn fsyncdir(
+        &self,
+        _request: &Request,
+        _ino: INodeNo,
+        _handle: FileHandle,
+        _datasync: bool,
+        reply: ReplyEmpty,
+    ) {
+        // Names are in the bucket when the call that made them returns.
+        reply.ok();
+    }
+
+    fn statfs(&self, _request: &Request, _ino: INodeNo, reply: ReplyStatfs) {
+        // A bucket has no size: a petabyte, all free, so that programs that look first go on.
+        const BLOCK: u32 = 4096;
+        const BLOCKS: u64 = (1 << 50) / BLOCK as u64;
+        reply.statfs(
+            BLOCKS,
+            BLOCKS,
+            BLOCKS,
+            u64::from(u32::MAX),
+            u64::from(u32::MAX),
+            BLOCK,
+            NAME_MAX as u32,
+            BLOCK,
+        );
+    }
+
+    fn access(&self, _request: &Request, _ino: INodeNo, _mask: AccessFlags, reply: ReplyEmpty) {
+        // Asked only where the kernel does not check permissions itself.
+        reply.ok();
+    }
+}
+
+fn maker(request: &Request) -> Caller {
+    Caller {
+        uid: request.uid(),
+        gid: request.gid(),
+    }
+}
+
+/// A whole number of gibibytes, so that what follows begins at a part's border.
+const COPY_MAX: u64 = 3 << 30;
+
+/// At most this many entries go into one answer; the kernel's buffer is the real limit.
+const ENTRIES_AT_ONCE: usize = 1024;
+
+async fn read_directory(
+    fs: Arc<Fs>,
+    handle: u64,
+    offset: u64,
+    mut reply: ReplyDirectoryPlus,
+) -> std::result::Result<(), (ReplyDirectoryPlus, Error)> {
+    let listing = match fs.listing(handle) {
+        Ok(listing) => listing,
+        Err(error) => return Err((reply, error)),
+    };
+    let node = listing.node.clone();
+    let mut at = offset;
+    // `.` and `..` are offsets 0 and 1; they are not lookups.
+    for (position, name) in [(0, "."), (1, "..")] {
+        if at == position {
+            let ino = if name == "." { node.ino } else { node.parent() };
+            let shown = fs
+                .node(ino)
+                .map(|n| fs.attributes(&n))
+                .unwrap_or_else(|_| fs.attributes(&node));
+            at += 1;
+            if reply.add(
+                INodeNo(ino),
+                at,
+                name,
+                &Duration::ZERO,
+                &file_attr(&shown),
+                GENERATION,
+            ) {
+                reply.ok();
+                return Ok(());
+            }
+        }
+    }
+    let entries = match listing.read(&fs, at - 2, ENTRIES_AT_ONCE).await {
+        Ok(entries) => entries,
+        Err(error) => return Err((reply, error)),
+    };
+    let given = entries.len();
+    for listed in entries {
+        let (child, attributes) = fs.node_of(&node, &listed);
+        // Counted before the kernel can forget it.
+        fs.remember(&child);
+        if reply.add(
+            INodeNo(child.ino),
+            listed.next + 2,
+            &listed.name,
+            &attributes.ttl,
+            &file_attr(&attributes),
+            GENERATION,
+        ) {
+            fs.forget(child.ino, 1);
+            reply.ok();
+            return Ok(());
+        }
+    }
+    if given < ENTRIES_AT_ONCE {
+        fs.listed_all(&listing, at - 2 + given as u64).await;
+    }
+    reply.ok();
+    Ok(())
+}
+
+fn reply_entry(reply: ReplyEntry, attributes: &Attributes) {
+    reply.entry(&attributes.ttl, &file_attr(attributes), GENERATION);
+}
+
+fn reply_empty(reply: ReplyEmpty, result: Result<()>, say: impl FnOnce(&Error) -> Errno) {
+    match result {
+        Ok(()) => reply.ok(),
+        Err(error) => reply.error(say(&error)),
+    }
+}
+
+fn open_flags(opened: &crate::fs::Opened, flags: i32) -> FopenFlags {
+    let mut out = FopenFlags::empty();
+    if opened.direct {
+        out |= FopenFlags::FOPEN_DIRECT_IO;
+    } else if opened.keep_cache {
+        out |= FopenFlags::FOPEN_KEEP_CACHE;
+    }
+    if flags & libc::O_ACCMODE == libc::O_RDONLY {
+        // Closing a reader means nothing to us.
+        out |= FopenFlags::FOPEN_NOFLUSH;
+    }
+    out
+}

@@ -1,0 +1,109 @@
+//! A mount: begun, served by event threads, and ended from inside or outside.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use fuser::{Config, MountOption, Session, SessionACL};
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+
+use super::Frontend;
+use super::cache::Notifications;
+use crate::fs::Fs;
+use crate::host::mountpoint;
+
+#[derive(Clone, Debug)]
+pub struct MountOptions {
+    /// Shown as the source in mountinfo.
+    pub source: String,
+    pub read_only: bool,
+    pub allow_other: bool,
+    pub threads: usize,
+}
+
+/// A live mount.
+pub struct Mounted {
+    mount_point: PathBuf,
+    /// Resolves when the kernel ended the session.
+    pub ended: oneshot::Receiver<io::Result<()>>,
+}
+
+/// Mounts and serves; returns when the kernel has answered, so the mount is ready.
+pub fn mount(
+    fs: Arc<Fs>,
+    mount_point: &Path,
+    options: &MountOptions,
+    runtime: Handle,
+) -> io::Result<Mounted> {
+    if options.source.contains(',') {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "a comma in the source would be read as mount options",
+        ));
+    }
+    let mut config = Config::default();
+    config.mount_options = vec![
+        MountOption::FSName(options.source.clone()),
+        MountOption::CUSTOM("subtype=wholefs".to_string()),
+        MountOption::DefaultPermissions,
+        MountOption::NoDev,
+        MountOption::NoSuid,
+        MountOption::NoAtime,
+        if options.read_only {
+            MountOption::RO
+        } else {
+            MountOption::RW
+        },
+    ];
+    config.acl = if options.allow_other {
+        SessionACL::All
+    } else {
+        SessionACL::Owner
+    };
+    config.n_threads = Some(options.threads.max(1));
+    config.clone_fd = true;
+    let frontend = Frontend {
+        fs: fs.clone(),
+        runtime,
+    };
+    let session = Session::new(frontend, mount_point, &config)?;
+    fs.set_kernel_cache(Box::new(Notifications::start(session.notifier())?));
+    raise_read_ahead(mount_point);
+    let (end, ended) = oneshot::channel();
+    std::thread::Builder::new()
+        .name("session".to_string())
+        .spawn(move || {
+            let result = match session.run() {
+                // What an abort of the connection (a forced unmount) looks like.
+                Err(error) if error.raw_os_error() == Some(libc::ECONNABORTED) => Ok(()),
+                other => other,
+            };
+            let _ = end.send(result);
+        })?;
+    Ok(Mounted {
+        mount_point: mount_point.to_path_buf(),
+        ended,
+    })
+}
+
+impl Mounted {
+    /// Takes the mount point away, also from those who use it: what they have open fails from now on
+    /// when this process ends.
+    pub fn detach(&self) -> io::Result<()> {
+        mountpoint::detach(&self.mount_point)
+    }
+}
+
+/// The kernel reads ahead 128 KiB by default, too little for a distant store. Best effort: root only.
+fn raise_read_ahead(mount_point: &Path) {
+    const READ_AHEAD_KB: &str = "4096";
+    // From mountinfo: asking our own mount for it would be a request to ourselves.
+    let device = mountpoint::device(mount_point);
+    if let Some(device) = device {
+        let _ = std::fs::write(
+            format!("/sys/class/bdi/{device}/read_ahead_kb"),
+            READ_AHEAD_KB,
+        );
+    }
+}

@@ -1,0 +1,83 @@
+//! Going into the background: the command returns when the mount serves, or with the daemon's error.
+//!
+//! Must run before any thread is started: only the forking thread survives a fork.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{FromRawFd, OwnedFd};
+
+/// The daemon's line to the command that waits for it.
+pub struct Readiness(Option<File>);
+
+pub enum Role {
+    /// The command: report this and exit.
+    Command(Result<(), String>),
+    Daemon(Readiness),
+}
+
+/// Splits into the command, which waits, and the daemon.
+pub fn split() -> std::io::Result<Role> {
+    let mut ends = [0; 2];
+    // SAFETY: `ends` takes the two descriptors.
+    if unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) } != 0 {
+        return Err(std::io::Error::last_os_error());
+    }
+    // SAFETY: both descriptors were just made and belong to nobody else.
+    let (read, write) = unsafe { (OwnedFd::from_raw_fd(ends[0]), OwnedFd::from_raw_fd(ends[1])) };
+    // SAFETY: the process has one thread (see the module's text), so the child may do anything.
+    match unsafe { libc::fork() } {
+        -1 => Err(std::io::Error::last_os_error()),
+        0 => {
+            drop(read);
+            // SAFETY: no pointers involved. A session of its own: no terminal's signals.
+            unsafe { libc::setsid() };
+            Ok(Role::Daemon(Readiness(Some(File::from(write)))))
+        }
+        _ => {
+            drop(write);
+            let mut said = String::new();
+            let _ = File::from(read).read_to_string(&mut said);
+            Ok(Role::Command(match said.strip_prefix("ready") {
+                Some(_) => Ok(()),
+                None if said.is_empty() => {
+                    Err("the daemon ended without a word (see its log)".to_string())
+                }
+                None => Err(said),
+            }))
+        }
+    }
+}
+
+impl Readiness {
+    /// Nobody waits: in the foreground.
+    pub fn nobody() -> Readiness {
+        Readiness(None)
+    }
+
+    /// The mount serves: let the command return and give up its terminal.
+    pub fn ready(&mut self) {
+        if let Some(mut pipe) = self.0.take() {
+            let _ = pipe.write_all(b"ready");
+            detach_from_terminal();
+        }
+    }
+
+    /// It does not; answers whether somebody was told.
+    pub fn failed(&mut self, why: &str) -> bool {
+        self.0
+            .take()
+            .is_some_and(|mut pipe| pipe.write_all(why.as_bytes()).is_ok())
+    }
+}
+
+/// Lets go of the terminal and of the working directory.
+pub fn detach_from_terminal() {
+    let _ = std::env::set_current_dir("/");
+    if let Ok(null) = File::options().read(true).write(true).open("/dev/null") {
+        use std::os::fd::AsRawFd;
+        for standard in 0..=2 {
+            // SAFETY: both are open descriptors; dup2 closes the old one.
+            unsafe { libc::dup2(null.as_raw_fd(), standard) };
+        }
+    }
+}

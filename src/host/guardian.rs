@@ -1,0 +1,169 @@
+//! The guardian: a small parent process that outlives the daemon. When the daemon dies without
+//! unmounting, the guardian takes the dead mount point away, so that nobody meets "Transport endpoint is
+//! not connected", and has the journal's uploads ended; then it exits, or begins again.
+//!
+//! Invariants:
+//! - It has one thread for ever (so it may fork), opens no connection and holds no lock.
+//! - Signals meant for the mount go to the guardian and are passed on; the daemon has a process
+//!   group of its own, so that a terminal's Ctrl-C does not reach it twice.
+//! - If the guardian itself is killed the daemon goes on, and says so.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{FromRawFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+
+/// How the daemon ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    Exited(u8),
+    Killed(i32),
+}
+
+pub enum Side {
+    /// In the daemon; the lifeline tells when the guardian is gone.
+    Daemon(Lifeline),
+    /// In the guardian, after the daemon's end.
+    Guardian(End),
+}
+
+/// The daemon's end of a pipe whose other end only the guardian has.
+pub struct Lifeline(File);
+
+impl Lifeline {
+    /// Calls `gone` when the guardian has died. Blocks a thread of its own until then.
+    pub fn watch(self, gone: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        let mut pipe = self.0;
+        std::thread::Builder::new()
+            .name("lifeline".to_string())
+            .spawn(move || {
+                let mut nothing = [0; 1];
+                // Nothing is ever written: this returns when the other end is closed.
+                while pipe
+                    .read(&mut nothing)
+                    .is_err_and(|e| e.kind() == io::ErrorKind::Interrupted)
+                {}
+                gone();
+            })?;
+        Ok(())
+    }
+}
+
+const PASSED_ON: [libc::c_int; 3] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP];
+
+static DAEMON: AtomicI32 = AtomicI32::new(0);
+
+static TOLD: AtomicBool = AtomicBool::new(false);
+
+/// A signal to end was passed on to the daemon.
+pub fn was_told_to_end() -> bool {
+    TOLD.load(Ordering::Relaxed)
+}
+
+extern "C" fn pass_on(signal: libc::c_int) {
+    TOLD.store(true, Ordering::Relaxed);
+    let daemon = DAEMON.load(Ordering::Relaxed);
+    if daemon > 0 {
+        // SAFETY: kill(2) may be called in a signal handler; the process is our child.
+        unsafe { libc::kill(daemon, signal) };
+    }
+}
+
+/// Forks the daemon off and waits for its end. Returns twice: in the daemon at once, in the guardian at
+/// the end. `in_guardian` runs right after the fork (to let go of what only the daemon needs).
+pub fn guard(in_guardian: impl FnOnce()) -> io::Result<Side> {
+    let mut ends = [0; 2];
+    // SAFETY: `ends` takes the two descriptors.
+    if unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: both descriptors were just made and belong to nobody else.
+    let (read, write) = unsafe { (OwnedFd::from_raw_fd(ends[0]), OwnedFd::from_raw_fd(ends[1])) };
+    // A signal between the fork and the handlers waits.
+    let before = block_signals();
+    // SAFETY: the process has one thread (see the module's text), so the child may do anything.
+    match unsafe { libc::fork() } {
+        -1 => {
+            let error = io::Error::last_os_error();
+            restore_signals(&before);
+            Err(error)
+        }
+        0 => {
+            drop(write);
+            // SAFETY: no pointers involved. A group of its own: see the module's text.
+            unsafe { libc::setpgid(0, 0) };
+            set_handlers(libc::SIG_DFL);
+            restore_signals(&before);
+            Ok(Side::Daemon(Lifeline(File::from(read))))
+        }
+        pid => {
+            drop(read);
+            DAEMON.store(pid, Ordering::Relaxed);
+            set_handlers(pass_on as extern "C" fn(libc::c_int) as usize);
+            in_guardian();
+            restore_signals(&before);
+            let end = wait_for(pid)?;
+            DAEMON.store(0, Ordering::Relaxed);
+            set_handlers(libc::SIG_DFL);
+            drop(write);
+            Ok(Side::Guardian(end))
+        }
+    }
+}
+
+/// Runs `work` in a child of its own and answers its exit code: the guardian stays as small as it is.
+pub fn in_child(work: impl FnOnce() -> u8) -> io::Result<End> {
+    // SAFETY: one thread, as above.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => {
+            let code = work();
+            std::process::exit(i32::from(code));
+        }
+        pid => wait_for(pid),
+    }
+}
+
+fn wait_for(pid: libc::pid_t) -> io::Result<End> {
+    loop {
+        let mut status = 0;
+        // SAFETY: `status` takes the answer.
+        if unsafe { libc::waitpid(pid, &mut status, 0) } == pid {
+            return Ok(if libc::WIFSIGNALED(status) {
+                End::Killed(libc::WTERMSIG(status))
+            } else {
+                End::Exited(libc::WEXITSTATUS(status) as u8)
+            });
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+}
+
+fn set_handlers(handler: libc::sighandler_t) {
+    for signal in PASSED_ON {
+        // SAFETY: the handler is the default or `pass_on`, which is safe to run at any moment.
+        unsafe { libc::signal(signal, handler) };
+    }
+}
+
+fn block_signals() -> libc::sigset_t {
+    // SAFETY: both sets are initialised before they are read.
+    unsafe {
+        let mut set = std::mem::zeroed();
+        let mut before = std::mem::zeroed();
+        libc::sigemptyset(&mut set);
+        for signal in PASSED_ON {
+            libc::sigaddset(&mut set, signal);
+        }
+        libc::sigprocmask(libc::SIG_BLOCK, &set, &mut before);
+        before
+    }
+}
+
+fn restore_signals(before: &libc::sigset_t) {
+    // SAFETY: `before` was filled by sigprocmask.
+    unsafe { libc::sigprocmask(libc::SIG_SETMASK, before, std::ptr::null_mut()) };
+}

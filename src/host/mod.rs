@@ -1,0 +1,41 @@
+//! What the machine gives: processes, mount points, daemons, limits.
+
+pub mod daemon;
+pub mod guardian;
+pub mod mountpoint;
+pub mod process;
+
+/// Many open files need many descriptors (spools, connections): take what the machine allows.
+pub fn raise_descriptor_limit() {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: `limit` is a valid rlimit for both calls.
+    unsafe {
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) == 0 {
+            limit.rlim_cur = limit.rlim_max;
+            libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
+        }
+    }
+}
+
+/// A panic is a broken invariant: better to end at once, and let what watches clean up, than to go
+/// on with half a truth. One line, no backtrace.
+pub fn die_on_panic() {
+    std::panic::set_hook(Box::new(|info| {
+        let place = info
+            .location()
+            .map_or_else(String::new, |l| format!(" at {}:{}", l.file(), l.line()));
+        let what = info
+            .payload()
+            .downcast_ref::<&str>()
+            .map(|s| s.to_string())
+            .or_else(|| info.payload().downcast_ref::<String>().cloned())
+            .unwrap_or_default();
+        eprintln!(
+            "wholefs: internal error{place}: {what}: please report this; uploads under way are ended by the next mount"
+        );
+        std::process::abort();
+    }));
+}

@@ -1,0 +1,231 @@
+//! Is this a place to mount on? Asked before anything else, so that the answer is a sentence.
+
+use std::ffi::CString;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+/// The absolute path of the mount point, or one line that says what is wrong with it.
+pub fn check(path: &Path, nonempty: bool) -> Result<PathBuf, String> {
+    // One line, whatever the name.
+    let shown = path.display().to_string().escape_debug().to_string();
+    let mut looked = std::fs::metadata(path);
+    if looked
+        .as_ref()
+        .is_err_and(|e| e.raw_os_error() == Some(libc::ENOTCONN))
+        && let Some(at) = dead_mount_of_ours(path)
+        && detach(&at).is_ok()
+    {
+        eprintln!("wholefs: cleared the dead mount at {shown}");
+        looked = std::fs::metadata(path);
+    }
+    let metadata = match looked {
+        Ok(metadata) => metadata,
+        Err(error) => {
+            return Err(match error.raw_os_error() {
+                Some(libc::ENOENT) => format!(
+                    "the mount point {shown} does not exist: create it with mkdir -p {shown}"
+                ),
+                Some(libc::ENOTCONN) => {
+                    format!(
+                        "the mount point {shown} holds a dead mount (Transport endpoint is not connected): umount -l {shown}"
+                    )
+                }
+                Some(libc::EACCES) => format!(
+                    "the mount point {shown} cannot be reached: check the permissions of its path"
+                ),
+                _ => format!("the mount point {shown} cannot be used: {error}"),
+            });
+        }
+    };
+    if !metadata.is_dir() {
+        return Err(format!(
+            "the mount point {shown} is not a directory: name an empty directory"
+        ));
+    }
+    let path = path
+        .canonicalize()
+        .map_err(|e| format!("the mount point {shown} cannot be used: {e}"))?;
+    if let Some(source) = fuse_source(&path) {
+        return Err(format!(
+            "{shown} is already mounted (from {source}): umount it first, or choose another directory"
+        ));
+    }
+    if !nonempty && std::fs::read_dir(&path).is_ok_and(|mut entries| entries.next().is_some()) {
+        return Err(format!(
+            "the mount point {shown} is not empty: choose an empty directory, or say --nonempty to hide what is in it"
+        ));
+    }
+    if !Path::new("/dev/fuse").exists() {
+        return Err("/dev/fuse is missing: load the kernel module (modprobe fuse), or give the container the device".to_string());
+    }
+    Ok(path)
+}
+
+/// A mount that cannot be reached any more, and is of this program: its absolute path.
+fn dead_mount_of_ours(path: &Path) -> Option<PathBuf> {
+    let directory = match path.parent() {
+        Some(above) if above != Path::new("") => above,
+        _ => Path::new("."),
+    };
+    // The last component cannot be looked at.
+    let at = directory.canonicalize().ok()?.join(path.file_name()?);
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
+    let last = mounts.lines().rev().find_map(|line| {
+        let (before, after) = line.split_once(" - ")?;
+        let target = before.split(' ').nth(4)?;
+        (Path::new(&unescape(target)) == at)
+            .then(|| after.split(' ').next() == Some("fuse.wholefs"))
+    });
+    last.filter(|ours| *ours).map(|_| at)
+}
+
+/// The source of the FUSE mount at exactly this path, if there is one.
+pub fn fuse_source(path: &Path) -> Option<String> {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
+    mounts.lines().rev().find_map(|line| {
+        let (before, after) = line.split_once(" - ")?;
+        let target = before.split(' ').nth(4)?;
+        let mut after = after.split(' ');
+        let (kind, source) = (after.next()?, after.next()?);
+        (Path::new(&unescape(target)) == path && kind.starts_with("fuse")).then(|| unescape(source))
+    })
+}
+
+/// A line of mountinfo, as far as we care.
+struct MountLine {
+    id: u64,
+    device: String,
+    target: PathBuf,
+}
+
+fn mount_lines() -> Vec<MountLine> {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let line = |line: &str| {
+        let mut fields = line.split(' ');
+        let id = fields.next()?.parse().ok()?;
+        let device = fields.nth(1)?.to_string();
+        let target = PathBuf::from(unescape(fields.nth(1)?));
+        Some(MountLine { id, device, target })
+    };
+    mounts.lines().filter_map(line).collect()
+}
+
+/// The device number (`major:minor`) of what is mounted at exactly this path.
+pub fn device(path: &Path) -> Option<String> {
+    let lines = mount_lines();
+    lines
+        .into_iter()
+        .rev()
+        .find(|l| l.target == path)
+        .map(|l| l.device)
+}
+
+/// The kernel's numbers of the mount at this path and of those bound to it.
+pub fn ids(path: &Path) -> Vec<u64> {
+    let lines = mount_lines();
+    let device = lines
+        .iter()
+        .rev()
+        .find(|l| l.target == path)
+        .map(|l| l.device.clone());
+    lines
+        .into_iter()
+        .filter(|l| Some(&l.device) == device.as_ref())
+        .map(|l| l.id)
+        .collect()
+}
+
+/// The mount point that holds a path.
+#[cfg(test)]
+pub fn of_path(path: &Path) -> Option<PathBuf> {
+    let lines = mount_lines();
+    path.ancestors()
+        .find(|a| lines.iter().any(|l| l.target == *a))
+        .map(Path::to_path_buf)
+}
+
+/// Takes a mount away from everybody, at once: what is open of it fails when its daemon ends.
+pub fn detach(path: &Path) -> std::io::Result<()> {
+    let target = CString::new(path.as_os_str().as_bytes()).map_err(std::io::Error::other)?;
+    // SAFETY: `target` is a C string that outlives the call.
+    if unsafe { libc::umount2(target.as_ptr(), libc::MNT_DETACH) } == 0 {
+        return Ok(());
+    }
+    let error = std::io::Error::last_os_error();
+    match error.raw_os_error() {
+        // Somebody else took it away already.
+        Some(libc::EINVAL | libc::ENOENT) => Ok(()),
+        Some(libc::EPERM) => {
+            let status = std::process::Command::new("fusermount3")
+                .args(["-u", "-z", "-q", "--"])
+                .arg(path)
+                .status()?;
+            if status.success() { Ok(()) } else { Err(error) }
+        }
+        _ => Err(error),
+    }
+}
+
+/// One line for a mount(2) that failed.
+pub fn explain(error: &std::io::Error, path: &Path) -> String {
+    let shown = path.display();
+    match error.raw_os_error() {
+        Some(libc::EPERM | libc::EACCES) => {
+            format!(
+                "not permitted to mount at {shown}: run as root, or install fuse3 (fusermount3) and own the directory"
+            )
+        }
+        Some(libc::ENOENT) if error.to_string().contains("fusermount") => {
+            "fusermount3 is missing: install the package fuse3, or run as root".to_string()
+        }
+        Some(libc::ENODEV) => "the kernel has no FUSE: load the module (modprobe fuse)".to_string(),
+        _ => format!(
+            "cannot mount at {shown}: {error} (allow_other for ordinary users needs user_allow_other in /etc/fuse.conf)"
+        ),
+    }
+}
+
+/// mountinfo writes space, tab, newline and backslash as octal escapes.
+pub fn unescape(field: &str) -> String {
+    let mut out = Vec::new();
+    let bytes = field.as_bytes();
+    let mut at = 0;
+    while at < bytes.len() {
+        let octal = (bytes[at] == b'\\')
+            .then(|| field.get(at + 1..at + 4))
+            .flatten()
+            .and_then(|o| u8::from_str_radix(o, 8).ok());
+        match octal {
+            Some(byte) => {
+                out.push(byte);
+                at += 4;
+            }
+            None => {
+                out.push(bytes[at]);
+                at += 1;
+            }
+        }
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_unfit_mount_point_is_named_with_a_remedy() {
+        let directory = tempfile::tempdir().unwrap();
+        let missing = directory.path().join("missing");
+        assert!(check(&missing, false).unwrap_err().contains("mkdir"));
+        let file = directory.path().join("file");
+        std::fs::write(&file, b"").unwrap();
+        assert!(check(&file, false).unwrap_err().contains("not a directory"));
+        assert!(
+            check(directory.path(), false)
+                .unwrap_err()
+                .contains("--nonempty")
+        );
+        assert!(fuse_source(Path::new("/")).is_none());
+    }
+}

@@ -1,0 +1,196 @@
+//! What the machine tells of the processes that use the mount. Everything here is best effort: what
+//! cannot be read is unknown, and unknown counts as alive and well.
+
+use std::fs;
+use std::path::Path;
+
+use super::mountpoint;
+
+/// How the thread that closes a file is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// Running, or nothing is known.
+    Alive,
+    /// Ending with this exit code.
+    Exiting(u8),
+    /// Ending because of this signal.
+    Killed(u8),
+}
+
+/// Linux: the task is being taken down.
+const PF_EXITING: u64 = 0x4;
+/// Linux: a kernel thread, which some kernels (6.3–6.5) close files with.
+const PF_KTHREAD: u64 = 0x0020_0000;
+
+/// While its FLUSH waits for an answer, a dying thread is still there to be looked at.
+///
+/// Not every thread may be looked at: one in the middle of execve(2), closing its descriptors, holds a
+/// lock that reading its `stat` waits for, while it waits for us. But a dying thread has given up its
+/// memory before it closes its files, and `status`, which takes no such lock, tells that.
+pub fn fate(tid: u32) -> Fate {
+    if tid == 0 || has_memory(tid) {
+        return Fate::Alive;
+    }
+    fs::read_to_string(format!("/proc/{tid}/stat"))
+        .map_or(Fate::Alive, |stat| fate_from_stat(&stat))
+}
+
+fn has_memory(tid: u32) -> bool {
+    status_field(tid, "VmSize:").is_some()
+}
+
+/// Fields 9 (flags) and 52 (exit_code, as wait(2) has it; 0 to readers without the right to trace).
+fn fate_from_stat(stat: &str) -> Fate {
+    // The command (field 2) may hold spaces and parentheses: count from behind it.
+    let Some((_, rest)) = stat.rsplit_once(')') else {
+        return Fate::Alive;
+    };
+    let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
+    let field = |n: usize| fields.get(n - 3).and_then(|f| f.parse::<u64>().ok());
+    let (Some(flags), Some(code)) = (field(9), field(52)) else {
+        return Fate::Alive;
+    };
+    if flags & PF_EXITING == 0 || flags & PF_KTHREAD != 0 {
+        return Fate::Alive;
+    }
+    match code & 0x7f {
+        0 => Fate::Exiting((code >> 8) as u8),
+        signal => Fate::Killed(signal as u8),
+    }
+}
+
+/// The process a thread belongs to.
+pub fn process_of(tid: u32) -> Option<u32> {
+    if tid == 0 {
+        return None;
+    }
+    status_field(tid, "Tgid:")?.parse().ok()
+}
+
+/// Has the thread been killed while it waits for us? Then nobody waits for the answer.
+pub fn is_being_killed(tid: u32) -> bool {
+    const SIGKILL_BIT: u64 = 1 << (libc::SIGKILL - 1);
+    // A fatal signal of any kind becomes a SIGKILL to each thread of the group.
+    ["SigPnd:", "ShdPnd:"].iter().any(|set| {
+        status_field(tid, set)
+            .and_then(|bits| u64::from_str_radix(&bits, 16).ok())
+            .is_some_and(|b| b & SIGKILL_BIT != 0)
+    })
+}
+
+fn status_field(tid: u32, name: &str) -> Option<String> {
+    let status = fs::read_to_string(format!("/proc/{tid}/status")).ok()?;
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix(name))
+        .map(|value| value.trim().to_string())
+}
+
+/// A file of a mount, as /proc names it. (Not by its path: following a descriptor's link waits for
+/// a process in the middle of execve(2), which may be waiting for us.)
+#[derive(Clone, Debug)]
+pub struct OpenedFile {
+    inode: u64,
+    /// The mount in this namespace, and whatever is bound to it.
+    mounts: Vec<u64>,
+}
+
+impl OpenedFile {
+    pub fn new(mount_point: &Path, inode: u64) -> OpenedFile {
+        OpenedFile {
+            inode,
+            mounts: mountpoint::ids(mount_point),
+        }
+    }
+
+    /// Does the process have it open for writing?
+    pub fn is_written_by(&self, process: u32) -> bool {
+        let Ok(entries) = fs::read_dir(format!("/proc/{process}/fdinfo")) else {
+            return false;
+        };
+        entries
+            .flatten()
+            .any(|entry| fs::read_to_string(entry.path()).is_ok_and(|info| self.is_written(&info)))
+    }
+
+    /// Does any process?
+    pub fn is_written_by_anyone(&self) -> bool {
+        let Ok(entries) = fs::read_dir("/proc") else {
+            return false;
+        };
+        entries
+            .flatten()
+            .filter_map(|entry| entry.file_name().to_string_lossy().parse::<u32>().ok())
+            .any(|process| self.is_written_by(process))
+    }
+
+    fn is_written(&self, info: &str) -> bool {
+        let field = |name: &str| {
+            let line = info.lines().find_map(|line| line.strip_prefix(name));
+            line.map(str::trim)
+        };
+        let number = |name: &str| field(name).and_then(|text| text.parse::<u64>().ok());
+        let flags = field("flags:").and_then(|text| i32::from_str_radix(text, 8).ok());
+        number("ino:") == Some(self.inode)
+            && number("mnt_id:").is_some_and(|id| self.mounts.contains(&id))
+            && flags.is_none_or(|flags| flags & libc::O_ACCMODE != libc::O_RDONLY)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stat(flags: u64, exit_code: u64) -> String {
+        let mut fields: Vec<String> = (3..=52).map(|n| n.to_string()).collect();
+        fields[9 - 3] = flags.to_string();
+        fields[52 - 3] = exit_code.to_string();
+        format!("7 (a ) b) {}", fields.join(" "))
+    }
+
+    #[test]
+    fn a_death_is_read_from_the_flags_and_the_exit_code() {
+        assert_eq!(fate_from_stat(&stat(0x400000, 0)), Fate::Alive);
+        assert_eq!(
+            fate_from_stat(&stat(0x400000, 9)),
+            Fate::Alive,
+            "not exiting yet"
+        );
+        assert_eq!(fate_from_stat(&stat(0x400004, 9)), Fate::Killed(9));
+        assert_eq!(fate_from_stat(&stat(0x400404, 15)), Fate::Killed(15));
+        assert_eq!(
+            fate_from_stat(&stat(0x400004, 0x80 | 11)),
+            Fate::Killed(11),
+            "with a core dump"
+        );
+        assert_eq!(
+            fate_from_stat(&stat(0x400404, 0)),
+            Fate::Exiting(0),
+            "PF_SIGNALED is set by exit() of several threads"
+        );
+        assert_eq!(fate_from_stat(&stat(0x400004, 768)), Fate::Exiting(3));
+        assert_eq!(
+            fate_from_stat(&stat(0x200004, 9)),
+            Fate::Alive,
+            "a kernel worker closed it"
+        );
+        assert_eq!(fate_from_stat("nonsense"), Fate::Alive);
+    }
+
+    #[test]
+    fn our_own_descriptors_are_found() {
+        use std::os::unix::fs::MetadataExt;
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("f");
+        let writer = fs::File::create(&path).unwrap();
+        let root = mountpoint::of_path(&path).expect("some mount holds it");
+        let file = OpenedFile::new(&root, writer.metadata().unwrap().ino());
+        let us = std::process::id();
+        assert!(file.is_written_by(us) && file.is_written_by_anyone());
+        drop(writer);
+        let _reader = fs::File::open(&path).unwrap();
+        assert!(!file.is_written_by(us));
+        assert_eq!(process_of(us), Some(us));
+        assert!(!is_being_killed(us));
+    }
+}

@@ -1,0 +1,16 @@
+//! wholefs: mount an object-store bucket as a directory. A file is whole, or it is not there.
+//!
+//! Data enters at `fuse`, goes down through `fs`, `draft` and `upload` (or `read`) to `store`, and comes back
+//! up the same way. See ARCHITECTURE.md.
+
+pub mod cli;
+pub mod draft;
+pub mod embedded;
+pub mod fs;
+pub mod fuse;
+pub mod host;
+pub mod journal;
+pub mod read;
+pub mod recovery;
+pub mod store;
+pub mod upload;

@@ -1,0 +1,5 @@
+//! Parse, start, exit code.
+
+fn main() -> std::process::ExitCode {
+    wholefs::cli::main()
+}

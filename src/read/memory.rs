@@ -1,0 +1,383 @@
+//! What all readers together may hold: the budget of read-ahead, and its buffers.
+//!
+//! A [`Permit`] is taken before a range is asked for, split as its bytes are assembled, and lives
+//! in the buffers themselves until the last slice of them is dropped: what is counted is what is
+//! there.
+//!
+//! Invariants:
+//! - The sum of all permits and of the idle buffers kept for reuse never exceeds the limit.
+//! - Nobody waits here. Without a permit a reader does not read ahead; what a read asks for it
+//!   fetches outside of the budget, bounded by its own size. So readers cannot lock each other out.
+//! - Shares are fair without counting heads: a reader may come to hold as much as is free, so n busy
+//!   readers settle at one (n+1)th each, and the next one always finds something.
+//! - Lock order: a reader's state before the ledger; never a reader's state inside the registry.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::window::SEGMENT;
+
+/// A reader that has not been used for so long gives its buffers to those who need them.
+const IDLE: Duration = Duration::from_secs(1);
+/// Looking for idle readers is not repeated sooner.
+const SCAN: Duration = Duration::from_millis(250);
+/// Buffers kept for reuse: a fresh one costs the kernel 256 page faults.
+const POOL: usize = 16;
+
+/// The budget of all readers of a mount.
+pub struct ReadMemory {
+    limit: u64,
+    ledger: Mutex<Ledger>,
+    registry: Mutex<Registry>,
+    epoch: Instant,
+}
+
+struct Ledger {
+    used: u64,
+    high: u64,
+    /// Empty buffers of one segment each.
+    pool: Vec<Vec<u8>>,
+}
+
+struct Registry {
+    next: u64,
+    readers: HashMap<u64, Weak<dyn Reclaim>>,
+    /// When the next search for idle readers is worth while.
+    scan: Option<Instant>,
+}
+
+/// A reader as seen from here.
+pub(super) trait Reclaim: Send + Sync {
+    /// When it was last used, by [`ReadMemory::now`].
+    fn touched(&self) -> u64;
+    fn held(&self) -> u64;
+    /// Throws away what it has read ahead, unless a read is going on.
+    fn reclaim(&self) -> bool;
+}
+
+/// What one reader holds.
+pub(super) type Account = Arc<AtomicU64>;
+
+impl ReadMemory {
+    /// `limit` in bytes. Less than a segment (1 MiB) means no read-ahead of large objects at all.
+    pub fn new(limit: u64) -> ReadMemory {
+        ReadMemory {
+            limit,
+            ledger: Mutex::new(Ledger {
+                used: 0,
+                high: 0,
+                pool: Vec::new(),
+            }),
+            registry: Mutex::new(Registry {
+                next: 0,
+                readers: HashMap::new(),
+                scan: None,
+            }),
+            epoch: Instant::now(),
+        }
+    }
+
+    pub fn limit(&self) -> u64 {
+        self.limit
+    }
+
+    /// Bytes buffered or in flight.
+    pub fn used(&self) -> u64 {
+        self.ledger().used
+    }
+
+    /// The most that was ever used at once.
+    pub fn high_water(&self) -> u64 {
+        self.ledger().high
+    }
+
+    /// `want` bytes if there are as many for this reader, otherwise `first` and as many whole
+    /// segments more as there are, otherwise nothing.
+    pub(super) fn reserve(
+        self: &Arc<Self>,
+        account: &Account,
+        want: u64,
+        first: u64,
+    ) -> Option<Permit> {
+        let mut ledger = self.ledger();
+        let held = account.load(Ordering::Relaxed);
+        let allowed = (self.limit - ledger.used).saturating_sub(held);
+        let bytes = if allowed >= want {
+            want
+        } else if allowed >= first {
+            first + (allowed - first) / SEGMENT * SEGMENT
+        } else {
+            return None;
+        };
+        ledger.used += bytes;
+        ledger.high = ledger.high.max(ledger.used);
+        assert!(ledger.used <= self.limit, "the read budget is overdrawn");
+        while ledger.used + ledger.pooled() > self.limit {
+            ledger.pool.pop();
+        }
+        account.fetch_add(bytes, Ordering::Relaxed);
+        Some(Permit {
+            memory: self.clone(),
+            account: account.clone(),
+            bytes,
+        })
+    }
+
+    /// An empty buffer of the size of its permit.
+    pub(super) fn buffer(permit: Permit) -> Buffer {
+        let pooled = if permit.bytes == SEGMENT {
+            permit.memory.ledger().pool.pop()
+        } else {
+            None
+        };
+        let capacity = permit.bytes as usize;
+        Buffer {
+            bytes: pooled.unwrap_or_else(|| Vec::with_capacity(capacity)),
+            permit,
+        }
+    }
+
+    /// The time, as readers note it.
+    pub(super) fn now(&self) -> u64 {
+        self.epoch.elapsed().as_millis() as u64
+    }
+
+    pub(super) fn register(self: &Arc<Self>, reader: Weak<dyn Reclaim>) -> Registration {
+        let mut registry = self.registry();
+        let id = registry.next;
+        registry.next += 1;
+        registry.readers.insert(id, reader);
+        Registration {
+            memory: self.clone(),
+            id,
+        }
+    }
+
+    /// Takes the buffers of idle readers, those unused longest first, until `want` bytes are or
+    /// will soon be free, and some more: it is not done again for a while. Not to be called with
+    /// any reader's state locked.
+    pub(super) fn reclaim(&self, want: u64) -> bool {
+        let now = Instant::now();
+        let readers: Vec<Arc<dyn Reclaim>> = {
+            let mut registry = self.registry();
+            if registry.scan.is_some_and(|scan| now < scan) {
+                return false;
+            }
+            registry.scan = Some(now + SCAN);
+            registry
+                .readers
+                .values()
+                .filter_map(Weak::upgrade)
+                .collect()
+        };
+        let now = self.now();
+        let mut idle: Vec<_> = readers
+            .into_iter()
+            .map(|reader| (reader.touched(), reader))
+            .filter(|(touched, reader)| {
+                reader.held() > 0 && now.saturating_sub(*touched) >= IDLE.as_millis() as u64
+            })
+            .collect();
+        idle.sort_by_key(|(touched, _)| *touched);
+        let want = want.max(self.limit / 2);
+        let mut freed = 0;
+        for (_, reader) in idle {
+            let held = reader.held();
+            if reader.reclaim() {
+                freed += held;
+            }
+            if freed >= want {
+                break;
+            }
+        }
+        freed > 0
+    }
+
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        // Its numbers are changed in single steps: nothing is torn when a holder panics.
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn registry(&self) -> MutexGuard<'_, Registry> {
+        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Ledger {
+    fn pooled(&self) -> u64 {
+        self.pool.len() as u64 * SEGMENT
+    }
+}
+
+/// The right to hold some bytes, given back when dropped.
+pub(super) struct Permit {
+    memory: Arc<ReadMemory>,
+    account: Account,
+    bytes: u64,
+}
+
+impl Permit {
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// `bytes` of it, on their own from now on.
+    pub(super) fn split(&mut self, bytes: u64) -> Permit {
+        assert!(bytes <= self.bytes, "more is fetched than was permitted");
+        self.bytes -= bytes;
+        Permit {
+            memory: self.memory.clone(),
+            account: self.account.clone(),
+            bytes,
+        }
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if self.bytes > 0 {
+            self.memory.ledger().used -= self.bytes;
+            self.account.fetch_sub(self.bytes, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Bytes being assembled, with their permit.
+pub(super) struct Buffer {
+    bytes: Vec<u8>,
+    permit: Permit,
+}
+
+impl Buffer {
+    pub(super) fn room(&self) -> usize {
+        self.permit.bytes as usize - self.bytes.len()
+    }
+
+    pub(super) fn fill(&mut self, bytes: &[u8]) {
+        assert!(bytes.len() <= self.room(), "a buffer never grows");
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// The bytes so far, to be shared. The buffer is recycled with the last share.
+    pub(super) fn freeze(self) -> Bytes {
+        Bytes::from_owner(self)
+    }
+}
+
+impl AsRef<[u8]> for Buffer {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        if self.permit.bytes == SEGMENT {
+            let mut bytes = std::mem::take(&mut self.bytes);
+            bytes.clear();
+            let mut ledger = self.permit.memory.ledger();
+            // This buffer's own permit is still counted, and given back right after.
+            if ledger.used + ledger.pooled() <= self.permit.memory.limit && ledger.pool.len() < POOL
+            {
+                ledger.pool.push(bytes);
+                // The permit turns into the pooled buffer in one step.
+                ledger.used -= SEGMENT;
+                drop(ledger);
+                self.permit.account.fetch_sub(SEGMENT, Ordering::Relaxed);
+                self.permit.bytes = 0;
+            }
+        }
+    }
+}
+
+/// Ends a reader's registration when dropped.
+pub(super) struct Registration {
+    memory: Arc<ReadMemory>,
+    id: u64,
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        let gone = self.memory.registry().readers.remove(&self.id);
+        drop(gone);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn permits_add_up_and_come_back() {
+        let memory = Arc::new(ReadMemory::new(10 * SEGMENT));
+        let account = Account::default();
+        let mut permit = memory.reserve(&account, 8 * SEGMENT, SEGMENT).unwrap();
+        let part = permit.split(SEGMENT);
+        assert_eq!((permit.bytes(), part.bytes()), (7 * SEGMENT, SEGMENT));
+        drop(permit);
+        assert_eq!(memory.used(), SEGMENT);
+        let bytes = {
+            let mut buffer = ReadMemory::buffer(part);
+            buffer.fill(&[7; 100]);
+            buffer.freeze()
+        };
+        let slice = bytes.slice(10..20);
+        drop(bytes);
+        assert_eq!(memory.used(), SEGMENT, "a slice holds the whole buffer");
+        drop(slice);
+        assert_eq!((memory.used(), account.load(Ordering::Relaxed)), (0, 0));
+        assert_eq!(memory.ledger().pool.len(), 1);
+        assert_eq!(memory.high_water(), 8 * SEGMENT);
+        let permit = memory.reserve(&account, SEGMENT, SEGMENT).unwrap();
+        let buffer = ReadMemory::buffer(permit);
+        assert_eq!(
+            buffer.room(),
+            SEGMENT as usize,
+            "a recycled buffer is empty"
+        );
+        assert_eq!(memory.ledger().pool.len(), 0);
+    }
+
+    #[test]
+    fn shares_are_fair() {
+        let memory = Arc::new(ReadMemory::new(60 * SEGMENT));
+        let mut permits = Vec::new();
+        let accounts: Vec<_> = (0..3).map(|_| Account::default()).collect();
+        for account in &accounts {
+            while let Some(permit) = memory.reserve(account, SEGMENT, SEGMENT) {
+                permits.push(permit);
+            }
+            assert!(
+                memory.used() < memory.limit(),
+                "something is left for the next one"
+            );
+        }
+        assert_eq!(accounts[0].load(Ordering::Relaxed), 30 * SEGMENT);
+    }
+
+    #[test]
+    fn scarce_memory_is_given_in_segments() {
+        let memory = Arc::new(ReadMemory::new(3 * SEGMENT + 5));
+        let account = Account::default();
+        let permit = memory.reserve(&account, 8 * SEGMENT, 100).unwrap();
+        assert_eq!(permit.bytes(), 100 + 2 * SEGMENT);
+        assert!(memory.reserve(&account, 8 * SEGMENT, SEGMENT).is_none());
+    }
+
+    #[test]
+    fn pool_makes_way() {
+        let memory = Arc::new(ReadMemory::new(2 * SEGMENT));
+        let account = Account::default();
+        let permit = memory.reserve(&account, SEGMENT, SEGMENT).unwrap();
+        drop(ReadMemory::buffer(permit));
+        assert_eq!(memory.ledger().pool.len(), 1);
+        let permit = memory.reserve(&account, 2 * SEGMENT, SEGMENT).unwrap();
+        assert_eq!(memory.ledger().pool.len(), 0);
+        drop(permit);
+    }
+}

@@ -1,0 +1,406 @@
+//! One open file's reads: answered from what is here, from what is coming, or by a GET of their own.
+//!
+//! A read goes through its range from front to back. Bytes that are here it takes; for bytes that
+//! are coming it waits; what is neither it fetches itself, exactly. Read-ahead runs in a task a
+//! range, which publishes each buffer as soon as it is full.
+//!
+//! Invariants:
+//! - The lock is never held across an await. Garbage is dropped after unlocking.
+//! - A read advances with every turn of its loop or waits for a task that is alive: a task that
+//!   ends, however it does, takes its flight out of the state before its waiters wake.
+//! - Bytes a read has taken are its own: cancelling and reclaiming cannot make it start over.
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use bytes::{Buf, Bytes};
+use tokio::sync::watch;
+
+use super::memory::{Account, Buffer, Permit, ReadMemory, Reclaim, Registration};
+use super::state::{Cover, Flight, Progress, State};
+use super::stream::{Source, Stream};
+use super::window::{SEGMENT, Wanted, Window};
+use super::{Data, Settings};
+use crate::store::{ETag, Error, ErrorKind, Result, Store};
+
+/// How far into what is coming a read that is not part of the stream waits, rather than ask anew.
+const PATIENCE: u64 = SEGMENT;
+
+/// Reads one version of one object. Cheap until it is read from.
+pub struct Reader {
+    shared: Arc<Shared>,
+    _registration: Registration,
+}
+
+struct Shared {
+    source: Source,
+    memory: Arc<ReadMemory>,
+    account: Account,
+    touched: AtomicU64,
+    state: Mutex<State>,
+}
+
+impl Reader {
+    pub fn new(
+        store: Arc<dyn Store>,
+        memory: Arc<ReadMemory>,
+        settings: Settings,
+        key: String,
+        etag: ETag,
+        size: u64,
+    ) -> Reader {
+        let window = Window::new(size, settings.window_max, settings.range);
+        let shared = Arc::new(Shared {
+            source: Source {
+                store,
+                key,
+                etag,
+                size,
+                attempts: settings.attempts.max(1),
+                backoff: settings.backoff,
+            },
+            account: Account::default(),
+            touched: AtomicU64::new(memory.now()),
+            state: Mutex::new(State::new(window, size)),
+            memory: memory.clone(),
+        });
+        let reader: Weak<Shared> = Arc::downgrade(&shared);
+        Reader {
+            shared,
+            _registration: memory.register(reader),
+        }
+    }
+
+    pub fn size(&self) -> u64 {
+        self.shared.source.size
+    }
+
+    pub fn etag(&self) -> &ETag {
+        &self.shared.source.etag
+    }
+
+    /// At most `len` bytes from `offset`; shorter only at the end of the object. To be called
+    /// within a tokio runtime, from as many tasks at once as there are requests. The answer takes
+    /// `len` bytes of memory outside of the budget at worst: bounding `len` is the caller's part.
+    pub async fn read(&self, offset: u64, len: usize) -> Result<Data> {
+        let end = offset.saturating_add(len as u64).min(self.size());
+        if offset >= end {
+            return Ok(Data::Slice(Bytes::new()));
+        }
+        let mut parts = Vec::with_capacity(1);
+        if end - offset <= SEGMENT {
+            self.shared.read(offset..end, &mut parts).await?;
+        } else {
+            let mut start = offset;
+            while start < end {
+                let next = (start - start % SEGMENT + SEGMENT).min(end);
+                self.shared.read(start..next, &mut parts).await?;
+                start = next;
+            }
+        }
+        let data = match parts.pop() {
+            Some(only) if parts.is_empty() => Data::Slice(only),
+            last => {
+                parts.extend(last);
+                Data::Joined(parts.concat())
+            }
+        };
+        assert!(
+            data.len() as u64 == end - offset,
+            "a read came out too long or short"
+        );
+        Ok(data)
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        let garbage = self.shared.state_anyway().clear();
+        drop(garbage);
+    }
+}
+
+/// What to do for the next byte of a read.
+enum Step {
+    Take(Bytes),
+    Wait(watch::Receiver<Progress>),
+    Fetch(u64),
+}
+
+impl Shared {
+    /// Appends the bytes of `range` (at most a segment) to `parts`.
+    async fn read(self: &Arc<Self>, range: Range<u64>, parts: &mut Vec<Bytes>) -> Result<()> {
+        let (_reading, sequential) = self.begin(range.clone())?;
+        let mut at = range.start;
+        while at < range.end {
+            match self.step(at..range.end, sequential)? {
+                Step::Take(bytes) => {
+                    at += bytes.len() as u64;
+                    parts.push(bytes);
+                }
+                Step::Wait(mut progress) => {
+                    let told = |progress: &Progress| progress.at > at || progress.failed.is_some();
+                    // An error is a task that was stopped; the next step sees what there is instead.
+                    if let Ok(progress) = progress.wait_for(told).await
+                        && let Some(error) = &progress.failed
+                        && progress.at <= at
+                    {
+                        return Err(error.clone());
+                    }
+                }
+                Step::Fetch(end) => {
+                    parts.push(self.fetch(at..end).await?);
+                    at = end;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Registers a read and starts what it makes worth fetching.
+    fn begin(self: &Arc<Self>, range: Range<u64>) -> Result<(Reading<'_>, bool)> {
+        self.touch();
+        let (reading, sequential, starved, garbage) = {
+            let mut state = self.state();
+            if let Some(conflict) = &state.conflict {
+                return Err(conflict.clone());
+            }
+            let access = state.window.access(range.start, range.end - range.start);
+            let reading = Reading {
+                shared: self,
+                id: state.begin_read(range),
+            };
+            if access.abandon {
+                state.abandon();
+            }
+            let garbage = state.sweep();
+            let starved = self.extend(&mut state);
+            (reading, access.sequential, starved, garbage)
+        };
+        drop(garbage);
+        if let Some(bytes) = starved {
+            let freed = self.memory.reclaim(bytes);
+            let mut state = self.state();
+            if !freed || self.extend(&mut state).is_some() {
+                state.window.denied();
+            }
+        }
+        Ok((reading, sequential))
+    }
+
+    /// Starts all that is wanted, as far as there is memory. Answers how much there was not.
+    fn extend(self: &Arc<Self>, state: &mut State) -> Option<u64> {
+        while let Some(Wanted { range, grain }) = state.window.wanted() {
+            let gap = match state.cover(range.start) {
+                Cover::Here(bytes) => Err(range.start + bytes.len() as u64),
+                Cover::Coming(flight) => Err(flight.rest.end),
+                Cover::Gap(end) => Ok(end.min(range.end)),
+            };
+            let end = match gap {
+                Ok(end) => end,
+                Err(covered) => {
+                    state.window.advance(covered);
+                    continue;
+                }
+            };
+            let want = end - range.start;
+            let first = (SEGMENT - range.start % SEGMENT).min(want);
+            let Some(permit) = self.memory.reserve(&self.account, want, first) else {
+                return Some(want);
+            };
+            let range = range.start..range.start + permit.bytes();
+            state.window.advance(range.end);
+            let id = state.id();
+            let (sender, progress) = watch::channel(Progress {
+                at: range.start,
+                failed: None,
+            });
+            let pilot = Pilot {
+                shared: self.clone(),
+                id,
+                progress: sender,
+            };
+            let task = tokio::spawn(pilot.fly(range.clone(), grain, permit)).abort_handle();
+            state.launch(Flight {
+                id,
+                rest: range,
+                progress,
+                task,
+            });
+        }
+        None
+    }
+
+    fn step(&self, range: Range<u64>, sequential: bool) -> Result<Step> {
+        let state = self.state();
+        if let Some(conflict) = &state.conflict {
+            return Err(conflict.clone());
+        }
+        Ok(match state.cover(range.start) {
+            Cover::Here(mut bytes) => {
+                bytes.truncate((range.end - range.start) as usize);
+                Step::Take(bytes)
+            }
+            Cover::Coming(flight) if sequential || range.start - flight.rest.start <= PATIENCE => {
+                Step::Wait(flight.progress.clone())
+            }
+            Cover::Coming(flight) => Step::Fetch(range.end.min(flight.rest.end)),
+            Cover::Gap(end) => Step::Fetch(range.end.min(end)),
+        })
+    }
+
+    /// The bytes of a range that nobody else fetches, for the read that needs them.
+    async fn fetch(&self, range: Range<u64>) -> Result<Bytes> {
+        let len = (range.end - range.start) as usize;
+        let mut stream = Stream::new(&self.source, range);
+        let mut joined = Vec::new();
+        loop {
+            match stream.next().await {
+                Ok(Some(chunk)) if chunk.len() == len => return Ok(chunk),
+                Ok(Some(chunk)) => {
+                    joined.reserve_exact(len - joined.len());
+                    joined.extend_from_slice(&chunk);
+                }
+                Ok(None) => return Ok(joined.into()),
+                Err(error) => {
+                    self.note(&error);
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    /// A replaced object is replaced for every read to come.
+    fn note(&self, error: &Error) {
+        if error.kind == ErrorKind::Conflict {
+            let mut state = self.state();
+            state.conflict.get_or_insert_with(|| error.clone());
+            let garbage = state.clear();
+            drop(state);
+            drop(garbage);
+        }
+    }
+
+    fn touch(&self) {
+        self.touched.store(self.memory.now(), Ordering::Relaxed);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state
+            .lock()
+            .expect("a read panicked with the state locked")
+    }
+
+    /// For what runs when a panic is under way: frees, but answers no read.
+    fn state_anyway(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Reclaim for Shared {
+    fn touched(&self) -> u64 {
+        self.touched.load(Ordering::Relaxed)
+    }
+
+    fn held(&self) -> u64 {
+        self.account.load(Ordering::Relaxed)
+    }
+
+    fn reclaim(&self) -> bool {
+        let mut state = self.state_anyway();
+        if state.is_reading() {
+            return false;
+        }
+        state.window.lost();
+        let garbage = state.clear();
+        drop(state);
+        drop(garbage);
+        true
+    }
+}
+
+/// A read in progress: what it needs is not dropped meanwhile.
+struct Reading<'a> {
+    shared: &'a Shared,
+    id: u64,
+}
+
+impl Drop for Reading<'_> {
+    fn drop(&mut self) {
+        self.shared.touch();
+        let garbage = self.shared.state_anyway().end_read(self.id);
+        drop(garbage);
+    }
+}
+
+/// Brings one range in. Dropped at any moment, it takes its flight with it.
+struct Pilot {
+    shared: Arc<Shared>,
+    id: u64,
+    progress: watch::Sender<Progress>,
+}
+
+impl Pilot {
+    async fn fly(self, range: Range<u64>, grain: u64, mut permit: Permit) {
+        let mut stream = Stream::new(&self.shared.source, range.clone());
+        // What has arrived, and the buffer the next bytes go to.
+        let mut at = range.start;
+        let mut buffer: Option<Buffer> = None;
+        loop {
+            let mut chunk = match stream.next().await {
+                Ok(Some(chunk)) => chunk,
+                Ok(None) => return,
+                Err(error) => {
+                    if let Some(rest) = buffer.take() {
+                        self.publish(&mut at, rest);
+                    }
+                    return self.fail(error);
+                }
+            };
+            while chunk.has_remaining() {
+                let mut filling = buffer.take().unwrap_or_else(|| {
+                    let end = (at - at % grain + grain).min(range.end);
+                    ReadMemory::buffer(permit.split(end - at))
+                });
+                let bytes = filling.room().min(chunk.len());
+                filling.fill(&chunk[..bytes]);
+                chunk.advance(bytes);
+                if filling.room() > 0 {
+                    buffer = Some(filling);
+                } else if !self.publish(&mut at, filling) {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Gives a buffer to the readers. Answers whether they want more.
+    fn publish(&self, at: &mut u64, buffer: Buffer) -> bool {
+        let piece = buffer.freeze();
+        *at += piece.len() as u64;
+        let arrived = self.shared.state().arrive(self.id, piece);
+        let wanted = arrived.is_some();
+        drop(arrived);
+        self.progress.send_modify(|progress| progress.at = *at);
+        wanted
+    }
+
+    fn fail(&self, error: Error) {
+        tracing::debug!(key = self.shared.source.key, %error, "a read-ahead failed");
+        let garbage = self.shared.state().failed(self.id);
+        drop(garbage);
+        self.shared.note(&error);
+        self.progress
+            .send_modify(|progress| progress.failed = Some(error));
+    }
+}
+
+impl Drop for Pilot {
+    fn drop(&mut self) {
+        // Nothing is left to do when it came to its end. When it was stopped, those who wait find
+        // the flight gone as soon as they see the channel closed.
+        let garbage = self.shared.state_anyway().failed(self.id);
+        drop(garbage);
+    }
+}

@@ -1,0 +1,293 @@
+//! What to fetch ahead of a reader: sequential or random, how far, in which ranges.
+//!
+//! Pure: no I/O, no clock. The caller tells each read ([`Window::access`]), asks what to fetch
+//! ([`Window::wanted`]) and tells what became of it ([`Window::advance`], [`Window::denied`],
+//! [`Window::rewind`]).
+//!
+//! How a read is judged. The *frontier* is the highest offset a sequential reader has come to. A
+//! read near it is sequential: the kernel sends several requests at once and out of order, so
+//! "near" is a zone and not a point. What a reader skips is counted as a debt that reading pays
+//! off; who skips more than it reads is no sequential reader for long. A read elsewhere is a
+//! *stray*. One stray leaves the read-ahead alone (looking something up in the middle of a stream
+//! is common, and so are two threads on one handle), the second in a row ends it. From then on
+//! reads are random until one starts exactly where one of the last few ended.
+//!
+//! Invariants:
+//! - Nothing is wanted of a random reader, and nothing beyond the object's end.
+//! - Beyond what reads have asked for, no more than `window` bytes from the frontier are wanted.
+//! - A wanted range is at most `range` long, and ends at a segment's or the object's end.
+//! - A small object (up to one segment) is wanted whole, in one range.
+
+use std::ops::Range;
+
+/// The unit of buffering: buffers are at most this long and never cross a multiple of it.
+pub const SEGMENT: u64 = 1 << 20;
+/// The window a sequential reader starts with, and never falls below.
+const INITIAL: u64 = SEGMENT;
+/// What is kept behind the frontier for reads that come late: this much, and no less than so many
+/// reads of the size the reader uses.
+const KEEP: u64 = 2 * SEGMENT;
+const KEEP_READS: u64 = 4;
+/// How far before the frontier a read may be, and how many bytes may be skipped on the whole.
+const SLACK: u64 = 4 * SEGMENT;
+/// The smallest buffer of a range somebody waits for: a request of the kernel's read-ahead.
+const GRAIN: u64 = 128 << 10;
+/// Strays in a row that end the read-ahead.
+const STRAYS: u32 = 2;
+/// Reads remembered, to recognize one that follows another.
+const RECENT: usize = 8;
+
+/// What a read means for the data at hand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Access {
+    /// It belongs to the stream that is read ahead.
+    pub sequential: bool,
+    /// The reader has gone elsewhere: what was read ahead is of no use.
+    pub abandon: bool,
+}
+
+/// A range to fetch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    pub range: Range<u64>,
+    /// Hand the bytes on in buffers of this size (a power of two, aligned): small when a read waits
+    /// for the first of them.
+    pub grain: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    /// Nothing has been read yet.
+    Fresh,
+    Sequential,
+    Random,
+}
+
+#[derive(Debug)]
+pub struct Window {
+    size: u64,
+    window_max: u64,
+    range_max: u64,
+    mode: Mode,
+    /// How far ahead of the frontier to fetch.
+    window: u64,
+    /// Read in this window; half a window read doubles it.
+    consumed: u64,
+    frontier: u64,
+    /// Everything from the frontier to here has been asked for, or given up.
+    ahead: u64,
+    /// Bytes skipped and not yet made up for.
+    debt: u64,
+    strays: u32,
+    /// Where the last reads ended.
+    recent: [Option<u64>; RECENT],
+    turn: usize,
+    last_len: u64,
+}
+
+impl Window {
+    pub fn new(size: u64, window_max: u64, range_max: u64) -> Window {
+        Window {
+            size,
+            window_max: window_max.max(INITIAL),
+            range_max: align_down(range_max).max(SEGMENT),
+            mode: Mode::Fresh,
+            window: INITIAL,
+            consumed: 0,
+            frontier: 0,
+            ahead: 0,
+            debt: 0,
+            strays: 0,
+            recent: [None; RECENT],
+            turn: 0,
+            last_len: 0,
+        }
+    }
+
+    /// A read of `len` bytes at `offset`, all of them inside the object.
+    pub fn access(&mut self, offset: u64, len: u64) -> Access {
+        let end = offset + len;
+        assert!(len > 0 && end <= self.size, "a read outside of the object");
+        self.last_len = len;
+        let verdict = match self.mode {
+            Mode::Fresh if offset == 0 || self.small() => self.start(0, end),
+            Mode::Fresh => self.wander(),
+            Mode::Sequential if self.near(offset) => self.follow(offset, end),
+            Mode::Sequential => self.stray(offset, end),
+            Mode::Random if self.continues(offset) => self.start(offset, end),
+            Mode::Random => self.wander(),
+        };
+        self.recent[self.turn] = Some(end);
+        self.turn = (self.turn + 1) % RECENT;
+        verdict
+    }
+
+    /// The next range to fetch, if any. Ask again after [`Window::advance`].
+    pub fn wanted(&self) -> Option<Wanted> {
+        if self.mode != Mode::Sequential || self.strays > 0 || self.ahead >= self.size {
+            return None;
+        }
+        let start = self.ahead;
+        // Several ranges to a window, so that they travel in parallel.
+        let unit = align_down(self.window / 4).clamp(SEGMENT, self.range_max);
+        let end = if self.small() {
+            self.size
+        } else {
+            align_down(start + unit).min(self.size)
+        };
+        let awaited = start < self.frontier;
+        let target = self.frontier.saturating_add(self.window).min(self.size);
+        // Fetch whole units, lest a steady reader gets one small request for each of its reads.
+        if !awaited && end > target {
+            return None;
+        }
+        let grain = if awaited {
+            self.last_len.next_power_of_two().clamp(GRAIN, SEGMENT)
+        } else {
+            SEGMENT
+        };
+        Some(Wanted {
+            range: start..end,
+            grain,
+        })
+    }
+
+    /// All up to `to` is on its way.
+    pub fn advance(&mut self, to: u64) {
+        self.ahead = self.ahead.max(to);
+    }
+
+    /// There is no memory to read ahead: the reads fetch for themselves what they ask for.
+    pub fn denied(&mut self) {
+        self.ahead = self.ahead.max(self.frontier);
+    }
+
+    /// What was on its way from `hole` on did not come. Reads that asked for it have been told;
+    /// from there on it is wanted again, modestly.
+    pub fn rewind(&mut self, hole: u64) {
+        self.ahead = self.ahead.min(hole.max(self.frontier));
+        self.shrink(INITIAL);
+    }
+
+    /// All that had been fetched was thrown away.
+    pub fn lost(&mut self) {
+        if self.small() {
+            // Whoever reads it again reads it whole again.
+            self.mode = Mode::Fresh;
+            self.frontier = 0;
+            self.ahead = 0;
+        } else {
+            self.ahead = self.ahead.min(self.frontier);
+        }
+        self.shrink(INITIAL);
+    }
+
+    /// Are these bytes worth keeping for the reads to come?
+    pub fn keeps(&self, range: &Range<u64>) -> bool {
+        self.mode == Mode::Sequential && range.end > self.line() && range.start < self.ahead
+    }
+
+    /// Has a sequential reader passed these bytes for good?
+    pub fn passed(&self, end: u64) -> bool {
+        self.mode == Mode::Sequential && end <= self.line()
+    }
+
+    fn line(&self) -> u64 {
+        if self.small() {
+            0
+        } else {
+            let keep = KEEP.max(KEEP_READS * self.last_len.min(SEGMENT));
+            self.frontier.saturating_sub(keep)
+        }
+    }
+
+    fn small(&self) -> bool {
+        self.size <= SEGMENT
+    }
+
+    fn near(&self, offset: u64) -> bool {
+        offset >= self.line() && offset <= self.frontier.saturating_add(SLACK)
+    }
+
+    fn continues(&self, offset: u64) -> bool {
+        self.recent.contains(&Some(offset))
+    }
+
+    fn start(&mut self, ahead: u64, frontier: u64) -> Access {
+        self.mode = Mode::Sequential;
+        self.ahead = ahead;
+        self.frontier = frontier;
+        self.debt = 0;
+        self.strays = 0;
+        self.shrink(INITIAL);
+        Access {
+            sequential: true,
+            abandon: false,
+        }
+    }
+
+    fn follow(&mut self, offset: u64, end: u64) -> Access {
+        let len = end - offset;
+        self.strays = 0;
+        self.debt = (self.debt + offset.saturating_sub(self.frontier)).saturating_sub(len);
+        if self.debt > SLACK {
+            self.mode = Mode::Random;
+            return Access {
+                sequential: false,
+                abandon: true,
+            };
+        }
+        // Skipped bytes too, since reads in flight come in any order; the debt bounds the error.
+        self.consumed += end.saturating_sub(self.frontier);
+        self.frontier = self.frontier.max(end);
+        if self.consumed >= self.window / 2 {
+            self.window = (self.window * 2).min(self.window_max);
+            self.consumed = 0;
+        }
+        Access {
+            sequential: true,
+            abandon: false,
+        }
+    }
+
+    fn stray(&mut self, offset: u64, end: u64) -> Access {
+        self.strays += 1;
+        self.shrink(self.window / 2);
+        if self.strays < STRAYS {
+            return Access {
+                sequential: false,
+                abandon: false,
+            };
+        }
+        let sequential = self.continues(offset);
+        if sequential {
+            self.start(offset, end);
+        } else {
+            self.mode = Mode::Random;
+        }
+        Access {
+            sequential,
+            abandon: true,
+        }
+    }
+
+    fn wander(&mut self) -> Access {
+        self.mode = Mode::Random;
+        Access {
+            sequential: false,
+            abandon: false,
+        }
+    }
+
+    fn shrink(&mut self, to: u64) {
+        self.window = to.clamp(INITIAL, self.window_max);
+        self.consumed = 0;
+    }
+}
+
+fn align_down(offset: u64) -> u64 {
+    offset - offset % SEGMENT
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,306 @@
+//! Histories of reads, and what is wanted after each.
+
+use super::*;
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+
+fn window(size: u64) -> Window {
+    Window::new(size, 64 * MIB, 8 * MIB)
+}
+
+/// Takes all that is wanted.
+fn take(w: &mut Window) -> Vec<Range<u64>> {
+    let mut taken = Vec::new();
+    while let Some(wanted) = w.wanted() {
+        w.advance(wanted.range.end);
+        taken.push(wanted.range);
+    }
+    taken
+}
+
+#[test]
+fn small_object_is_one_range_wherever_the_first_read_is() {
+    for size in [1, 4 * KIB, 128 * KIB + 1, MIB] {
+        for offset in [0, size / 2, size - 1] {
+            let mut w = window(size);
+            assert!(w.access(offset, 1).sequential);
+            assert_eq!(take(&mut w), vec![0..size]);
+            for offset in [0, size - 1, size / 3] {
+                assert!(w.access(offset, 1).sequential);
+                assert_eq!(take(&mut w), vec![]);
+                assert!(w.keeps(&(0..1)), "a small object is kept");
+            }
+            w.lost();
+            assert!(w.access(0, 1).sequential);
+            assert_eq!(take(&mut w), vec![0..size]);
+        }
+    }
+}
+
+#[test]
+fn first_read_at_zero_starts_modestly() {
+    let mut w = window(GIB);
+    w.access(0, 4 * KIB);
+    let wanted = w.wanted().unwrap();
+    assert_eq!((wanted.range, wanted.grain), (0..MIB, GRAIN));
+    w.advance(MIB);
+    assert_eq!(w.wanted(), None);
+    let mut w = window(GIB);
+    w.access(0, MIB);
+    assert_eq!(
+        w.wanted().unwrap().grain,
+        SEGMENT,
+        "the read needs all of it"
+    );
+    assert_eq!(take(&mut w), vec![0..MIB, MIB..2 * MIB]);
+}
+
+#[test]
+fn window_doubles_to_its_limit_and_ranges_grow() {
+    let mut w = window(GIB);
+    let (mut offset, mut next, mut widest, mut longest) = (0, 0, 0, 0);
+    while offset < GIB {
+        assert!(w.access(offset, 128 * KIB).sequential);
+        offset += 128 * KIB;
+        for range in take(&mut w) {
+            assert_eq!(range.start, next, "without gap or overlap");
+            next = range.end;
+            longest = longest.max(range.end - range.start);
+        }
+        assert!(next >= offset, "what is read was wanted");
+        widest = widest.max(next - offset);
+    }
+    assert_eq!(next, GIB);
+    assert_eq!(longest, 8 * MIB);
+    assert!(widest <= 64 * MIB && widest > 56 * MIB - 1, "{widest}");
+}
+
+#[test]
+fn full_speed_after_32_mib() {
+    let mut w = window(GIB);
+    for i in 0..256 {
+        w.access(i * 128 * KIB, 128 * KIB);
+    }
+    assert_eq!(w.window, 64 * MIB);
+}
+
+#[test]
+fn steady_reader_gets_whole_ranges() {
+    let mut w = window(GIB);
+    let mut requests = 0;
+    for i in 0..GIB / (128 * KIB) {
+        w.access(i * 128 * KIB, 128 * KIB);
+        requests += take(&mut w).len();
+    }
+    assert!(
+        requests < 150,
+        "{requests} requests for 128 ranges of 8 MiB"
+    );
+}
+
+#[test]
+fn every_order_within_a_burst_is_sequential() {
+    // All permutations of five requests in flight, burst after burst.
+    let mut order = [0u64, 1, 2, 3, 4];
+    permute(&mut order, 0, &mut |order| {
+        let mut w = window(GIB);
+        w.access(0, 128 * KIB);
+        take(&mut w);
+        for burst in 0..40 {
+            for i in order {
+                let offset = (1 + burst * 5 + i) * 128 * KIB;
+                let access = w.access(offset, 128 * KIB);
+                assert!(access.sequential && !access.abandon);
+                assert!(w.keeps(&(offset..offset + 1)) || w.ahead <= offset);
+                take(&mut w);
+            }
+        }
+        assert!(w.window >= 16 * MIB);
+    });
+}
+
+fn permute(order: &mut [u64; 5], at: usize, f: &mut impl FnMut(&[u64; 5])) {
+    if at == order.len() {
+        return f(order);
+    }
+    for i in at..order.len() {
+        order.swap(at, i);
+        permute(order, at + 1, f);
+        order.swap(at, i);
+    }
+}
+
+#[test]
+fn random_reads_want_nothing() {
+    let mut w = window(GIB);
+    for i in 1..1000 {
+        let offset = i * 7_919_111 % (GIB - 4096);
+        let access = w.access(offset, 4096);
+        assert!(!access.sequential && !access.abandon);
+        assert_eq!(w.wanted(), None);
+        assert!(!w.keeps(&(offset..offset + 4096)));
+    }
+}
+
+#[test]
+fn two_adjacent_random_reads_start_a_stream() {
+    let mut w = window(GIB);
+    assert!(!w.access(500 * MIB, 4096).sequential);
+    assert!(!w.access(300 * MIB, 4096).sequential);
+    assert!(
+        w.access(500 * MIB + 4096, 4096).sequential,
+        "one read in between"
+    );
+    assert_eq!(take(&mut w), vec![500 * MIB + 4096..501 * MIB]);
+}
+
+#[test]
+fn backward_reader_is_random() {
+    let mut w = window(GIB);
+    for i in 1..200 {
+        let access = w.access(GIB - i * 64 * KIB, 64 * KIB);
+        assert!(!access.sequential);
+        assert_eq!(w.wanted(), None);
+    }
+}
+
+#[test]
+fn strided_reader_becomes_random() {
+    let mut w = window(GIB);
+    let mut last = Vec::new();
+    for i in 0..100 {
+        w.access(i * MIB, 4 * KIB);
+        last = take(&mut w);
+    }
+    assert_eq!(last, vec![]);
+    assert_eq!(w.mode, Mode::Random);
+}
+
+#[test]
+fn skipping_less_than_half_stays_sequential() {
+    let mut w = window(GIB);
+    for i in 0..1000 {
+        assert!(w.access(i * 256 * KIB, 160 * KIB).sequential);
+    }
+}
+
+#[test]
+fn one_stray_shrinks_two_abandon() {
+    let mut w = window(GIB);
+    for i in 0..256 {
+        w.access(i * 128 * KIB, 128 * KIB);
+    }
+    take(&mut w);
+    let stray = w.access(900 * MIB, 4096);
+    assert!(!stray.sequential && !stray.abandon);
+    assert_eq!((w.window, w.wanted()), (32 * MIB, None));
+    assert!(w.access(32 * MIB, 4096).sequential, "the stream goes on");
+    w.access(900 * MIB, 4096);
+    let second = w.access(700 * MIB, 4096);
+    assert!(!second.sequential && second.abandon);
+    assert!(!w.keeps(&(32 * MIB..33 * MIB)));
+}
+
+#[test]
+fn seek_starts_over_at_the_new_place() {
+    let mut w = window(GIB);
+    for i in 0..256 {
+        w.access(i * 128 * KIB, 128 * KIB);
+    }
+    take(&mut w);
+    w.access(800 * MIB, 128 * KIB);
+    let second = w.access(800 * MIB + 128 * KIB, 128 * KIB);
+    assert!(second.sequential && second.abandon);
+    assert_eq!(take(&mut w), vec![800 * MIB + 128 * KIB..801 * MIB]);
+    assert_eq!(w.window, INITIAL);
+}
+
+#[test]
+fn denied_and_failed_ranges_are_not_skipped_for_ever() {
+    let mut w = window(GIB);
+    w.access(0, 128 * KIB);
+    assert!(w.wanted().is_some());
+    w.denied();
+    let wanted = w.wanted().unwrap();
+    assert_eq!(wanted.range, 128 * KIB..MIB, "the read fetches for itself");
+    w.access(128 * KIB, 128 * KIB);
+    assert_eq!(w.wanted().unwrap().range, 128 * KIB..MIB);
+    w.advance(MIB);
+    w.rewind(512 * KIB);
+    w.access(256 * KIB, 128 * KIB);
+    assert_eq!(take(&mut w), vec![512 * KIB..MIB]);
+    w.rewind(0);
+    assert_eq!(
+        w.ahead,
+        384 * KIB,
+        "what was asked for was answered with the failure"
+    );
+}
+
+/// All sequences of five reads over places that matter, with each fate of what is wanted.
+#[test]
+fn invariants_hold_over_all_short_histories() {
+    let size = 40 * MIB + 12345;
+    let reads = [
+        (0, 4096),
+        (4096, 128 * KIB),
+        (128 * KIB, MIB),
+        (MIB - 1, 2),
+        (MIB + 128 * KIB, MIB),
+        (3 * MIB, 4096),
+        (20 * MIB, 128 * KIB),
+        (20 * MIB + 128 * KIB, MIB),
+        (size - 1, 1),
+    ];
+    for history in 0..(reads.len() * 4).pow(3) {
+        let mut w = Window::new(size, 16 * MIB, 2 * MIB);
+        let mut code = history;
+        for _ in 0..3 {
+            let (offset, len) = reads[code % reads.len()];
+            let fate = code / reads.len() % 4;
+            code /= reads.len() * 4;
+            // The same place twice and the one after it: five reads of three steps.
+            for (offset, len) in [(offset, len), (offset + len, 1)] {
+                if offset + len > size {
+                    continue;
+                }
+                let access = w.access(offset, len);
+                if access.sequential {
+                    assert_eq!(w.mode, Mode::Sequential);
+                    assert!(w.frontier >= offset + len);
+                }
+                let mut rounds = 0;
+                while let Some(wanted) = w.wanted() {
+                    let Range { start, end } = wanted.range;
+                    assert!(start < end && end <= size);
+                    assert!(end - start <= 2 * MIB);
+                    assert!(end == size || end.is_multiple_of(SEGMENT));
+                    assert!(end <= w.frontier + w.window || start < w.frontier);
+                    assert!(wanted.grain.is_power_of_two() && wanted.grain <= SEGMENT);
+                    assert!(w.window <= 16 * MIB);
+                    rounds += 1;
+                    assert!(rounds < 100, "it comes to an end");
+                    match fate {
+                        0 => w.advance(end),
+                        1 => {
+                            w.denied();
+                            break;
+                        }
+                        2 => {
+                            w.advance(end);
+                            w.rewind(start + 1);
+                            break;
+                        }
+                        _ => {
+                            w.advance(end);
+                            w.lost();
+                            break;
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! The bytes of a request: a list of shared buffers and their checksum, cheap to clone, so that an
+//! attempt can be repeated without a copy.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+#[derive(Clone, Debug, Default)]
+pub struct Body {
+    chunks: Arc<[Bytes]>,
+    len: u64,
+    crc64: u64,
+}
+
+impl Body {
+    /// `crc64` is the CRC-64/NVME of the concatenation, computed when the bytes arrived from the
+    /// writer, so that whatever happens to them later in memory is found out by the store.
+    pub fn new(chunks: Vec<Bytes>, crc64: u64) -> Body {
+        let len = chunks.iter().map(|c| c.len() as u64).sum();
+        Body {
+            chunks: chunks.into(),
+            len,
+            crc64,
+        }
+    }
+
+    pub fn from_bytes(bytes: Bytes) -> Body {
+        let crc64 = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc64Nvme, &bytes);
+        Body::new(vec![bytes], crc64)
+    }
+
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    pub fn crc64(&self) -> u64 {
+        self.crc64
+    }
+
+    pub fn chunks(&self) -> &[Bytes] {
+        &self.chunks
+    }
+}

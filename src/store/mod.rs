@@ -1,0 +1,288 @@
+//! What a bucket can do, in S3's own words.
+//!
+//! Everything above this module speaks through [`Store`] and branches on [`ErrorKind`]; nothing
+//! above it knows a vendor, an SDK type or an HTTP status. Vendors differ by data
+//! ([`Capabilities`]), chosen once at mount.
+//!
+//! Invariants:
+//! - Keys are relative to the mounted prefix; the implementation adds the prefix and nobody else does.
+//! - Each call has a deadline and a bounded number of attempts (see [`Limits`]); none hangs.
+//! - A call whose outcome cannot be known answers [`ErrorKind::Unknown`], never a plain failure,
+//!   when repeating it is not harmless. `create_upload` and `complete_upload` are sent once.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+mod body;
+mod error;
+pub mod s3;
+
+pub use body::Body;
+pub use error::{Error, ErrorKind};
+
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// An object's version, as the store names it, without the quotes it travels in.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ETag(pub String);
+
+/// The store's name of an open multipart upload.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct UploadId(pub String);
+
+/// What HEAD tells, or as much of it as a listing knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectInfo {
+    pub key: String,
+    pub size: u64,
+    pub etag: ETag,
+    pub modified: SystemTime,
+    pub storage_class: Option<String>,
+    /// `None` where the answer does not carry it (listings).
+    pub attributes: Option<Box<Attributes>>,
+}
+
+/// User metadata, names in lower case without the `x-amz-meta-` prefix.
+pub type Metadata = BTreeMap<String, String>;
+
+/// What is said of an object when it is created, and told with it ever after.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Attributes {
+    pub content_type: Option<String>,
+    pub cache_control: Option<String>,
+    pub content_disposition: Option<String>,
+    pub content_encoding: Option<String>,
+    pub content_language: Option<String>,
+    /// User metadata (`x-amz-meta-*`).
+    pub metadata: Metadata,
+}
+
+/// A condition on what the key holds at the moment of a commit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Precondition {
+    None,
+    /// `If-None-Match: *`
+    Absent,
+    /// `If-Match`
+    Matches(ETag),
+}
+
+/// A page of a listing, in the store's order (bytewise by key).
+#[derive(Clone, Debug, Default)]
+pub struct ListPage {
+    /// Objects and common prefixes, merged in the store's order. Keys relative to the mounted prefix.
+    pub entries: Vec<ListEntry>,
+    /// Pass this to the next call; `None` when the listing is complete.
+    pub next: Option<Continuation>,
+}
+
+#[derive(Clone, Debug)]
+pub enum ListEntry {
+    Object(ObjectInfo),
+    /// A common prefix, with its trailing delimiter.
+    Prefix(String),
+}
+
+/// Where a listing goes on: opaque to callers (a token for V2, a marker for V1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Continuation(pub String);
+
+/// A ranged GET under way: what it is of, and its bytes as they arrive.
+pub struct Download {
+    pub etag: ETag,
+    /// The whole object's size, from Content-Range.
+    pub object_size: u64,
+    pub body: DownloadBody,
+}
+
+/// The bytes of a ranged GET. `next` answers `None` only after exactly the bytes asked for:
+/// a short or long body is an error.
+#[async_trait]
+pub trait BodyStream: Send {
+    async fn next(&mut self) -> Option<Result<Bytes>>;
+}
+pub type DownloadBody = Box<dyn BodyStream>;
+
+/// What the store acknowledged of a part (or of a part copied on the server).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartReceipt {
+    pub etag: ETag,
+    /// The store's own CRC-64/NVME of the part, where it tells one.
+    pub crc64: Option<u64>,
+}
+
+/// A part as Complete names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CompletedPart {
+    pub number: u32,
+    pub etag: ETag,
+    pub crc64: Option<u64>,
+}
+
+/// A part as ListParts shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedPart {
+    pub number: u32,
+    pub size: u64,
+    pub etag: ETag,
+}
+
+/// An upload as ListMultipartUploads shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedUpload {
+    pub key: String,
+    pub upload_id: UploadId,
+    pub initiated: SystemTime,
+    /// The initiator's id, where the store tells it.
+    pub initiator: Option<String>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct ListUploadsPage {
+    pub uploads: Vec<ListedUpload>,
+    /// (key marker, upload id marker) of the next page.
+    pub next: Option<(String, String)>,
+}
+
+/// What a store can do and how much of it. Data, not code: one value a vendor.
+#[derive(Clone, Debug)]
+pub struct Capabilities {
+    pub name: &'static str,
+    /// All parts but the last at least this large.
+    pub part_min: u64,
+    pub part_max: u64,
+    pub parts_max: u32,
+    pub object_max: u64,
+    /// All parts but the last must have the same size.
+    pub parts_equal: bool,
+    /// UploadPartCopy is there, for ranges.
+    pub part_copy: bool,
+    /// The largest object a single PUT takes.
+    pub put_max: u64,
+    /// Checksum header `x-amz-checksum-crc64nvme` is taken and checked.
+    pub crc64: bool,
+    /// If-Match / If-None-Match on PutObject and Complete are honoured.
+    pub conditional_writes: bool,
+    /// Version of the list call.
+    pub list_v2: bool,
+    pub virtual_host: bool,
+    pub key_max: usize,
+}
+
+/// How long and how often a call is tried.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// An attempt must make progress of 1 MiB (or be answered) within this time.
+    pub request_timeout: Duration,
+    /// Attempts a call, the first included.
+    pub attempts: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            request_timeout: Duration::from_secs(30),
+            attempts: 5,
+        }
+    }
+}
+
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    fn capabilities(&self) -> &Capabilities;
+
+    /// `s3://bucket/prefix`, for messages.
+    fn describe(&self) -> String;
+
+    /// How long one attempt at a request without a body may take.
+    fn request_timeout(&self) -> Duration;
+
+    /// What time the store thinks it is.
+    fn clock(&self) -> SystemTime;
+
+    async fn head(&self, key: &str) -> Result<ObjectInfo>;
+
+    /// Keys that start with `prefix`; with `delimiter`, those below the next `/` are rolled up.
+    async fn list(
+        &self,
+        prefix: &str,
+        delimiter: bool,
+        from: Option<&Continuation>,
+        max: u32,
+    ) -> Result<ListPage>;
+
+    /// The bytes `range` of the object as long as it is the version `etag`; [`ErrorKind::Conflict`]
+    /// when it is another one, checked against the answer too, for stores that ignore If-Match.
+    async fn get(&self, key: &str, etag: &ETag, range: std::ops::Range<u64>) -> Result<Download>;
+
+    /// Commits a whole object in one request. Answers its version.
+    async fn put(
+        &self,
+        key: &str,
+        body: Body,
+        attributes: &Attributes,
+        condition: &Precondition,
+    ) -> Result<ETag>;
+
+    /// Makes `key` what `source` is, as long as that is the version `etag` ([`ErrorKind::Conflict`]
+    /// otherwise): with all that is said of it, or with `attributes` instead. At most
+    /// [`Capabilities::put_max`] bytes. Answers the version it made. Repeating it is harmless.
+    async fn copy(
+        &self,
+        key: &str,
+        source: &str,
+        etag: &ETag,
+        size: u64,
+        attributes: Option<&Attributes>,
+    ) -> Result<ETag>;
+
+    /// Succeeds also when there is nothing to delete.
+    async fn delete(&self, key: &str) -> Result<()>;
+
+    /// Sent exactly once: a second try after a lost answer would leave an upload nobody knows.
+    async fn create_upload(&self, key: &str, attributes: &Attributes) -> Result<UploadId>;
+
+    async fn upload_part(
+        &self,
+        key: &str,
+        upload: &UploadId,
+        number: u32,
+        body: Body,
+    ) -> Result<PartReceipt>;
+
+    /// A part from a range of the object `source` (which must still be the version `etag`).
+    async fn copy_part(
+        &self,
+        key: &str,
+        upload: &UploadId,
+        number: u32,
+        source: &str,
+        etag: &ETag,
+        range: std::ops::Range<u64>,
+    ) -> Result<PartReceipt>;
+
+    /// Sent exactly once; see [`ErrorKind::Unknown`]. `size` is what the object must come to.
+    async fn complete_upload(
+        &self,
+        key: &str,
+        upload: &UploadId,
+        parts: &[CompletedPart],
+        size: u64,
+        condition: &Precondition,
+    ) -> Result<ETag>;
+
+    /// Sent once, so that the caller counts; [`ErrorKind::NoSuchUpload`] when it is gone.
+    async fn abort_upload(&self, key: &str, upload: &UploadId) -> Result<()>;
+
+    /// The first page is enough for its only use: is anything left of this upload?
+    async fn list_parts(&self, key: &str, upload: &UploadId) -> Result<Vec<ListedPart>>;
+
+    async fn list_uploads(
+        &self,
+        prefix: &str,
+        from: Option<&(String, String)>,
+    ) -> Result<ListUploadsPage>;
+}

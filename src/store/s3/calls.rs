@@ -1,0 +1,613 @@
+//! Each call of [`Store`] as S3's request, and S3's answer as ours.
+//!
+//! Invariants:
+//! - An answer is believed only as far as it can be checked: a missing ETag, another range, another
+//!   version or another checksum than was sent is an error.
+//! - The prefix is added to every key that goes out and stripped from every key that comes in.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use async_trait::async_trait;
+use aws_sdk_s3::config::http::HttpResponse;
+use aws_sdk_s3::error::SdkError;
+use aws_sdk_s3::operation::get_object::GetObjectOutput;
+use aws_sdk_s3::types::{
+    ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload, CompletedPart as SdkPart,
+    EncodingType, MetadataDirective,
+};
+
+use super::classify::{self, Failure, Op};
+use super::forms::{content_range, decode_crc64, encode_crc64, quoted, unquoted};
+use super::list::{Next, Page, decoder, time};
+use super::{S3Store, body, keys};
+use crate::store::{
+    Attributes, Body, Capabilities, CompletedPart, Continuation, Download, ETag, ErrorKind,
+    ListPage, ListUploadsPage, ListedPart, ListedUpload, Metadata, ObjectInfo, PartReceipt,
+    Precondition, Result, Store, UploadId,
+};
+
+#[async_trait]
+impl Store for S3Store {
+    fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    fn describe(&self) -> String {
+        format!("s3://{}/{}", self.bucket, self.prefix.as_str())
+    }
+
+    fn request_timeout(&self) -> std::time::Duration {
+        self.limits.request_timeout
+    }
+
+    fn clock(&self) -> std::time::SystemTime {
+        self.clock.now()
+    }
+
+    async fn head(&self, key: &str) -> Result<ObjectInfo> {
+        let request = || {
+            self.client
+                .head_object()
+                .bucket(&self.bucket)
+                .key(self.full(key))
+                .send()
+        };
+        self.call(Op::HEAD, key, self.patience(0), request, |head| {
+            let metadata = head.metadata().into_iter().flatten();
+            let metadata: Metadata = metadata
+                .map(|(name, value)| (name.to_ascii_lowercase(), value.clone()))
+                .collect();
+            Ok(ObjectInfo {
+                key: key.to_string(),
+                size: head
+                    .content_length()
+                    .and_then(|n| u64::try_from(n).ok())
+                    .unwrap_or(0),
+                etag: etag(Op::HEAD, key, head.e_tag())?,
+                modified: time(head.last_modified()),
+                storage_class: head.storage_class().map(|c| c.as_str().to_string()),
+                attributes: Some(Box::new(Attributes {
+                    content_type: head.content_type().map(str::to_string),
+                    cache_control: head.cache_control().map(str::to_string),
+                    content_disposition: head.content_disposition().map(str::to_string),
+                    content_encoding: head.content_encoding().map(str::to_string),
+                    content_language: head.content_language().map(str::to_string),
+                    metadata,
+                })),
+            })
+        })
+        .await
+    }
+
+    async fn list(
+        &self,
+        prefix: &str,
+        delimiter: bool,
+        from: Option<&Continuation>,
+        max: u32,
+    ) -> Result<ListPage> {
+        let delimiter = delimiter.then_some("/".to_string());
+        let max = i32::try_from(max).unwrap_or(i32::MAX);
+        let from_text = from.map(|f| f.0.clone());
+        let full = self.full(prefix);
+        if self.capabilities.list_v2 {
+            let request = || {
+                self.client
+                    .list_objects_v2()
+                    .bucket(&self.bucket)
+                    .prefix(&full)
+                    .set_delimiter(delimiter.clone())
+                    .set_continuation_token(from_text.clone())
+                    .max_keys(max)
+                    .encoding_type(EncodingType::Url)
+                    .send()
+            };
+            let page = self
+                .call(Op::LIST, prefix, self.patience(0), request, Ok)
+                .await?;
+            let next = match page.is_truncated() {
+                Some(true) => Next::Token(page.next_continuation_token()),
+                _ => Next::Done,
+            };
+            let objects = page.contents();
+            let prefixes = page.common_prefixes();
+            let page = Page {
+                objects,
+                prefixes,
+                encoding: page.encoding_type(),
+                next,
+            };
+            page.read(&self.prefix, prefix, from)
+        } else {
+            let request = || {
+                self.client
+                    .list_objects()
+                    .bucket(&self.bucket)
+                    .prefix(&full)
+                    .set_delimiter(delimiter.clone())
+                    .set_marker(from_text.clone())
+                    .max_keys(max)
+                    .encoding_type(EncodingType::Url)
+                    .send()
+            };
+            let page = self
+                .call(Op::LIST, prefix, self.patience(0), request, Ok)
+                .await?;
+            let next = match page.is_truncated() {
+                Some(true) => Next::Marker(page.next_marker().filter(|m| !m.is_empty())),
+                _ => Next::Done,
+            };
+            let objects = page.contents();
+            let prefixes = page.common_prefixes();
+            let page = Page {
+                objects,
+                prefixes,
+                encoding: page.encoding_type(),
+                next,
+            };
+            page.read(&self.prefix, prefix, from)
+        }
+    }
+
+    async fn get(&self, key: &str, version: &ETag, range: Range<u64>) -> Result<Download> {
+        let Some(bytes) = range.end.checked_sub(range.start).filter(|&n| n > 0) else {
+            // There is no way to ask for nothing; the version and the size come by HEAD.
+            let head = self.head(key).await?;
+            same_version(key, version, &head.etag)?;
+            let (etag, object_size) = (head.etag, head.size);
+            return Ok(Download {
+                etag,
+                object_size,
+                body: Box::new(body::Nothing),
+            });
+        };
+        let request = || {
+            self.client
+                .get_object()
+                .bucket(&self.bucket)
+                .key(self.full(key))
+                .range(format!("bytes={}-{}", range.start, range.end - 1))
+                .if_match(quoted(version))
+                .send()
+        };
+        // Without a version it is not an object: an error in a 200's clothes.
+        let accept = |answer: GetObjectOutput| match answer.e_tag() {
+            Some(_) => Ok(answer),
+            None => Err(incomplete(Op::GET, key, "an object without an ETag")),
+        };
+        let answer = self
+            .call(Op::GET, key, self.patience(0), request, accept)
+            .await?;
+        // Some stores ignore If-Match.
+        let etag = unquoted(answer.e_tag().unwrap_or_default());
+        same_version(key, version, &etag)?;
+        let length = answer.content_length().and_then(|n| u64::try_from(n).ok());
+        let object_size = match answer.content_range().map(content_range) {
+            Some(Some((got, total))) if got == range => total,
+            // A 200: fine if everything is what was asked for.
+            None if range.start == 0 && length == Some(range.end) => range.end,
+            _ => {
+                let got = answer.content_range().unwrap_or("the whole object");
+                let message = format!("asked for {range:?}, got {got}");
+                return Err(Op::GET.error(ErrorKind::Invalid, key, "RangeIgnored", &message));
+            }
+        };
+        let body = body::Receiving {
+            key: key.to_string(),
+            stream: answer.body,
+            left: bytes,
+            stall: self.limits.request_timeout,
+            patience: self.patience(0),
+            ended: false,
+        };
+        Ok(Download {
+            etag,
+            object_size,
+            body: Box::new(body),
+        })
+    }
+
+    async fn put(
+        &self,
+        key: &str,
+        body: Body,
+        attributes: &Attributes,
+        condition: &Precondition,
+    ) -> Result<ETag> {
+        let op = match condition {
+            Precondition::None => Op::PUT,
+            _ => Op::PUT_GUARDED,
+        };
+        let (if_match, if_none_match) = self.condition(op, key, condition)?;
+        let request = || {
+            self.client
+                .put_object()
+                .bucket(&self.bucket)
+                .key(self.full(key))
+                .set_content_type(attributes.content_type.clone())
+                .set_cache_control(attributes.cache_control.clone())
+                .set_content_disposition(attributes.content_disposition.clone())
+                .set_content_encoding(attributes.content_encoding.clone())
+                .set_content_language(attributes.content_language.clone())
+                .set_metadata(metadata(attributes))
+                .set_if_match(if_match.clone())
+                .set_if_none_match(if_none_match.clone())
+                .set_checksum_crc64_nvme(self.checksum(&body))
+                .body(body::sending(&body))
+                .customize()
+                .disable_payload_signing()
+                .send()
+        };
+        self.call(op, key, self.patience(body.len()), request, |put| {
+            self.echoed(op, key, &body, put.checksum_crc64_nvme())?;
+            etag(op, key, put.e_tag())
+        })
+        .await
+    }
+
+    async fn copy(
+        &self,
+        key: &str,
+        source: &str,
+        version: &ETag,
+        size: u64,
+        attributes: Option<&Attributes>,
+    ) -> Result<ETag> {
+        let op = Op::COPY;
+        let replaces = attributes.is_some();
+        let said = attributes.cloned().unwrap_or_default();
+        let request = || {
+            self.client
+                .copy_object()
+                .bucket(&self.bucket)
+                .key(self.full(key))
+                .copy_source(keys::copy_source(&self.bucket, &self.full(source)))
+                .copy_source_if_match(quoted(version))
+                .set_metadata_directive(replaces.then_some(MetadataDirective::Replace))
+                .set_content_type(said.content_type.clone())
+                .set_cache_control(said.cache_control.clone())
+                .set_content_disposition(said.content_disposition.clone())
+                .set_content_encoding(said.content_encoding.clone())
+                .set_content_language(said.content_language.clone())
+                .set_metadata(metadata(&said))
+                .send()
+        };
+        self.call(op, key, self.patience(size), request, |copied| {
+            let result = copied.copy_object_result();
+            etag(op, key, result.and_then(|r| r.e_tag()))
+        })
+        .await
+    }
+
+    async fn delete(&self, key: &str) -> Result<()> {
+        let request = || {
+            self.client
+                .delete_object()
+                .bucket(&self.bucket)
+                .key(self.full(key))
+                .send()
+        };
+        match self
+            .call(Op::DELETE, key, self.patience(0), request, |_| Ok(()))
+            .await
+        {
+            Err(e) if e.kind == ErrorKind::Missing && e.code != "NoSuchBucket" => Ok(()),
+            done => done,
+        }
+    }
+
+    async fn create_upload(&self, key: &str, attributes: &Attributes) -> Result<UploadId> {
+        let crc64 = self.capabilities.crc64;
+        let request = || {
+            self.client
+                .create_multipart_upload()
+                .bucket(&self.bucket)
+                .key(self.full(key))
+                .set_content_type(attributes.content_type.clone())
+                .set_cache_control(attributes.cache_control.clone())
+                .set_content_disposition(attributes.content_disposition.clone())
+                .set_content_encoding(attributes.content_encoding.clone())
+                .set_content_language(attributes.content_language.clone())
+                .set_metadata(metadata(attributes))
+                .set_checksum_algorithm(crc64.then_some(ChecksumAlgorithm::Crc64Nvme))
+                .set_checksum_type(crc64.then_some(ChecksumType::FullObject))
+                .send()
+        };
+        self.call(
+            Op::CREATE,
+            key,
+            self.patience(0),
+            request,
+            |created| match created.upload_id() {
+                Some(id) if !id.is_empty() => Ok(UploadId(id.to_string())),
+                _ => Err(incomplete(Op::CREATE, key, "no upload id")),
+            },
+        )
+        .await
+    }
+
+    async fn upload_part(
+        &self,
+        key: &str,
+        upload: &UploadId,
+        number: u32,
+        body: Body,
+    ) -> Result<PartReceipt> {
+        let number = part_number(Op::PART, key, number)?;
+        let request = || {
+            self.client
+                .upload_part()
+                .bucket(&self.bucket)
+                .key(self.full(key))
+                .upload_id(&upload.0)
+                .part_number(number)
+                .set_checksum_crc64_nvme(self.checksum(&body))
+                .body(body::sending(&body))
+                .customize()
+                .disable_payload_signing()
+                .send()
+        };
+        self.call(Op::PART, key, self.patience(body.len()), request, |part| {
+            let crc64 = self.echoed(Op::PART, key, &body, part.checksum_crc64_nvme())?;
+            Ok(PartReceipt {
+                etag: etag(Op::PART, key, part.e_tag())?,
+                crc64,
+            })
+        })
+        .await
+    }
+
+    async fn copy_part(
+        &self,
+        key: &str,
+        upload: &UploadId,
+        number: u32,
+        source: &str,
+        version: &ETag,
+        range: Range<u64>,
+    ) -> Result<PartReceipt> {
+        let op = Op::COPY_PART;
+        let number = part_number(op, key, number)?;
+        let Some(bytes) = range.end.checked_sub(range.start).filter(|&n| n > 0) else {
+            return Err(op.error(ErrorKind::Invalid, key, "EmptyRange", "nothing to copy"));
+        };
+        let request = || {
+            self.client
+                .upload_part_copy()
+                .bucket(&self.bucket)
+                .key(self.full(key))
+                .upload_id(&upload.0)
+                .part_number(number)
+                .copy_source(keys::copy_source(&self.bucket, &self.full(source)))
+                .copy_source_if_match(quoted(version))
+                .copy_source_range(format!("bytes={}-{}", range.start, range.end - 1))
+                .send()
+        };
+        self.call(op, key, self.patience(bytes), request, |copied| {
+            let Some(result) = copied.copy_part_result() else {
+                return Err(incomplete(op, key, "no result"));
+            };
+            let crc64 = result.checksum_crc64_nvme().and_then(decode_crc64);
+            Ok(PartReceipt {
+                etag: etag(op, key, result.e_tag())?,
+                crc64,
+            })
+        })
+        .await
+    }
+
+    async fn complete_upload(
+        &self,
+        key: &str,
+        upload: &UploadId,
+        parts: &[CompletedPart],
+        size: u64,
+        condition: &Precondition,
+    ) -> Result<ETag> {
+        let op = Op::COMPLETE;
+        let (if_match, if_none_match) = self.condition(op, key, condition)?;
+        let crc64 = self.capabilities.crc64;
+        let mut named = Vec::with_capacity(parts.len());
+        for part in parts {
+            let checksum = part.crc64.filter(|_| crc64).map(encode_crc64);
+            named.push(
+                SdkPart::builder()
+                    .part_number(part_number(op, key, part.number)?)
+                    .e_tag(quoted(&part.etag))
+                    .set_checksum_crc64_nvme(checksum)
+                    .build(),
+            );
+        }
+        let named = CompletedMultipartUpload::builder()
+            .set_parts(Some(named))
+            .build();
+        let request = || async {
+            let answer = self
+                .client
+                .complete_multipart_upload()
+                .bucket(&self.bucket)
+                .key(self.full(key))
+                .upload_id(&upload.0)
+                .multipart_upload(named.clone())
+                .set_mpu_object_size(crc64.then(|| i64::try_from(size).ok()).flatten())
+                .set_if_match(if_match.clone())
+                .set_if_none_match(if_none_match.clone())
+                .send()
+                .await;
+            match answer {
+                Ok(done) => Ok(done.e_tag().map(str::to_string)),
+                // White space sent ahead of the XML, to keep the connection alive, is more than
+                // the SDK's parser bears. The object is there all the same.
+                Err(error) => match completed_all_the_same(&error) {
+                    Some(etag) => Ok(Some(etag)),
+                    None => Err(error),
+                },
+            }
+        };
+        let patience = self.patience_to_complete(parts.len(), size);
+        self.call(op, key, patience, request, |tag| {
+            etag(op, key, tag.as_deref())
+        })
+        .await
+    }
+
+    async fn abort_upload(&self, key: &str, upload: &UploadId) -> Result<()> {
+        let request = || {
+            self.client
+                .abort_multipart_upload()
+                .bucket(&self.bucket)
+                .key(self.full(key))
+                .upload_id(&upload.0)
+                .send()
+        };
+        self.call(Op::ABORT, key, self.patience(0), request, |_| Ok(()))
+            .await
+    }
+
+    async fn list_parts(&self, key: &str, upload: &UploadId) -> Result<Vec<ListedPart>> {
+        let request = || {
+            self.client
+                .list_parts()
+                .bucket(&self.bucket)
+                .key(self.full(key))
+                .upload_id(&upload.0)
+                .send()
+        };
+        self.call(Op::LIST_PARTS, key, self.patience(0), request, |page| {
+            let parts = page.parts().iter().filter_map(|part| {
+                Some(ListedPart {
+                    number: u32::try_from(part.part_number()?).ok()?,
+                    size: part.size().and_then(|n| u64::try_from(n).ok()).unwrap_or(0),
+                    etag: unquoted(part.e_tag().unwrap_or_default()),
+                })
+            });
+            Ok(parts.collect())
+        })
+        .await
+    }
+
+    async fn list_uploads(
+        &self,
+        prefix: &str,
+        from: Option<&(String, String)>,
+    ) -> Result<ListUploadsPage> {
+        let op = Op::LIST_UPLOADS;
+        let (key_marker, id_marker) = from.cloned().unzip();
+        let request = || {
+            self.client
+                .list_multipart_uploads()
+                .bucket(&self.bucket)
+                .prefix(self.full(prefix))
+                .set_key_marker(key_marker.clone())
+                .set_upload_id_marker(id_marker.clone())
+                .encoding_type(EncodingType::Url)
+                .send()
+        };
+        let page = self.call(op, prefix, self.patience(0), request, Ok).await?;
+        let text = decoder(page.encoding_type());
+        let within = self.full(prefix);
+        let uploads = page.uploads().iter().filter_map(|upload| {
+            let key = text(upload.key()?);
+            // Some stores ignore the prefix; what is outside is nobody's business here.
+            let relative = self
+                .prefix
+                .strip(key.strip_prefix(&within).map(|_| key.as_str())?)?;
+            Some(ListedUpload {
+                key: relative.to_string(),
+                upload_id: UploadId(upload.upload_id()?.to_string()),
+                initiated: time(upload.initiated()),
+                initiator: upload.initiator().and_then(|i| i.id()).map(str::to_string),
+            })
+        });
+        let uploads = uploads.collect();
+        let next = page.is_truncated().unwrap_or(false).then(|| {
+            let key = page.next_key_marker().map(&text).unwrap_or_default();
+            (
+                key,
+                page.next_upload_id_marker().unwrap_or_default().to_string(),
+            )
+        });
+        if next.is_some() && (next.as_ref() == from || next == Some(Default::default())) {
+            let message = "the store says there is more, and does not say where";
+            return Err(op.error(ErrorKind::Invalid, prefix, "ListingStuck", message));
+        }
+        Ok(ListUploadsPage { uploads, next })
+    }
+}
+
+impl S3Store {
+    /// The checksum a store echoes must be the one that was sent.
+    fn echoed(
+        &self,
+        op: Op,
+        key: &str,
+        body: &Body,
+        echo: Option<&str>,
+    ) -> std::result::Result<Option<u64>, Failure> {
+        let crc64 = echo.and_then(decode_crc64);
+        match crc64 {
+            Some(told) if self.capabilities.crc64 && told != body.crc64() => {
+                let message = format!("sent {:016x}, the store has {told:016x}", body.crc64());
+                let error = op.error(ErrorKind::Transient, key, "ChecksumMismatch", &message);
+                Err(Failure {
+                    error: error.into(),
+                    maybe_applied: true,
+                })
+            }
+            _ => Ok(crc64),
+        }
+    }
+}
+
+/// A success that leaves out what it was asked for.
+fn incomplete(op: Op, key: &str, what: &str) -> Failure {
+    let kind = classify::kind_of_broken(op, classify::Broken::Afterwards);
+    Failure {
+        error: op.error(kind, key, "IncompleteAnswer", what).into(),
+        maybe_applied: true,
+    }
+}
+
+fn etag(op: Op, key: &str, etag: Option<&str>) -> std::result::Result<ETag, Failure> {
+    match etag.map(unquoted) {
+        Some(etag) if !etag.0.is_empty() => Ok(etag),
+        _ => Err(incomplete(op, key, "no ETag")),
+    }
+}
+
+fn same_version(key: &str, asked: &ETag, got: &ETag) -> Result<()> {
+    if asked == got {
+        return Ok(());
+    }
+    let message = format!("asked for version {}, it is {} now", asked.0, got.0);
+    Err(Op::GET.error(ErrorKind::Conflict, key, "VersionChanged", &message))
+}
+
+fn part_number(op: Op, key: &str, number: u32) -> Result<i32> {
+    i32::try_from(number)
+        .map_err(|_| op.error(ErrorKind::Invalid, key, "PartNumber", "out of range"))
+}
+
+fn metadata(attributes: &Attributes) -> Option<HashMap<String, String>> {
+    let metadata = &attributes.metadata;
+    (!metadata.is_empty()).then(|| {
+        metadata
+            .iter()
+            .map(|(k, v)| (k.clone(), v.clone()))
+            .collect()
+    })
+}
+
+/// The ETag of a Complete that succeeded with an answer the SDK could not parse.
+fn completed_all_the_same<E>(error: &SdkError<E, HttpResponse>) -> Option<String>
+where
+    E: std::error::Error + 'static,
+{
+    let response = error.raw_response()?;
+    let body = response.body().bytes()?.trim_ascii();
+    let text = std::str::from_utf8(body).ok()?;
+    let whole = text.contains("<CompleteMultipartUploadResult")
+        && text.ends_with("</CompleteMultipartUploadResult>");
+    (response.status().as_u16() == 200 && whole).then(|| classify::xml_text(body, "ETag"))?
+}

@@ -1,0 +1,407 @@
+//! Finding the bucket: credentials, region, endpoint, and the check at mount.
+//!
+//! Invariants:
+//! - [`open`] answers within [`DEADLINE`], whatever a network or a metadata service does.
+//! - What cannot work fails here, at mount, with one line that names the thing and the remedy.
+//! - No secret gets into a message; an endpoint's user part is cut off before it is shown.
+
+use std::time::Duration;
+
+use aws_config::environment::EnvironmentVariableRegionProvider;
+use aws_config::meta::region::RegionProviderChain;
+use aws_config::profile::{ProfileFileCredentialsProvider, ProfileFileRegionProvider};
+use aws_config::{BehaviorVersion, SdkConfig};
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::retry::RetryConfig;
+use aws_sdk_s3::config::timeout::TimeoutConfig;
+use aws_sdk_s3::config::{
+    Credentials, IdentityCache, ProvideCredentials, Region, RequestChecksumCalculation,
+    ResponseChecksumValidation, SharedCredentialsProvider, StalledStreamProtectionConfig,
+};
+use aws_sdk_s3::types::EncodingType;
+
+use super::Options;
+use super::classify::{Broken, Op, Seen, deepest, kind_of_answer, one_line, see};
+use super::clock::ServerClock;
+use super::dialects::{self, host, region_in_host};
+use super::refusal::{ConnectError, Refusal};
+use crate::store::{Capabilities, ErrorKind};
+
+/// The whole of connecting, whatever happens.
+const DEADLINE: Duration = Duration::from_secs(15);
+/// Credentials: files and processes answer at once or never; a metadata service within [`IMDS`].
+const CREDENTIALS: Duration = Duration::from_secs(6);
+const IMDS: Duration = Duration::from_secs(1);
+/// One try of the check. Two fit, and the pause between.
+const CHECK: Duration = Duration::from_secs(6);
+const CONNECT: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_millis(500);
+const DEFAULT_REGION: &str = "us-east-1";
+
+/// A bucket found: what the store is made of.
+pub(super) struct Found {
+    pub client: Client,
+    pub capabilities: Capabilities,
+    pub clock: ServerClock,
+}
+
+/// Loads credentials, finds the region and asks the bucket for one key.
+pub(super) async fn open(options: &Options) -> Result<Found, ConnectError> {
+    // Told when time runs out, so that the message can say what took it.
+    let mut endpoint = None;
+    match tokio::time::timeout(DEADLINE, search(options, &mut endpoint)).await {
+        Ok(found) => found,
+        Err(_) => Err(ConnectError::Unreachable {
+            endpoint: endpoint.unwrap_or_else(|| "the credentials' source".to_string()),
+            reason: format!("no answer within {} s", DEADLINE.as_secs()),
+            remedy: "check the network, and the endpoint's address".to_string(),
+        }),
+    }
+}
+
+async fn search(options: &Options, shown: &mut Option<String>) -> Result<Found, ConnectError> {
+    if options.bucket.is_empty() || options.bucket.contains('/') {
+        let message = format!(
+            "{:?} is not a bucket name: give it without slashes",
+            options.bucket
+        );
+        return Err(ConnectError::Options(message));
+    }
+    let config = load(options).await?;
+    let endpoint = endpoint(options, &config)?;
+    let mut capabilities = dialects::capabilities(options.provider.as_deref(), endpoint.as_deref())
+        .map_err(ConnectError::Options)?;
+    if let Some(path_style) = options.force_path_style {
+        let is_address = endpoint
+            .as_deref()
+            .is_some_and(|url| host(url).parse::<std::net::IpAddr>().is_ok());
+        if is_address && !path_style {
+            return Err(ConnectError::Options(
+                "the endpoint is an IP address, and no bucket can be put in front of that: use a host name, or path style".to_string(),
+            ));
+        }
+        capabilities.virtual_host = !path_style;
+    }
+    if let Some(checksum) = options.checksum {
+        capabilities.crc64 = checksum;
+    }
+    let endpoint = endpoint.map(|e| without_bucket(&e, &options.bucket, capabilities.virtual_host));
+    let mut region = region(options, endpoint.as_deref()).await;
+    let mut check = Check {
+        options,
+        capabilities: &capabilities,
+        config: &config,
+        endpoint: endpoint.as_deref(),
+        shown: endpoint
+            .as_deref()
+            .map_or_else(|| "Amazon S3".to_string(), presentable),
+        clock: ServerClock::default(),
+    };
+    *shown = Some(check.shown.clone());
+    if let Some(provider) = config.credentials_provider() {
+        credentials(options, &provider).await?;
+    }
+    let client = match check.run(&region).await {
+        Ok(client) => client,
+        Err(ConnectError::WrongRegion { actual, .. }) if options.region.is_none() => {
+            tracing::info!(
+                from = region,
+                to = actual,
+                "the bucket names another region: using it"
+            );
+            region = actual;
+            check.run(&region).await?
+        }
+        Err(error) => return Err(error),
+    };
+    let clock = check.clock.clone();
+    Ok(Found {
+        client,
+        capabilities,
+        clock,
+    })
+}
+
+/// What the environment and the profile say, without asking a metadata service for a region.
+async fn load(options: &Options) -> Result<SdkConfig, ConnectError> {
+    let mut loader = aws_config::defaults(BehaviorVersion::latest())
+        // The region is found by `region`; here it only keeps the loader from searching for one.
+        .region(Region::new(
+            options
+                .region
+                .clone()
+                .unwrap_or_else(|| DEFAULT_REGION.to_string()),
+        ))
+        .retry_config(RetryConfig::disabled())
+        .timeout_config(TimeoutConfig::builder().connect_timeout(CONNECT).build())
+        .identity_cache(IdentityCache::lazy().load_timeout(CREDENTIALS).build())
+        .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
+        .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
+        .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
+    if let Some(profile) = &options.profile {
+        loader = loader.profile_name(profile);
+    }
+    loader = if options.no_sign_request {
+        loader.no_credentials()
+    } else {
+        loader.credentials_provider(provider(options).await)
+    };
+    Ok(loader.load().await)
+}
+
+/// The keys given; or the chain; or the profile alone where one was asked for by name: it wins over the environment.
+async fn provider(options: &Options) -> SharedCredentialsProvider {
+    if let Some(keys) = &options.keys {
+        return SharedCredentialsProvider::new(Credentials::new(
+            &keys.access_key_id,
+            &keys.secret_access_key,
+            keys.session_token.clone(),
+            None,
+            "wholefs",
+        ));
+    }
+    if let Some(profile) = &options.profile {
+        let provider = ProfileFileCredentialsProvider::builder()
+            .profile_name(profile)
+            .build();
+        return SharedCredentialsProvider::new(provider);
+    }
+    let imds = aws_config::imds::Client::builder()
+        .connect_timeout(IMDS)
+        .read_timeout(IMDS)
+        .max_attempts(2)
+        .build();
+    let chain = aws_config::default_provider::credentials::DefaultCredentialsChain::builder()
+        .imds_client(imds)
+        .region(region_chain(options));
+    SharedCredentialsProvider::new(chain.build().await)
+}
+
+/// Asked once before anything else, so that "no credentials" is told apart from "denied".
+async fn credentials(
+    options: &Options,
+    provider: &SharedCredentialsProvider,
+) -> Result<(), ConnectError> {
+    let reason = match tokio::time::timeout(CREDENTIALS, provider.provide_credentials()).await {
+        Ok(Ok(_)) => return Ok(()),
+        Ok(Err(error)) => match deepest(&error) {
+            reason if reason.is_empty() => one_line(&error.to_string()),
+            reason => reason,
+        },
+        Err(_) => format!(
+            "their source did not answer within {} s",
+            CREDENTIALS.as_secs()
+        ),
+    };
+    let reason = match &options.profile {
+        Some(profile) => format!("profile {profile:?}: {reason}"),
+        None => reason,
+    };
+    Err(ConnectError::NoCredentials {
+        bucket: options.bucket.clone(),
+        reason,
+    })
+}
+
+fn region_chain(options: &Options) -> RegionProviderChain {
+    let mut profile = ProfileFileRegionProvider::builder();
+    if let Some(name) = &options.profile {
+        profile = profile.profile_name(name);
+    }
+    RegionProviderChain::first_try(options.region.clone().map(Region::new))
+        .or_else(EnvironmentVariableRegionProvider::new())
+        .or_else(profile.build())
+}
+
+/// As given; as the endpoint's host says; as environment or profile say; else the default, which
+/// the bucket corrects.
+async fn region(options: &Options, endpoint: Option<&str>) -> String {
+    if let Some(region) = options
+        .region
+        .clone()
+        .or_else(|| endpoint.and_then(region_in_host))
+    {
+        return region;
+    }
+    match region_chain(options).region().await {
+        Some(region) => region.to_string(),
+        None => DEFAULT_REGION.to_string(),
+    }
+}
+
+fn endpoint(options: &Options, config: &SdkConfig) -> Result<Option<String>, ConnectError> {
+    let environment = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let endpoint = options
+        .endpoint_url
+        .clone()
+        .or_else(|| environment("AWS_ENDPOINT_URL_S3"))
+        .or_else(|| config.endpoint_url().map(str::to_string));
+    if let Some(url) = &endpoint {
+        let known = url.starts_with("http://") || url.starts_with("https://");
+        if !known || host(url).is_empty() || url.contains(|c: char| c.is_whitespace()) {
+            return Err(ConnectError::Options(format!(
+                "{:?} is not an endpoint: write it as http://host:port or https://host",
+                presentable(url)
+            )));
+        }
+        let authority = url.split_once("://").map_or("", |(_, rest)| rest);
+        let authority = &authority[..authority.find('/').unwrap_or(authority.len())];
+        if authority.contains('@') {
+            return Err(ConnectError::Options(format!(
+                "the endpoint {:?} was given with a user in it: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a profile, instead",
+                presentable(url)
+            )));
+        }
+        let port = authority.rsplit_once(':').map(|(_, port)| port);
+        let is_port = |port: &str| port.ends_with(']') || port.parse::<u16>().is_ok();
+        if port.is_some_and(|port| !is_port(port)) {
+            return Err(ConnectError::Options(format!(
+                "{:?} is not an endpoint: its port is not a number up to 65535",
+                presentable(url)
+            )));
+        }
+    }
+    Ok(endpoint.map(|url| url.trim_end_matches('/').to_string()))
+}
+
+/// Vendors show their endpoints with the bucket in front; the SDK puts it there itself.
+fn without_bucket(endpoint: &str, bucket: &str, virtual_host: bool) -> String {
+    match endpoint.split_once("://") {
+        Some((scheme, rest)) if virtual_host => {
+            let rest = rest.strip_prefix(&format!("{bucket}.")).unwrap_or(rest);
+            format!("{scheme}://{rest}")
+        }
+        _ => endpoint.to_string(),
+    }
+}
+
+/// An endpoint fit to be shown: without a user and a password.
+fn presentable(endpoint: &str) -> String {
+    match endpoint.split_once("://") {
+        Some((scheme, rest)) => {
+            let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+            let authority = authority
+                .rsplit_once('@')
+                .map_or(authority, |(_, host)| host);
+            one_line(&format!("{scheme}://{authority}{path}"))
+        }
+        None => one_line(endpoint.rsplit('@').next().unwrap_or_default()),
+    }
+}
+
+/// The question at mount: one key, please.
+struct Check<'a> {
+    options: &'a Options,
+    capabilities: &'a Capabilities,
+    config: &'a SdkConfig,
+    endpoint: Option<&'a str>,
+    /// The endpoint as messages show it.
+    shown: String,
+    clock: ServerClock,
+}
+
+impl Check<'_> {
+    async fn run(&mut self, region: &str) -> Result<Client, ConnectError> {
+        let client = self.client(region);
+        let mut last_try = false;
+        loop {
+            let seen = match tokio::time::timeout(CHECK, self.ask(&client)).await {
+                Ok(Ok(())) => return Ok(client),
+                Ok(Err(seen)) => seen,
+                Err(_) => Seen::Broken(
+                    Broken::Afterwards,
+                    "Timeout",
+                    format!("no answer within {} s", CHECK.as_secs()),
+                ),
+            };
+            // A store in trouble for a moment is worth a second question, a closed port is not.
+            let passing = match &seen {
+                Seen::Answer(a) => {
+                    matches!(
+                        kind_of_answer(Op::LIST, a.status, &a.code),
+                        ErrorKind::Throttled | ErrorKind::Transient
+                    ) && a.speaks_s3
+                }
+                Seen::Broken(broken, ..) => *broken == Broken::Afterwards,
+                _ => false,
+            };
+            if last_try || !passing {
+                return Err(self.refusal().explain(seen, region));
+            }
+            last_try = true;
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    fn refusal(&self) -> Refusal<'_> {
+        Refusal {
+            bucket: &self.options.bucket,
+            endpoint: &self.shown,
+            tls: self.endpoint.is_none_or(|e| e.starts_with("https:")),
+            unsigned: self.options.no_sign_request,
+        }
+    }
+
+    fn client(&self, region: &str) -> Client {
+        let mut config = aws_sdk_s3::config::Builder::from(self.config)
+            .region(Region::new(region.to_string()))
+            .force_path_style(!self.capabilities.virtual_host)
+            .interceptor(self.clock.clone());
+        if let Some(endpoint) = self.endpoint {
+            config = config.endpoint_url(endpoint);
+        }
+        if self.options.no_sign_request {
+            config = config.allow_no_auth();
+        }
+        Client::from_conf(config.build())
+    }
+
+    async fn ask(&self, client: &Client) -> Result<(), Seen> {
+        let (bucket, prefix) = (&self.options.bucket, &self.options.prefix);
+        if self.capabilities.list_v2 {
+            let ask = client
+                .list_objects_v2()
+                .bucket(bucket)
+                .prefix(prefix)
+                // A key may hold what XML cannot.
+                .encoding_type(EncodingType::Url)
+                .max_keys(1);
+            ask.send().await.map(drop).map_err(|e| see(&e))
+        } else {
+            let ask = client
+                .list_objects()
+                .bucket(bucket)
+                .prefix(prefix)
+                // A key may hold what XML cannot.
+                .encoding_type(EncodingType::Url)
+                .max_keys(1);
+            ask.send().await.map(drop).map_err(|e| see(&e))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints_are_shown_without_secrets() {
+        assert_eq!(
+            presentable("https://me:secret@host:9000/p"),
+            "https://host:9000/p"
+        );
+        assert_eq!(presentable("me:secret@host"), "host");
+        assert_eq!(presentable("http://host"), "http://host");
+    }
+
+    #[test]
+    fn a_bucket_in_the_endpoint_is_not_doubled() {
+        let url = "https://b-1.cos.ap-x.myqcloud.com";
+        assert_eq!(
+            without_bucket(url, "b-1", true),
+            "https://cos.ap-x.myqcloud.com"
+        );
+        assert_eq!(without_bucket(url, "b-1", false), url);
+        assert_eq!(without_bucket("http://h", "b", true), "http://h");
+    }
+}

@@ -1,0 +1,115 @@
+//! Keys on their way out and in: the mounted prefix added and stripped, URL encoding undone and done.
+//!
+//! Invariants:
+//! - `strip(full(key)) == key` for every key; nothing outside the prefix is ever let in.
+//! - Decoding happens only where the answer says that it encoded.
+
+use std::fmt::Write;
+
+/// The mounted prefix: empty, or ending with `/`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Prefix(String);
+
+impl Prefix {
+    pub fn new(prefix: &str) -> Prefix {
+        match prefix {
+            "" => Prefix::default(),
+            p if p.ends_with('/') => Prefix(p.to_string()),
+            p => Prefix(format!("{p}/")),
+        }
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The bucket's key for one of ours.
+    pub fn full(&self, key: &str) -> String {
+        format!("{}{key}", self.0)
+    }
+
+    /// Our key for one of the bucket's, if it lies below the prefix.
+    pub fn strip<'a>(&self, key: &'a str) -> Option<&'a str> {
+        key.strip_prefix(&self.0)
+    }
+}
+
+/// Undoes `encoding-type=url`. `+` is a space there, as in forms; a plus sign comes as `%2B`.
+pub(super) fn decode(text: &str) -> String {
+    if !text.contains(['%', '+']) {
+        return text.to_string();
+    }
+    let hex = |b: Option<&u8>| b.and_then(|&b| (b as char).to_digit(16));
+    let bytes = text.as_bytes();
+    let mut decoded = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while let Some(&byte) = bytes.get(at) {
+        at += 1;
+        match (byte, hex(bytes.get(at)), hex(bytes.get(at + 1))) {
+            (b'%', Some(high), Some(low)) => {
+                decoded.push((high * 16 + low) as u8);
+                at += 2;
+            }
+            (b'+', ..) => decoded.push(b' '),
+            _ => decoded.push(byte),
+        }
+    }
+    // S3 keys are UTF-8; what is not cannot be asked for either.
+    String::from_utf8_lossy(&decoded).into_owned()
+}
+
+/// `x-amz-copy-source`: bucket and key, URL-encoded but for the slashes.
+pub(super) fn copy_source(bucket: &str, key: &str) -> String {
+    let mut encoded = String::with_capacity(bucket.len() + key.len() + 1);
+    for byte in bucket.bytes().chain([b'/']).chain(key.bytes()) {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' | b'/' => {
+                encoded.push(byte as char)
+            }
+            // Writing to a String does not fail.
+            _ => _ = write!(encoded, "%{byte:02X}"),
+        }
+    }
+    encoded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prefixes() {
+        assert_eq!(Prefix::new("").as_str(), "");
+        assert_eq!(Prefix::new("a/b").as_str(), "a/b/");
+        assert_eq!(Prefix::new("a/b/").as_str(), "a/b/");
+        let prefix = Prefix::new("a");
+        assert_eq!(prefix.full("b"), "a/b");
+        assert_eq!(prefix.strip("a/b"), Some("b"));
+        assert_eq!(prefix.strip("a/"), Some(""));
+        assert_eq!(prefix.strip("ab"), None);
+    }
+
+    #[test]
+    fn encoded_keys() {
+        for (encoded, key) in [
+            ("plain/key.txt", "plain/key.txt"),
+            ("a+b%2Bc", "a b+c"),
+            ("%C3%A9%0A%25", "é\n%"),
+            ("100%", "100%"),
+            ("%zz%4", "%zz%4"),
+            ("%e2%82%ac", "€"),
+        ] {
+            assert_eq!(decode(encoded), key, "{encoded}");
+        }
+        assert_eq!(decode("%FF"), "\u{fffd}");
+    }
+
+    #[test]
+    fn copy_sources() {
+        assert_eq!(
+            copy_source("b", "p/a b+é%.txt"),
+            "b/p/a%20b%2B%C3%A9%25.txt"
+        );
+        assert_eq!(copy_source("b", "/x"), "b//x");
+    }
+}

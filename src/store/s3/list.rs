@@ -1,0 +1,203 @@
+//! Listings: what the two versions of the call and their many dialects answer, made one page.
+//!
+//! Invariants:
+//! - Entries are in bytewise order, keys relative to the mounted prefix; odd keys are left in, only
+//!   what lies outside the prefix (a store that ignores it) is left out.
+//! - A listing that does not advance is an error, not an endless loop.
+
+use std::time::SystemTime;
+
+use aws_sdk_s3::primitives::DateTime;
+use aws_sdk_s3::types::{CommonPrefix, EncodingType, Object};
+
+use super::classify::Op;
+use super::forms::unquoted;
+use super::keys::{Prefix, decode};
+use crate::store::{Continuation, ErrorKind, ListEntry, ListPage, ObjectInfo, Result};
+
+/// What a page says of the next one.
+pub(super) enum Next<'a> {
+    /// V2: opaque, never encoded.
+    Token(Option<&'a str>),
+    /// V1: where there is one. Without it, and it is left out where there is no delimiter, the
+    /// listing goes on after the last entry.
+    Marker(Option<&'a str>),
+    Done,
+}
+
+pub(super) struct Page<'a> {
+    pub objects: &'a [Object],
+    pub prefixes: &'a [CommonPrefix],
+    pub encoding: Option<&'a EncodingType>,
+    pub next: Next<'a>,
+}
+
+impl Page<'_> {
+    /// The page as callers see it. `asked` is for messages, `from` what this page was asked with.
+    pub fn read(
+        self,
+        mount: &Prefix,
+        asked: &str,
+        from: Option<&Continuation>,
+    ) -> Result<ListPage> {
+        let text = decoder(self.encoding);
+        let objects = self.objects.iter().filter_map(|o| {
+            let key = text(o.key()?);
+            let size = o.size().and_then(|s| u64::try_from(s).ok()).unwrap_or(0);
+            Some((
+                key,
+                Some(ObjectInfo {
+                    key: String::new(),
+                    size,
+                    etag: unquoted(o.e_tag().unwrap_or_default()),
+                    modified: time(o.last_modified()),
+                    storage_class: o.storage_class().map(|c| c.as_str().to_string()),
+                    attributes: None,
+                }),
+            ))
+        });
+        let prefixes = self
+            .prefixes
+            .iter()
+            .filter_map(|p| Some((text(p.prefix()?), None)));
+        let mut found: Vec<(String, Option<ObjectInfo>)> = objects.chain(prefixes).collect();
+        found.sort_by(|a, b| a.0.cmp(&b.0));
+
+        let next = match self.next {
+            Next::Done => None,
+            Next::Token(Some(token)) => Some(token.to_string()),
+            Next::Marker(Some(marker)) => Some(text(marker)),
+            Next::Marker(None) => found.last().map(|(key, _)| key.clone()),
+            Next::Token(None) => None,
+        };
+        let stuck = match &self.next {
+            Next::Done => false,
+            _ => next.is_none() || next.as_ref() == from.map(|f| &f.0),
+        };
+        if stuck {
+            let message = "the store says there is more, and does not say where";
+            return Err(Op::LIST.error(ErrorKind::Invalid, asked, "ListingStuck", message));
+        }
+
+        let entries = found.into_iter().filter_map(|(key, object)| {
+            let Some(relative) = mount.strip(&key) else {
+                tracing::debug!(key, "listed, though it is not below the prefix asked for");
+                return None;
+            };
+            Some(match object {
+                Some(info) => ListEntry::Object(ObjectInfo {
+                    key: relative.to_string(),
+                    ..info
+                }),
+                None => ListEntry::Prefix(relative.to_string()),
+            })
+        });
+        Ok(ListPage {
+            entries: entries.collect(),
+            next: next.map(Continuation),
+        })
+    }
+}
+
+/// Decodes keys if the answer says that it encoded them: some stores ignore the wish.
+pub(super) fn decoder(encoding: Option<&EncodingType>) -> impl Fn(&str) -> String + use<> {
+    let encoded = encoding == Some(&EncodingType::Url);
+    move |text| {
+        if encoded {
+            decode(text)
+        } else {
+            text.to_string()
+        }
+    }
+}
+
+/// A store that gives no time, or one out of range, gets the epoch.
+pub(super) fn time(time: Option<&DateTime>) -> SystemTime {
+    time.and_then(|t| SystemTime::try_from(*t).ok())
+        .unwrap_or(SystemTime::UNIX_EPOCH)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn object(key: &str) -> Object {
+        Object::builder().key(key).size(1).e_tag("\"e\"").build()
+    }
+
+    fn prefix(prefix: &str) -> CommonPrefix {
+        CommonPrefix::builder().prefix(prefix).build()
+    }
+
+    fn names(page: &ListPage) -> Vec<&str> {
+        page.entries
+            .iter()
+            .map(|entry| match entry {
+                ListEntry::Object(o) => o.key.as_str(),
+                ListEntry::Prefix(p) => p.as_str(),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn objects_and_prefixes_are_merged_bytewise() {
+        let page = Page {
+            objects: &[object("m/a"), object("m/b.txt"), object("m/c+%2B")],
+            prefixes: &[prefix("m/b/"), prefix("m/%C3%A9/")],
+            encoding: Some(&EncodingType::Url),
+            next: Next::Done,
+        };
+        let page = page.read(&Prefix::new("m/"), "", None).expect("a page");
+        assert_eq!(names(&page), ["a", "b.txt", "b/", "c +", "é/"]);
+        assert_eq!(page.next, None);
+    }
+
+    #[test]
+    fn keys_are_taken_as_they_are_where_nothing_was_encoded() {
+        let page = Page {
+            objects: &[object("a+%41"), object("elsewhere")],
+            prefixes: &[],
+            encoding: None,
+            next: Next::Marker(None),
+        };
+        let page = page.read(&Prefix::default(), "", None).expect("a page");
+        assert_eq!(names(&page), ["a+%41", "elsewhere"]);
+        assert_eq!(page.next, Some(Continuation("elsewhere".into())));
+    }
+
+    #[test]
+    fn what_is_outside_the_prefix_is_left_out() {
+        let page = Page {
+            objects: &[object("m/"), object("n/a")],
+            prefixes: &[],
+            encoding: None,
+            next: Next::Done,
+        };
+        assert_eq!(
+            names(&page.read(&Prefix::new("m"), "", None).expect("a page")),
+            [""]
+        );
+    }
+
+    #[test]
+    fn a_listing_that_does_not_advance_is_an_error() {
+        let from = Continuation("a".into());
+        for next in [
+            Next::Marker(Some("a")),
+            Next::Marker(None),
+            Next::Token(None),
+        ] {
+            let objects = [object("a")];
+            let page = Page {
+                objects: &objects,
+                prefixes: &[],
+                encoding: None,
+                next,
+            };
+            let error = page
+                .read(&Prefix::default(), "", Some(&from))
+                .expect_err("stuck");
+            assert_eq!(error.code, "ListingStuck");
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! The bucket of an S3 service, by the AWS SDK: the only user of the SDK.
+//!
+//! - `connect`: credentials, region, endpoint; the check at mount. `refusal`: why it failed.
+//! - `dialects`: the table of what vendors can do.
+//! - `classify`: what came back, sorted into the kinds callers branch on.
+//! - `retry`: the one retry policy.
+//! - `calls`: each call of the trait, as S3's request and answer.
+//! - `body`, `forms`, `keys`, `list`: bytes, values, names and listings between our form and S3's.
+//!
+//! Invariants:
+//! - Every request goes through [`S3Store::call`]: one deadline an attempt, one retry policy.
+//! - The SDK repeats nothing, times nothing, computes no checksum and encodes no body in chunks.
+//! - A request body's checksum is the one its [`Body`] came with, never one computed here.
+
+use std::fmt;
+use std::future::Future;
+use std::time::Duration;
+
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::http::HttpResponse;
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use tokio::sync::Semaphore;
+
+use super::{Body, Capabilities, ErrorKind, Limits, Precondition, Result};
+use classify::{Failure, Op};
+use forms::{encode_crc64, quoted};
+use keys::Prefix;
+
+mod body;
+mod calls;
+mod classify;
+mod clock;
+mod connect;
+mod dialects;
+mod forms;
+mod keys;
+mod list;
+mod refusal;
+mod retry;
+
+pub use dialects::capabilities;
+pub use refusal::ConnectError;
+
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+
+/// Which bucket, and how to talk to it.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub bucket: String,
+    /// Empty, or ending with `/` (one is added where it is missing).
+    pub prefix: String,
+    pub endpoint_url: Option<String>,
+    pub region: Option<String>,
+    pub profile: Option<String>,
+    /// Used instead of the chain of environment, profile and metadata services.
+    pub keys: Option<Keys>,
+    /// Ask without signing, for public buckets.
+    pub no_sign_request: bool,
+    /// A row of the dialect table, where the endpoint's host does not give the vendor away.
+    pub provider: Option<String>,
+    pub force_path_style: Option<bool>,
+    pub limits: Limits,
+    /// Overrides the dialect's word on the checksum header.
+    pub checksum: Option<bool>,
+    /// Requests waiting for their answer at any one time. A download's body is not counted: a
+    /// reader that pauses must not keep a writer from committing.
+    pub max_connections: usize,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            bucket: String::new(),
+            prefix: String::new(),
+            endpoint_url: None,
+            region: None,
+            profile: None,
+            keys: None,
+            no_sign_request: false,
+            provider: None,
+            force_path_style: None,
+            limits: Limits::default(),
+            checksum: None,
+            max_connections: 128,
+        }
+    }
+}
+
+/// Credentials given outright.
+#[derive(Clone)]
+pub struct Keys {
+    pub access_key_id: String,
+    pub secret_access_key: String,
+    pub session_token: Option<String>,
+}
+
+impl fmt::Debug for Keys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Options get logged; secrets do not.
+        f.write_str("Keys(..)")
+    }
+}
+
+/// A bucket, or a part of one, behind an S3 API.
+pub struct S3Store {
+    client: Client,
+    bucket: String,
+    prefix: Prefix,
+    capabilities: Capabilities,
+    clock: clock::ServerClock,
+    limits: Limits,
+    connections: Semaphore,
+}
+
+impl S3Store {
+    /// Finds the bucket and checks that it can be listed. Answers within 15 seconds.
+    pub async fn connect(mut options: Options) -> std::result::Result<S3Store, ConnectError> {
+        let prefix = Prefix::new(&options.prefix);
+        options.prefix = prefix.as_str().to_string();
+        let found = connect::open(&options).await?;
+        Ok(S3Store {
+            client: found.client,
+            bucket: options.bucket,
+            prefix,
+            capabilities: found.capabilities,
+            clock: found.clock,
+            limits: options.limits,
+            connections: Semaphore::new(options.max_connections.clamp(1, Semaphore::MAX_PERMITS)),
+        })
+    }
+
+    /// Sends what `request` makes, as often as the policy allows, each time within `patience`.
+    /// `accept` looks at an answer that seems good, and may call it a failure after all.
+    async fn call<T, U, E, F, Fut>(
+        &self,
+        op: Op,
+        key: &str,
+        patience: Duration,
+        mut request: F,
+        accept: impl Fn(T) -> std::result::Result<U, Failure>,
+    ) -> Result<U>
+    where
+        E: ProvideErrorMetadata + std::error::Error + 'static,
+        F: FnMut() -> Fut,
+        Fut: Future<Output = std::result::Result<T, SdkError<E, HttpResponse>>>,
+    {
+        let accept = &accept;
+        retry::run(&self.limits, op, || {
+            let request = request();
+            async move {
+                // Never closed, so this does not fail; waiting here is not the store's fault and
+                // does not count against its deadline.
+                let _permit = self.connections.acquire().await.ok();
+                match tokio::time::timeout(patience, request).await {
+                    Ok(Ok(answer)) => accept(answer),
+                    Ok(Err(error)) => Err(classify::failure(op, key, &error)),
+                    Err(_) => Err(classify::timed_out(op, key, patience)),
+                }
+            }
+        })
+        .await
+    }
+
+    /// The time an attempt has that moves this many bytes.
+    fn patience(&self, bytes: u64) -> Duration {
+        let mib = u32::try_from(bytes.div_ceil(MIB)).unwrap_or(u32::MAX);
+        self.limits
+            .request_timeout
+            .saturating_mul(mib.saturating_add(1))
+    }
+
+    /// Complete puts the object together before it answers: by the minute, for the largest.
+    fn patience_to_complete(&self, parts: usize, size: u64) -> Duration {
+        let steps = size / GIB + parts as u64 / 1000;
+        let steps = u32::try_from(steps).unwrap_or(u32::MAX);
+        self.limits
+            .request_timeout
+            .saturating_mul(steps.saturating_add(1))
+    }
+
+    fn full(&self, key: &str) -> String {
+        self.prefix.full(key)
+    }
+
+    /// The checksum header's value, where the store takes one.
+    fn checksum(&self, body: &Body) -> Option<String> {
+        self.capabilities.crc64.then(|| encode_crc64(body.crc64()))
+    }
+
+    /// Headers of a condition: `If-Match`, `If-None-Match`.
+    fn condition(
+        &self,
+        op: Op,
+        key: &str,
+        condition: &Precondition,
+    ) -> Result<(Option<String>, Option<String>)> {
+        if *condition != Precondition::None && !self.capabilities.conditional_writes {
+            // It would be ignored in silence, and somebody else's version overwritten.
+            let message = format!(
+                "{} does not honour conditions on writes",
+                self.capabilities.name
+            );
+            return Err(op.error(ErrorKind::Invalid, key, "ConditionUnsupported", &message));
+        }
+        Ok(match condition {
+            Precondition::None => (None, None),
+            Precondition::Absent => (None, Some("*".to_string())),
+            Precondition::Matches(etag) => (Some(quoted(etag)), None),
+        })
+    }
+}

@@ -1,0 +1,187 @@
+//! The one retry policy. The SDK's own is off: it would repeat Create after a lost answer.
+//!
+//! Invariants:
+//! - At most `Limits::attempts` attempts; Create, Complete and Abort get exactly one.
+//! - Between attempts: a random wait between nothing and a ceiling that doubles up to [`CAP`] (full
+//!   jitter, so that many parts refused at once do not come back at once).
+//! - A guarded put is repeated only when the failure says that it was probably not applied, and a
+//!   condition that then fails is `Unknown`: what broke it may be our own earlier attempt.
+
+use std::future::Future;
+use std::hash::{BuildHasher, RandomState};
+use std::time::Duration;
+
+use super::classify::{Failure, Nature, Op};
+use crate::store::{ErrorKind, Limits, Result};
+
+const BASE: Duration = Duration::from_millis(100);
+/// A store that asks for less is given more time.
+const BASE_THROTTLED: Duration = Duration::from_millis(500);
+const CAP: Duration = Duration::from_secs(5);
+
+/// Calls `attempt` until it succeeds, fails for good, or the attempts are used up.
+pub(super) async fn run<T, F, Fut>(limits: &Limits, op: Op, mut attempt: F) -> Result<T>
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = std::result::Result<T, Failure>>,
+{
+    let mut tried = 0;
+    let mut maybe_applied = false;
+    loop {
+        let Failure {
+            mut error,
+            maybe_applied: this_one,
+        } = match attempt().await {
+            Ok(done) => return Ok(done),
+            Err(failure) => failure,
+        };
+        tried += 1;
+        if error.kind == ErrorKind::Conflict && op.nature == Nature::Guarded && maybe_applied {
+            error.kind = ErrorKind::Unknown;
+            error.message = format!("{} (perhaps by an earlier attempt of ours)", error.message);
+            return Err(*error);
+        }
+        if !worth_repeating(op.nature, error.kind) || tried >= limits.attempts.max(1) {
+            return Err(*error);
+        }
+        maybe_applied |= this_one;
+        let wait = jittered(ceiling(error.kind, tried), random());
+        tracing::debug!(%error, tried, ?wait, "will be tried again");
+        tokio::time::sleep(wait).await;
+    }
+}
+
+fn worth_repeating(nature: Nature, kind: ErrorKind) -> bool {
+    match nature {
+        Nature::Commit | Nature::Abort => false,
+        Nature::Guarded => matches!(kind, ErrorKind::Throttled | ErrorKind::Transient),
+        Nature::Read | Nature::Write => {
+            matches!(
+                kind,
+                ErrorKind::Throttled | ErrorKind::Transient | ErrorKind::Unknown
+            )
+        }
+    }
+}
+
+/// The longest wait after `tried` failed attempts.
+pub(super) fn ceiling(kind: ErrorKind, tried: u32) -> Duration {
+    let base = if kind == ErrorKind::Throttled {
+        BASE_THROTTLED
+    } else {
+        BASE
+    };
+    base.saturating_mul(
+        1u32.checked_shl(tried.saturating_sub(1))
+            .unwrap_or(u32::MAX),
+    )
+    .min(CAP)
+}
+
+/// Somewhere between nothing and `ceiling`, as `random` says.
+fn jittered(ceiling: Duration, random: u64) -> Duration {
+    ceiling.mul_f64(random as f64 / u64::MAX as f64)
+}
+
+/// Hash keys are seeded by the system: good enough to spread retries, and no dependency.
+fn random() -> u64 {
+    RandomState::new().hash_one(0u8)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+
+    fn failing(op: Op, kind: ErrorKind, maybe_applied: bool) -> Failure {
+        Failure {
+            error: op.error(kind, "k", "Code", "message").into(),
+            maybe_applied,
+        }
+    }
+
+    fn limits() -> Limits {
+        Limits {
+            request_timeout: Duration::from_secs(1),
+            attempts: 3,
+        }
+    }
+
+    /// Runs `op` against a script of failures (then success): the outcome and the attempts made.
+    fn play(op: Op, script: &[(ErrorKind, bool)]) -> (std::result::Result<(), ErrorKind>, usize) {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build();
+        let attempts = Cell::new(0);
+        let outcome = runtime.expect("a runtime").block_on(run(&limits(), op, || {
+            let this = attempts.get();
+            attempts.set(this + 1);
+            let next = script
+                .get(this)
+                .map(|&(kind, maybe)| failing(op, kind, maybe));
+            async move { next.map_or(Ok(()), Err) }
+        }));
+        (outcome.map_err(|e| e.kind), attempts.get())
+    }
+
+    #[test]
+    fn ceilings_double_up_to_the_cap() {
+        let ms = |kind, tried| ceiling(kind, tried).as_millis();
+        assert_eq!(ms(ErrorKind::Transient, 1), 100);
+        assert_eq!(ms(ErrorKind::Transient, 2), 200);
+        assert_eq!(ms(ErrorKind::Transient, 6), 3200);
+        assert_eq!(ms(ErrorKind::Transient, 7), 5000);
+        assert_eq!(ms(ErrorKind::Throttled, 1), 500);
+        assert_eq!(ms(ErrorKind::Throttled, 4), 4000);
+        for tried in [5, 31, 32, 33, 64, u32::MAX] {
+            assert_eq!(ms(ErrorKind::Throttled, tried), 5000);
+        }
+    }
+
+    #[test]
+    fn jitter_stays_below_the_ceiling() {
+        assert_eq!(jittered(CAP, 0), Duration::ZERO);
+        assert_eq!(jittered(CAP, u64::MAX), CAP);
+        assert!((0..100).all(|_| jittered(BASE, random()) <= BASE));
+        assert_ne!(random(), random());
+    }
+
+    #[test]
+    fn harmless_calls_are_repeated() {
+        use ErrorKind::*;
+        assert_eq!(play(Op::GET, &[(Transient, true)]), (Ok(()), 2));
+        assert_eq!(
+            play(Op::PUT, &[(Unknown, true), (Transient, true)]),
+            (Ok(()), 3)
+        );
+        assert_eq!(play(Op::PART, &[(Unknown, true); 9]), (Err(Unknown), 3));
+        assert_eq!(play(Op::GET, &[(Missing, false)]), (Err(Missing), 1));
+        assert_eq!(play(Op::GET, &[(Denied, false)]), (Err(Denied), 1));
+    }
+
+    #[test]
+    fn commits_are_sent_once() {
+        use ErrorKind::*;
+        for op in [Op::CREATE, Op::COMPLETE, Op::ABORT] {
+            for kind in [Transient, Throttled, Unknown] {
+                assert_eq!(play(op, &[(kind, false)]), (Err(kind), 1), "{}", op.name);
+            }
+        }
+    }
+
+    #[test]
+    fn a_guarded_put_does_not_mistake_itself_for_another() {
+        use ErrorKind::*;
+        let op = Op::PUT_GUARDED;
+        assert_eq!(play(op, &[(Conflict, false)]), (Err(Conflict), 1));
+        assert_eq!(
+            play(op, &[(Transient, true), (Conflict, false)]),
+            (Err(Unknown), 2)
+        );
+        assert_eq!(
+            play(op, &[(Throttled, false), (Conflict, false)]),
+            (Err(Conflict), 2)
+        );
+        assert_eq!(play(op, &[(Unknown, true)]), (Err(Unknown), 1));
+    }
+}

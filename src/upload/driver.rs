@@ -1,0 +1,696 @@
+//! Performs what [`Life`] decides for one upload: a task that owns the state machine, sends the
+//! requests, and keeps what the machine does not know (ids, receipts, bodies, errors).
+
+use std::collections::{BTreeMap, HashSet};
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+use tracing::{debug, warn};
+
+use super::answers;
+use super::ending::SETTLING;
+use super::ledger::{Before, Entry, Ledger};
+use super::life::{
+    AbortAnswer, Action, Event, Life, Listing, PartAnswer, Record, Search, Token, Verdict,
+};
+use super::random::{random_token, random_u64};
+use super::search::{SearchWindow, Siblings, find_upload};
+use super::turns::{Turn, Turns};
+use crate::store::{
+    Attributes, Body, CompletedPart, ETag, Error, ErrorKind, Metadata, PartReceipt, Precondition,
+    Store, UploadId,
+};
+
+/// The metadata key of the token by which an object is recognised as an upload's.
+pub const TOKEN_KEY: &str = "wholefs-token";
+
+/// What all uploads of a mount share.
+pub struct Uploads {
+    store: Arc<dyn Store>,
+    ledger: Arc<dyn Ledger>,
+    /// Parts on their way at once, over all files.
+    parts: Arc<Semaphore>,
+    next_id: AtomicU64,
+    /// The store's names of those that are open.
+    ids: Mutex<HashSet<UploadId>>,
+    /// Uploads without a name yet: one a key.
+    nameless: Turns,
+    alive: watch::Sender<usize>,
+    /// At shutdown, waiting between tries gives way to trying.
+    hurry: watch::Sender<bool>,
+}
+
+impl Uploads {
+    pub fn new(store: Arc<dyn Store>, ledger: Arc<dyn Ledger>, concurrency: usize) -> Arc<Uploads> {
+        Arc::new(Uploads {
+            store,
+            ledger,
+            parts: Arc::new(Semaphore::new(concurrency.max(1))),
+            next_id: AtomicU64::new(1),
+            ids: Mutex::new(HashSet::new()),
+            alive: watch::Sender::new(0),
+            hurry: watch::Sender::new(false),
+            nameless: Turns::default(),
+        })
+    }
+
+    /// Waits until every upload has ended; answers how many have not by the deadline.
+    pub async fn settle(&self, deadline: tokio::time::Instant) -> usize {
+        self.hurry.send_replace(true);
+        let mut alive = self.alive.subscribe();
+        let _ = tokio::time::timeout_at(deadline, alive.wait_for(|n| *n == 0)).await;
+        *self.alive.borrow()
+    }
+
+    fn ids(&self) -> MutexGuard<'_, HashSet<UploadId>> {
+        self.ids.lock().expect("no panic while held")
+    }
+
+    pub fn alive(&self) -> usize {
+        *self.alive.borrow()
+    }
+}
+
+/// Where a part's bytes come from.
+pub enum PartSource {
+    /// From memory; `hold` is dropped when the store has answered (or will never be asked).
+    Bytes {
+        body: Body,
+        hold: Box<dyn Send + Sync>,
+    },
+    /// A range of an object in the store, as long as it is this version.
+    Copy {
+        source: String,
+        etag: ETag,
+        range: Range<u64>,
+    },
+}
+
+/// Why an upload was not published.
+#[derive(Clone, Debug)]
+pub enum Failure {
+    Store(Error),
+    /// The journal could not be written.
+    Journal(Arc<std::io::Error>),
+    /// The draft itself wanted the abort.
+    Aborted,
+}
+
+enum Command {
+    Part(u32, PartSource),
+    Commit {
+        size: u64,
+        parts: u32,
+        condition: Precondition,
+        reply: oneshot::Sender<Result<ETag, Failure>>,
+    },
+    Abort,
+}
+
+/// A handle on one upload. Dropping it without a commit aborts.
+pub struct Upload {
+    commands: mpsc::UnboundedSender<Command>,
+    failure: Arc<Mutex<Option<Failure>>>,
+}
+
+impl Upload {
+    /// Nothing is sent before the first part.
+    pub fn new(
+        uploads: &Arc<Uploads>,
+        key: &str,
+        attributes: &Attributes,
+        before: &Before,
+    ) -> Upload {
+        let token = random_token();
+        let mut metadata: Metadata = attributes.metadata.clone();
+        metadata.insert(TOKEN_KEY.to_string(), token.clone());
+        // Unbounded, but what goes through it is bounded: parts hold memory of the write budget.
+        let (commands, inbox) = mpsc::unbounded_channel();
+        let failure = Arc::new(Mutex::new(None));
+        let driver = Driver {
+            uploads: uploads.clone(),
+            id: uploads.next_id.fetch_add(1, Ordering::Relaxed),
+            key: key.to_string(),
+            attributes: Attributes {
+                metadata,
+                ..attributes.clone()
+            },
+            token,
+            before: before.clone(),
+            life: Life::new(),
+            upload_id: None,
+            sealed: BTreeMap::new(),
+            receipts: BTreeMap::new(),
+            commit: None,
+            committed: None,
+            last_error: None,
+            failure: failure.clone(),
+            searches: SearchWindow::default(),
+            turn: None,
+            given_up: Arc::new(Notify::new()),
+            tasks: JoinSet::new(),
+        };
+        uploads.alive.send_modify(|n| *n += 1);
+        tokio::spawn(driver.run(inbox));
+        Upload { commands, failure }
+    }
+
+    /// Hands over a finished part. Numbers start at 1; a number given again replaces the part.
+    pub fn part(&self, number: u32, source: PartSource) {
+        // The driver outlives this handle unless the upload is already lost, which `failure` tells.
+        let _ = self.commands.send(Command::Part(number, source));
+    }
+
+    /// Publishes parts `1..=parts`, `size` bytes in all.
+    pub async fn commit(
+        &self,
+        parts: u32,
+        size: u64,
+        condition: Precondition,
+    ) -> Result<ETag, Failure> {
+        let (reply, answer) = oneshot::channel();
+        let _ = self.commands.send(Command::Commit {
+            size,
+            parts,
+            condition,
+            reply,
+        });
+        match answer.await {
+            Ok(result) => result,
+            Err(_) => Err(self.failure().unwrap_or(Failure::Aborted)),
+        }
+    }
+
+    /// Decides that nothing will be published, and returns at once; the driver sees to it.
+    pub fn abort(&self) {
+        let _ = self.commands.send(Command::Abort);
+    }
+
+    /// Why this upload is lost, if it is.
+    pub fn failure(&self) -> Option<Failure> {
+        self.failure.lock().expect("no panic while held").clone()
+    }
+}
+
+struct Commit {
+    size: u64,
+    parts: u32,
+    condition: Precondition,
+    reply: Option<oneshot::Sender<Result<ETag, Failure>>>,
+}
+
+/// What a finished request brings back.
+struct Done {
+    event: Event,
+    upload_id: Option<UploadId>,
+    receipt: Option<PartReceipt>,
+    etag: Option<ETag>,
+    failure: Option<Failure>,
+    turn: Option<Turn>,
+}
+
+impl Done {
+    fn of(event: Event) -> Done {
+        Done {
+            event,
+            upload_id: None,
+            receipt: None,
+            etag: None,
+            failure: None,
+            turn: None,
+        }
+    }
+
+    fn failed(event: Event, error: Error) -> Done {
+        Done {
+            failure: Some(Failure::Store(error)),
+            ..Done::of(event)
+        }
+    }
+}
+
+fn split<T>(answer: Result<T, Error>) -> (Option<T>, Option<Failure>) {
+    match answer {
+        Ok(value) => (Some(value), None),
+        Err(error) => (None, Some(Failure::Store(error))),
+    }
+}
+
+struct Driver {
+    uploads: Arc<Uploads>,
+    id: u64,
+    key: String,
+    attributes: Attributes,
+    token: String,
+    before: Before,
+    life: Life,
+    upload_id: Option<UploadId>,
+    /// Sealed and not yet sent.
+    sealed: BTreeMap<u32, PartSource>,
+    receipts: BTreeMap<u32, PartReceipt>,
+    commit: Option<Commit>,
+    committed: Option<ETag>,
+    last_error: Option<Failure>,
+    failure: Arc<Mutex<Option<Failure>>>,
+    searches: SearchWindow,
+    /// Held from Begin until the upload has a name, or never will.
+    turn: Option<Turn>,
+    /// The draft wants nothing any more: whoever only waits for his turn need not.
+    given_up: Arc<Notify>,
+    tasks: JoinSet<Done>,
+}
+
+impl Driver {
+    async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Command>) {
+        let mut listening = true;
+        while !self.life.is_over() {
+            tokio::select! {
+                command = inbox.recv(), if listening => match command {
+                    Some(command) => self.obey(command),
+                    None => {
+                        listening = false;
+                        if self.commit.is_none() {
+                            self.given_up.notify_one();
+                            self.step(Event::AbortWanted);
+                        }
+                    }
+                },
+                Some(done) = self.tasks.join_next() => match done {
+                    Ok(done) => self.take(done),
+                    Err(error) => std::panic::resume_unwind(error.into_panic()),
+                },
+            }
+        }
+        // The last record (End) may still be on its way to the journal.
+        while self.tasks.join_next().await.is_some() {}
+        if let Some(id) = &self.upload_id {
+            self.uploads.ids().remove(id);
+        }
+        self.uploads.alive.send_modify(|n| *n -= 1);
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Part(number, source) => {
+                if self.lost() {
+                    return;
+                }
+                self.sealed.insert(number, source);
+                self.step(Event::PartSealed(number));
+            }
+            Command::Commit {
+                size,
+                parts,
+                condition,
+                reply,
+            } => {
+                if self.lost() {
+                    let failure = self.failure.lock().expect("no panic while held").clone();
+                    let _ = reply.send(Err(failure.unwrap_or(Failure::Aborted)));
+                    return;
+                }
+                self.commit = Some(Commit {
+                    size,
+                    parts,
+                    condition,
+                    reply: Some(reply),
+                });
+                self.step(Event::CommitWanted);
+            }
+            Command::Abort => {
+                self.sealed.clear();
+                if !self.life.is_committing() {
+                    self.fail(Failure::Aborted);
+                }
+                self.given_up.notify_one();
+                self.step(Event::AbortWanted);
+            }
+        }
+    }
+
+    fn lost(&self) -> bool {
+        self.failure.lock().expect("no panic while held").is_some()
+    }
+
+    fn fail(&mut self, failure: Failure) {
+        // Bytes of parts that will never be sent go back to the budget now.
+        self.sealed.clear();
+        self.failure
+            .lock()
+            .expect("no panic while held")
+            .get_or_insert_with(|| failure.clone());
+        if let Some(reply) = self.commit.as_mut().and_then(|c| c.reply.take()) {
+            let _ = reply.send(Err(failure));
+        }
+    }
+
+    fn take(&mut self, done: Done) {
+        if done.turn.is_some() {
+            self.turn = done.turn;
+        }
+        if let Some(id) = done.upload_id {
+            self.uploads.ids().insert(id.clone());
+            self.turn = None;
+            if let Some(before) = self.upload_id.replace(id) {
+                self.uploads.ids().remove(&before);
+            }
+        }
+        if let (Event::PartAnswered(number, _), Some(receipt)) = (done.event, done.receipt) {
+            self.receipts.insert(number, receipt);
+        }
+        if let Some(etag) = done.etag {
+            self.committed = Some(etag);
+        }
+        if let Some(failure) = done.failure {
+            if let Failure::Store(error) = &failure {
+                debug!(upload = self.id, "{error}");
+            }
+            self.last_error = Some(failure);
+        }
+        self.step(done.event);
+    }
+
+    fn step(&mut self, event: Event) {
+        let actions = self.life.step(event);
+        debug!(upload = self.id, key = %self.key, ?event, ?actions, "step");
+        for action in actions {
+            self.perform(action);
+        }
+    }
+
+    fn perform(&mut self, action: Action) {
+        let store = self.uploads.store.clone();
+        let key = self.key.clone();
+        match action {
+            Action::Record(record) => self.record(record),
+            Action::Create => {
+                self.searches.create_sent(store.clock());
+                let attributes = self.attributes.clone();
+                self.tasks.spawn(async move {
+                    let answer = store.create_upload(&key, &attributes).await;
+                    let event = Event::Created(answers::created(&answer));
+                    let (id, failure) = split(answer);
+                    Done {
+                        upload_id: id,
+                        failure,
+                        ..Done::of(event)
+                    }
+                });
+            }
+            Action::FindUpload => {
+                let window = self.searches.clone();
+                let uploads = self.uploads.clone();
+                self.tasks.spawn(async move {
+                    // Nobody else's of this key is nameless: it is our turn.
+                    let siblings = async || {
+                        Ok(Siblings {
+                            named: uploads.ids().clone(),
+                            nameless: 0,
+                        })
+                    };
+                    match find_upload(&*store, &key, &window, siblings).await {
+                        Ok(Some(id)) => Done {
+                            upload_id: Some(id),
+                            ..Done::of(Event::Found(Search::Ours))
+                        },
+                        Ok(None) => Done::of(Event::Found(Search::Nothing)),
+                        Err(error) => Done::failed(Event::Found(Search::Unanswered), error),
+                    }
+                });
+            }
+            Action::SendPart(number) => self.send_part(number),
+            Action::Complete => {
+                let (id, parts) = (self.id(), self.completed_parts());
+                let commit = self.commit.as_ref().expect("a commit is under way");
+                let (size, condition) = (commit.size, commit.condition.clone());
+                self.tasks.spawn(async move {
+                    let answer = store
+                        .complete_upload(&key, &id, &parts, size, &condition)
+                        .await;
+                    let event = Event::Completed(answers::completed(&answer));
+                    let (etag, failure) = split(answer);
+                    Done {
+                        etag,
+                        failure,
+                        ..Done::of(event)
+                    }
+                });
+            }
+            Action::CheckToken => {
+                let token = self.token.clone();
+                self.tasks.spawn(async move {
+                    let answer = store.head(&key).await;
+                    let (seen, etag) = answers::token(&answer, &token);
+                    let failure = match seen {
+                        Token::Unanswered => split(answer).1,
+                        Token::Ours | Token::NotOurs => None,
+                    };
+                    Done {
+                        etag,
+                        failure,
+                        ..Done::of(Event::TokenSeen(seen))
+                    }
+                });
+            }
+            Action::SendAbort => {
+                let id = self.id();
+                self.tasks.spawn(async move {
+                    let answer = store.abort_upload(&key, &id).await;
+                    let said = answers::aborted(&answer);
+                    let failure = (said == AbortAnswer::Unanswered).then(|| split(answer).1);
+                    Done {
+                        failure: failure.flatten(),
+                        ..Done::of(Event::AbortAnswered(said))
+                    }
+                });
+            }
+            Action::ListParts => {
+                let id = self.id();
+                self.tasks.spawn(async move {
+                    let answer = store.list_parts(&key, &id).await;
+                    let said = answers::listed(&answer);
+                    let failure = (said != Listing::NoSuchUpload).then(|| split(answer).1);
+                    Done {
+                        failure: failure.flatten(),
+                        ..Done::of(Event::PartsListed(said))
+                    }
+                });
+            }
+            Action::Pause(tries) => {
+                let mut hurry = self.uploads.hurry.subscribe();
+                if tries > super::life::TRIES && tries.is_power_of_two() {
+                    warn!(
+                        "{}: the store does not answer for an upload that must end; trying on ({tries} tries): {}",
+                        self.key,
+                        self.why()
+                    );
+                }
+                self.tasks.spawn(async move {
+                    let hurried = async { hurry.wait_for(|hurry| *hurry).await.is_ok() };
+                    let long = tokio::time::timeout(pause(tries, false), hurried);
+                    if long.await.is_ok() {
+                        tokio::time::sleep(pause(tries, true)).await;
+                    }
+                    Done::of(Event::Woken)
+                });
+            }
+            Action::Report(verdict) => self.report(verdict),
+            Action::Over => {
+                self.sealed.clear();
+                if let Some(reply) = self.commit.as_mut().and_then(|c| c.reply.take()) {
+                    let _ = reply.send(Err(Failure::Aborted));
+                }
+            }
+        }
+    }
+
+    fn report(&mut self, verdict: Verdict) {
+        match verdict {
+            Verdict::Committed => {
+                let etag = self
+                    .committed
+                    .clone()
+                    .expect("a committed upload has a version");
+                if let Some(reply) = self.commit.as_mut().and_then(|c| c.reply.take()) {
+                    let _ = reply.send(Ok(etag));
+                }
+            }
+            Verdict::Failed => {
+                let failure = self.last_error.clone().unwrap_or(Failure::Aborted);
+                self.fail(failure);
+            }
+            Verdict::Uncertain => {
+                // Whatever the last answer was: the outcome is open.
+                let failure = match self.last_error.clone() {
+                    Some(Failure::Store(error)) => Failure::Store(Error {
+                        kind: ErrorKind::Unknown,
+                        ..error
+                    }),
+                    other => other.unwrap_or(Failure::Aborted),
+                };
+                self.fail(failure);
+            }
+        }
+    }
+
+    fn why(&self) -> String {
+        match &self.last_error {
+            Some(Failure::Store(error)) => error.to_string(),
+            Some(Failure::Journal(error)) => error.to_string(),
+            Some(Failure::Aborted) | None => "no answer".to_string(),
+        }
+    }
+
+    fn record(&mut self, record: Record) {
+        let ledger = self.uploads.ledger.clone();
+        let (id, key, token) = (self.id, self.key.clone(), self.token.clone());
+        let before = self.before.clone();
+        let upload_id = self.upload_id.clone();
+        // The last End of a life that is over is all that nothing waits for.
+        let durable = !self.life.is_over();
+        let (parts, size, condition) = match (&self.commit, record) {
+            (Some(commit), Record::Commit) => (
+                self.completed_parts(),
+                commit.size,
+                commit.condition.clone(),
+            ),
+            _ => (Vec::new(), 0, Precondition::None),
+        };
+        let (uploads, given_up) = (self.uploads.clone(), self.given_up.clone());
+        self.tasks.spawn(async move {
+            let turn = match record {
+                Record::Begin => match my_turn(&uploads, &key, &given_up).await {
+                    Ok(turn) => Some(turn),
+                    // Nothing was written, and nothing will be asked of the store.
+                    Err(failure) => {
+                        return Done {
+                            failure: Some(failure),
+                            ..Done::of(Event::RecordFailed(record))
+                        };
+                    }
+                },
+                _ => None,
+            };
+            let entry = Entry {
+                record,
+                durable,
+                id,
+                key: &key,
+                token: &token,
+                upload_id: upload_id.as_ref(),
+                parts: &parts,
+                size,
+                condition: &condition,
+                before: &before,
+            };
+            match ledger.record(entry).await {
+                Ok(()) => Done {
+                    turn,
+                    ..Done::of(Event::Recorded(record))
+                },
+                Err(error) => {
+                    let failure = Some(Failure::Journal(Arc::new(error)));
+                    Done {
+                        failure,
+                        ..Done::of(Event::RecordFailed(record))
+                    }
+                }
+            }
+        });
+    }
+
+    fn send_part(&mut self, number: u32) {
+        let source = self
+            .sealed
+            .remove(&number)
+            .expect("a part that is sent was sealed");
+        let (store, key, id) = (self.uploads.store.clone(), self.key.clone(), self.id());
+        let permits = self.uploads.parts.clone();
+        let failure = self.failure.clone();
+        self.tasks.spawn(async move {
+            let _permit = permits.acquire_owned().await.expect("never closed");
+            // Lost while it waited for its turn: it need not be sent.
+            if failure.lock().expect("no panic while held").is_some() {
+                return Done::of(Event::PartAnswered(number, PartAnswer::NotApplied));
+            }
+            let answer = match source {
+                PartSource::Bytes { body, hold } => {
+                    let answer = store.upload_part(&key, &id, number, body).await;
+                    drop(hold);
+                    answer
+                }
+                PartSource::Copy {
+                    source,
+                    etag,
+                    range,
+                } => {
+                    store
+                        .copy_part(&key, &id, number, &source, &etag, range)
+                        .await
+                }
+            };
+            let event = Event::PartAnswered(number, answers::part(&answer));
+            let (receipt, failure) = split(answer);
+            Done {
+                receipt,
+                failure,
+                ..Done::of(event)
+            }
+        });
+    }
+
+    fn id(&self) -> UploadId {
+        self.upload_id.clone().expect("the upload is open")
+    }
+
+    fn completed_parts(&self) -> Vec<CompletedPart> {
+        let last = self.commit.as_ref().map_or(0, |c| c.parts);
+        let parts: Vec<CompletedPart> = self
+            .receipts
+            .range(..=last)
+            .map(|(&number, r)| CompletedPart {
+                number,
+                etag: r.etag.clone(),
+                crc64: r.crc64,
+            })
+            .collect();
+        assert!(
+            parts.len() == last as usize,
+            "a commit of {last} parts with {} receipts",
+            parts.len()
+        );
+        parts
+    }
+}
+
+/// As long as a Create of the key may be unanswered or looked for, at the default timeouts.
+const LONGEST_TURN: Duration = Duration::from_secs(120);
+
+/// Waits until no other upload of the key is nameless.
+async fn my_turn(uploads: &Uploads, key: &str, given_up: &Notify) -> Result<Turn, Failure> {
+    tokio::select! {
+        biased;
+        turn = uploads.nameless.take(key) => Ok(turn),
+        () = given_up.notified() => Err(Failure::Aborted),
+        () = tokio::time::sleep(LONGEST_TURN) => Err(Failure::Store(Error {
+            kind: ErrorKind::Transient,
+            operation: "CreateMultipartUpload",
+            key: key.to_string(),
+            code: "Timeout".to_string(),
+            message: "an earlier write of the same file is not answered yet".to_string(),
+            request_id: None,
+        })),
+    }
+}
+
+/// Grows from 100 ms to a minute, with jitter so that many uploads do not come back at once.
+pub(crate) fn pause(tries: u32, hurry: bool) -> Duration {
+    // Never shorter than a settling pause is (see `ending`).
+    let longest = if hurry { 100 << SETTLING } else { 60_000 };
+    let bound = (100u64 << tries.min(16)).min(longest);
+    Duration::from_millis(bound / 2 + random_u64() % (bound / 2 + 1))
+}

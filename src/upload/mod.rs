@@ -1,0 +1,21 @@
+//! The life of multipart uploads: a pure state machine ([`life`]) and the driver that performs what
+//! it decides. The rest of the house sees an [`Upload`]: parts go in, then a commit or an abort.
+//!
+//! Invariant: every upload that was begun is driven until the store says that nothing of it is left,
+//! whatever becomes of the file it was for; [`Uploads::settle`] waits for that at shutdown.
+
+pub(crate) mod answers;
+mod driver;
+pub mod ending;
+pub mod ledger;
+pub mod life;
+#[cfg(test)]
+mod life_tests;
+mod random;
+pub mod recovery;
+pub(crate) mod search;
+pub(crate) mod turns;
+mod words;
+
+pub(crate) use driver::pause;
+pub use driver::{Failure, PartSource, Upload, Uploads};

@@ -1,0 +1,681 @@
+//! What happens to a file in the middle of being written, and every way to write other than from
+//! the beginning to the end.
+
+use std::fs::{File, OpenOptions};
+use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use crate::support::tools::sh_ok;
+use crate::support::{
+    Content, KIB, MIB, Mount, PART, Store, Writer, eventually, on_both_stores, seconds,
+};
+
+fn mount(store: &Store) -> Mount {
+    Mount::with(store, &["--part-size", "5M"])
+}
+
+fn writer(mount: &Mount, file: &str, how: &str, size: u64) -> Writer {
+    let mut writer = Writer::start();
+    writer.open(&mount.path(file), how).write(1, size);
+    writer
+}
+
+fn assert_missing(path: &Path) {
+    let found = std::fs::metadata(path).map(|found| found.len());
+    let error = found.expect_err("it is gone");
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+}
+
+// ---- Names taken away
+
+fn a_file_unlinked_in_the_middle_of_its_writing_is_never_published(store: &Store) {
+    let mount = mount(store);
+    for old in [false, true] {
+        for size in [MIB, 12 * MIB] {
+            if old {
+                store.put("file", "the old object");
+            }
+            let mut writer = writer(&mount, "file", "rwct", size);
+            std::fs::remove_file(mount.path("file")).expect("unlinked");
+            assert_missing(&mount.path("file"));
+            store.assert_no_uploads_within(5, "unlinked");
+            assert_eq!(store.keys(), [""; 0]);
+            // Whoever has it open goes on with it.
+            writer.step(&format!("check 1 {size}"));
+            writer
+                .write(1, 12 * MIB)
+                .step(&format!("check 1 {}", size + 12 * MIB));
+            writer.step("sync").step("close");
+            writer.exit(0);
+            assert_missing(&mount.path("file"));
+        }
+    }
+    assert!(mount.terminate().success());
+    assert_eq!(store.keys(), [""; 0]);
+    assert_eq!(store.open_uploads(), []);
+}
+
+fn a_name_is_free_again_when_its_file_was_unlinked_in_the_middle(store: &Store) {
+    let mount = mount(store);
+    let mut first = writer(&mount, "file", "wct", 12 * MIB);
+    std::fs::remove_file(mount.path("file")).expect("unlinked");
+    let content = Content::new(2, 11 * MIB);
+    let mut second = Writer::start();
+    second
+        .open(&mount.path("file"), "wcx")
+        .write(content.seed, content.size);
+    first.write(1, MIB).step("close");
+    second.step("close");
+    store.assert_holds("file", &content);
+    content.assert_file(&mount.path("file"));
+    store.assert_no_uploads_within(5, "both closed");
+    assert_eq!(store.keys(), ["file"]);
+}
+
+fn the_directory_of_a_file_being_written_cannot_be_removed(store: &Store) {
+    let mount = mount(store);
+    let directory = mount.path("dir");
+    std::fs::create_dir(&directory).expect("made");
+    for size in [0, 12 * MIB] {
+        let mut writer = writer(&mount, "dir/file", "wct", size);
+        let refused = std::fs::remove_dir(&directory).expect_err("it is not empty");
+        assert_eq!(refused.raw_os_error(), Some(libc::ENOTEMPTY));
+        writer.step("close");
+        store.assert_holds("dir/file", &Content::new(1, size));
+        let refused = std::fs::remove_dir(&directory).expect_err("it is not empty");
+        assert_eq!(refused.raw_os_error(), Some(libc::ENOTEMPTY));
+    }
+    // An unlinked file does not hold its directory.
+    let mut writer = writer(&mount, "dir/file", "rwct", 12 * MIB);
+    std::fs::remove_file(mount.path("dir/file")).expect("unlinked");
+    std::fs::remove_dir(&directory).expect("it is empty");
+    writer
+        .write(1, MIB)
+        .step(&format!("check 1 {}", 13 * MIB))
+        .step("close");
+    assert_eq!(store.keys(), [""; 0]);
+    store.assert_no_uploads_within(5, "closed");
+    assert_missing(&directory);
+}
+
+// ---- Truncated
+
+fn a_file_truncated_to_nothing_in_the_middle_starts_afresh(store: &Store) {
+    let mount = mount(store);
+    for old in [false, true] {
+        if old {
+            store.put("file", "the old object");
+        }
+        // By the writer itself, who begins again.
+        let mut writer = writer(&mount, "file", "wct", 12 * MIB);
+        writer.step("truncate 0");
+        store.assert_no_uploads_within(5, "ftruncate(0)");
+        writer.step("seek 0").write(2, 7 * MIB).step("close");
+        store.assert_holds("file", &Content::new(2, 7 * MIB));
+        assert_eq!(store.open_uploads(), []);
+        std::fs::remove_file(mount.path("file")).expect("removed");
+    }
+    // By somebody else; the writer goes on where it was, and there is a hole before that.
+    let mut writer = writer(&mount, "file", "wct", 12 * MIB);
+    sh_ok("truncate -s 0 \"$1\"", &[&mount.path("file")]);
+    assert_eq!(
+        std::fs::metadata(mount.path("file")).expect("there").len(),
+        0
+    );
+    writer.write(1, MIB).step("close");
+    let mut expected = vec![0; 12 << 20];
+    expected.extend(Content::new(1, 13 * MIB).range(12 * MIB..13 * MIB));
+    let same = |found: Option<Vec<u8>>| found.is_some_and(|found| found == expected);
+    // The other's descriptor was released when its process ended, the object is the writer's.
+    assert!(same(store.get("file")), "12 MiB of zeros and 1 MiB of data");
+    assert_eq!(store.open_uploads(), []);
+    assert_eq!(store.keys(), ["file"]);
+}
+
+fn a_file_truncated_in_the_middle_keeps_what_is_before(store: &Store) {
+    let mount = mount(store);
+    let written = 12 * MIB;
+    for n in [
+        1,
+        4096,
+        PART - 1,
+        PART,
+        PART + 1,
+        11 * MIB,
+        written,
+        written + 1,
+        20 * MIB,
+    ] {
+        for by_itself in [true, false] {
+            let mut writer = writer(&mount, "file", "rwct", written);
+            if by_itself {
+                writer.step(&format!("truncate {n}"));
+            } else {
+                let file = OpenOptions::new()
+                    .write(true)
+                    .open(mount.path("file"))
+                    .expect("open");
+                file.set_len(n).expect("truncated");
+            }
+            assert_eq!(
+                std::fs::metadata(mount.path("file")).expect("there").len(),
+                n
+            );
+            writer.step(&format!("check 1 {}", n.min(written)));
+            writer.step("close");
+            let mut expected = Content::new(1, n.min(written)).bytes();
+            expected.resize(n as usize, 0);
+            let found = store.get("file").expect("published");
+            assert!(found == expected, "truncated to {n}: {} bytes", found.len());
+            store.assert_no_uploads_within(5, "truncated");
+        }
+    }
+}
+
+fn a_file_that_is_not_open_is_truncated_by_its_name(store: &Store) {
+    let mount = mount(store);
+    let content = Content::new(1, 12 * MIB + 1);
+    for n in [0, 1, PART, 12 * MIB, 12 * MIB + 1, 13 * MIB, 30 * MIB] {
+        store.put("file", content.bytes());
+        sh_ok(&format!("truncate -s {n} \"$1\""), &[&mount.path("file")]);
+        let mut expected = content.range(0..n.min(content.size));
+        expected.resize(n as usize, 0);
+        let same = || store.get("file").is_some_and(|found| found == expected);
+        eventually(seconds(5), &format!("truncated to {n}"), same);
+        assert_eq!(store.open_uploads(), []);
+        let mut found = Vec::new();
+        let mut file = File::open(mount.path("file")).expect("there");
+        file.read_to_end(&mut found).expect("read");
+        assert!(found == expected, "truncated to {n}");
+    }
+}
+
+fn a_second_opener_that_truncates_starts_the_file_afresh(store: &Store) {
+    let mount = mount(store);
+    for size in [MIB, 12 * MIB] {
+        let mut first = writer(&mount, "file", "wct", 12 * MIB);
+        let content = Content::new(2, size);
+        let mut second = Writer::start();
+        second.open(&mount.path("file"), "wt");
+        store.assert_no_uploads_within(5, "O_TRUNC");
+        second.write(content.seed, content.size).step("close");
+        first.step("close");
+        store.assert_holds("file", &content);
+        content.assert_file(&mount.path("file"));
+        assert_eq!(store.open_uploads(), []);
+        assert_eq!(store.keys(), ["file"]);
+    }
+}
+
+// ---- Read while written
+
+fn a_file_being_written_shows_its_writers_data_to_all(store: &Store) {
+    let mount = mount(store);
+    for old in [false, true] {
+        let old_content = Content::new(9, 12 * MIB);
+        if old {
+            store.put("file", old_content.bytes());
+            old_content.assert_file(&mount.path("file"));
+        }
+        let mut writer = Writer::start();
+        writer.open(&mount.path("file"), "wct");
+        let mut written = 0;
+        for more in [1, 4 * KIB, MIB, PART, 8 * MIB] {
+            writer.write(1, more);
+            written += more;
+            let so_far = Content::new(1, written);
+            so_far.assert_file(&mount.path("file"));
+            assert_eq!(
+                std::fs::metadata(mount.path("file")).expect("there").len(),
+                written
+            );
+            // In the bucket nobody sees it.
+            match old {
+                true => store.assert_holds("file", &old_content),
+                false => assert_eq!(store.get("file"), None),
+            }
+        }
+        writer.step("close");
+        store.assert_holds("file", &Content::new(1, written));
+        Content::new(1, written).assert_file(&mount.path("file"));
+        std::fs::remove_file(mount.path("file")).expect("removed");
+    }
+}
+
+fn a_synced_file_is_in_the_bucket_and_its_writer_goes_on(store: &Store) {
+    let mount = mount(store);
+    let mut writer = Writer::start();
+    writer.open(&mount.path("file"), "wct");
+    let mut written = 0;
+    for more in [1, MIB, 12 * MIB, 5] {
+        writer.write(1, more).step("sync");
+        written += more;
+        store.assert_holds("file", &Content::new(1, written));
+        assert_eq!(store.open_uploads(), []);
+    }
+    // What comes after the last fsync is lost with its writer, what was before is not.
+    writer.write(1, 12 * MIB);
+    writer.die_of(libc::SIGKILL);
+    store.assert_no_uploads_within(5, "killed after fsync");
+    store.assert_holds("file", &Content::new(1, written));
+}
+
+fn each_write_of_a_file_opened_with_o_dsync_is_a_commit(store: &Store) {
+    use std::os::unix::fs::OpenOptionsExt;
+    let mount = mount(store);
+    for (key, flag) in [("dsync", libc::O_DSYNC), ("sync", libc::O_SYNC)] {
+        let mut options = File::options();
+        options.write(true).create(true).custom_flags(flag);
+        let mut file = options.open(mount.path(key)).expect("made");
+        let content = Content::new(1, 100_000);
+        for end in [1000, 1001, 100_000] {
+            let written = file.metadata().expect("metadata").len();
+            file.write_all(&content.range(written..end))
+                .expect("written");
+            store.assert_holds(key, &Content::new(1, end));
+        }
+    }
+    assert_eq!(store.open_uploads(), []);
+}
+
+// ---- Not from the beginning to the end
+
+fn patched(mut bytes: Vec<u8>, patches: &[(u64, &[u8])]) -> Vec<u8> {
+    for (offset, patch) in patches {
+        let end = *offset as usize + patch.len();
+        if bytes.len() < end {
+            bytes.resize(end, 0);
+        }
+        bytes[*offset as usize..end].copy_from_slice(patch);
+    }
+    bytes
+}
+
+#[track_caller]
+fn assert_object(store: &Store, key: &str, expected: &[u8]) {
+    let found = store.get(key).unwrap_or_else(|| panic!("no object {key}"));
+    let differs = found.iter().zip(expected).position(|(a, b)| a != b);
+    assert!(
+        found == expected,
+        "{key} has {} bytes of {}, the first difference is at {differs:?}",
+        found.len(),
+        expected.len()
+    );
+}
+
+fn the_head_of_a_streamed_file_can_be_rewritten(store: &Store) {
+    let mount = mount(store);
+    for size in [MIB, 12 * MIB, 33 * MIB + 7] {
+        let content = Content::new(1, size);
+        let mut file = File::create(mount.path("file")).expect("made");
+        file.write_all(&content.bytes()).expect("written");
+        // As a program does that learns only now what its header says.
+        file.seek(SeekFrom::Start(0)).expect("sought");
+        file.write_all(b"a header of its own").expect("written");
+        file.seek(SeekFrom::Start(size / 2)).expect("sought");
+        file.write_all(b"and a correction").expect("written");
+        file.seek(SeekFrom::End(0)).expect("sought");
+        file.write_all(b"and a tail").expect("written");
+        drop(file);
+        let patches: [(u64, &[u8]); 3] = [
+            (0, b"a header of its own"),
+            (size / 2, b"and a correction"),
+            (size, b"and a tail"),
+        ];
+        assert_object(store, "file", &patched(content.bytes(), &patches));
+        assert_eq!(store.open_uploads(), []);
+    }
+}
+
+fn a_file_can_be_written_and_read_back_through_one_descriptor(store: &Store) {
+    let mount = mount(store);
+    let content = Content::new(1, 12 * MIB);
+    let mut file = OpenOptions::new();
+    let file = file
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .open(mount.path("file"));
+    let file = file.expect("made");
+    // Backwards, a piece that touches and one that leaves a gap, which is filled later.
+    let piece = 768 * KIB;
+    let pieces: Vec<u64> = (0..content.size / piece).collect();
+    let order = pieces.iter().rev().filter(|n| *n % 2 == 0);
+    for n in order.chain(pieces.iter().filter(|n| *n % 2 == 1)) {
+        let range = n * piece..(n + 1) * piece;
+        file.write_all_at(&content.range(range.clone()), range.start)
+            .expect("written");
+        let mut back = vec![0; piece as usize];
+        file.read_exact_at(&mut back, range.start)
+            .expect("read back");
+        assert!(back == content.range(range), "piece {n}");
+    }
+    drop(file);
+    store.assert_holds("file", &content);
+    assert_eq!(store.open_uploads(), []);
+}
+
+fn an_existing_file_is_changed_in_place(store: &Store) {
+    let mount = mount(store);
+    for size in [100, PART, 12 * MIB + 3, 33 * MIB] {
+        let content = Content::new(1, size);
+        let patches: Vec<(u64, &[u8])> = vec![
+            (0, b"the first bytes"),
+            (size / 2, b"the middle"),
+            (size.saturating_sub(3), b"over the end"),
+            (size + 2 * MIB, b"and behind a hole"),
+        ];
+        for n in 1..=patches.len() {
+            store.put("file", content.bytes());
+            let file = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .open(mount.path("file"));
+            let file = file.expect("open");
+            for (offset, patch) in &patches[..n] {
+                file.write_all_at(patch, *offset).expect("written");
+            }
+            let expected = patched(content.bytes(), &patches[..n]);
+            let mut back = vec![0; expected.len()];
+            file.read_exact_at(&mut back, 0).expect("read back");
+            assert!(back == expected, "{size} bytes, {n} patches, read back");
+            drop(file);
+            assert_object(store, "file", &expected);
+            assert_eq!(store.open_uploads(), []);
+        }
+    }
+}
+
+fn appending_goes_to_the_end_whoever_else_appends(store: &Store) {
+    let mount = mount(store);
+    let path = mount.path("log");
+    for n in 0..3 {
+        sh_ok(&format!("echo {n} >> \"$1\""), &[&path]);
+    }
+    assert_eq!(store.get("log").as_deref(), Some(&b"0\n1\n2\n"[..]));
+    let open = || OpenOptions::new().append(true).open(&path).expect("open");
+    let (mut one, mut two) = (open(), open());
+    for _ in 0..3 {
+        one.write_all(b"one\n").expect("written");
+        two.write_all(b"two\n").expect("written");
+    }
+    drop((one, two));
+    let expected = b"0\n1\n2\none\ntwo\none\ntwo\none\ntwo\n";
+    let whole = || store.get("log").as_deref() == Some(&expected[..]);
+    eventually(seconds(5), "both are closed", whole);
+    store.assert_no_uploads_within(5, "both are closed");
+}
+
+/// Any order of operations leaves what it leaves on a local disk.
+fn a_mounted_file_behaves_as_a_local_one(store: &Store) {
+    for seed in 1..=6 {
+        let mount = mount(store);
+        let (here, there) = (mount.aside("local"), mount.path("file"));
+        let mut random = Random(seed);
+        let mut story = Vec::new();
+        if seed % 2 == 0 {
+            let content = Content::new(seed, random.below(14 * MIB));
+            content.save(&here);
+            store.put("file", content.bytes());
+        }
+        let open = |path: &Path| {
+            let mut options = OpenOptions::new();
+            let options = options.read(true).write(true).create(true).truncate(false);
+            options
+                .open(path)
+                .unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+        };
+        let mut files = [open(&here), open(&there)];
+        for step in 0..80 {
+            let size = files[0].metadata().expect("there").len();
+            let offset = random.below(size.max(1) + size / 8);
+            let magnitude = random.below(22);
+            let length = 1 + random.below(1 << magnitude);
+            match random.below(20) {
+                0 => {
+                    let to = random.below(size.max(1) * 2).min(20 * MIB);
+                    story.push(format!("truncate to {to}"));
+                    files
+                        .iter()
+                        .for_each(|file| file.set_len(to).expect("truncated"));
+                }
+                1 => {
+                    story.push("close and open".into());
+                    files = [open(&here), open(&there)];
+                }
+                2 => {
+                    story.push("sync".into());
+                    files
+                        .iter()
+                        .for_each(|file| file.sync_all().expect("synced"));
+                }
+                3..8 => {
+                    story.push(format!("read {length} at {offset}"));
+                    let read = |file: &File| {
+                        let mut bytes = vec![0; length as usize];
+                        let mut had = 0;
+                        while had < bytes.len() {
+                            match file.read_at(&mut bytes[had..], offset + had as u64) {
+                                Ok(0) => break,
+                                Ok(n) => had += n,
+                                Err(e) => panic!("{e} after {story:#?}"),
+                            }
+                        }
+                        bytes.truncate(had);
+                        bytes
+                    };
+                    let (local, mounted) = (read(&files[0]), read(&files[1]));
+                    assert!(local == mounted, "seed {seed}, step {step}: {story:#?}");
+                }
+                n => {
+                    // At the end more often than not, as files are written.
+                    let offset = if n < 14 { size } else { offset };
+                    if offset + length > 24 * MIB {
+                        continue;
+                    }
+                    story.push(format!("write {length} at {offset}"));
+                    let bytes = Content::new(seed * 1000 + step, length).bytes();
+                    for file in &files {
+                        let wrote = file.write_all_at(&bytes, offset);
+                        wrote.unwrap_or_else(|e| panic!("{e} after {story:#?}"));
+                    }
+                }
+            }
+            let size = |file: &File| file.metadata().expect("there").len();
+            assert_eq!(
+                size(&files[0]),
+                size(&files[1]),
+                "seed {seed}, step {step}: {story:#?}"
+            );
+        }
+        drop(files);
+        store.assert_same_as_file("file", &here);
+        sh_ok("cmp \"$1\" \"$2\"", &[&here, &there]);
+        store.assert_no_uploads_within(5, "closed");
+        std::fs::remove_file(&there).expect("removed");
+    }
+}
+
+pub struct Random(pub u64);
+
+impl Random {
+    /// From 0 to less than `end`, which is not 0.
+    pub fn below(&mut self, end: u64) -> u64 {
+        // xorshift64*
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 11) % end
+    }
+}
+
+on_both_stores!(
+    a_file_unlinked_in_the_middle_of_its_writing_is_never_published,
+    a_name_is_free_again_when_its_file_was_unlinked_in_the_middle,
+    the_directory_of_a_file_being_written_cannot_be_removed,
+    a_file_truncated_to_nothing_in_the_middle_starts_afresh,
+    a_file_truncated_in_the_middle_keeps_what_is_before,
+    a_file_that_is_not_open_is_truncated_by_its_name,
+    a_second_opener_that_truncates_starts_the_file_afresh,
+    a_file_being_written_shows_its_writers_data_to_all,
+    a_synced_file_is_in_the_bucket_and_its_writer_goes_on,
+    each_write_of_a_file_opened_with_o_dsync_is_a_commit,
+    the_head_of_a_streamed_file_can_be_rewritten,
+    a_file_can_be_written_and_read_back_through_one_descriptor,
+    an_existing_file_is_changed_in_place,
+    appending_goes_to_the_end_whoever_else_appends,
+    a_mounted_file_behaves_as_a_local_one,
+);
+
+// ---- What goes over the wire, which the embedded bucket alone tells
+
+/// Bytes of objects and parts that were sent to the store and fetched from it since the last reset.
+fn traffic(store: &Store) -> (u64, u64) {
+    let records = store.log().records();
+    let sum = |operations: [&str; 2], bytes: fn(&wholefs::embedded::Record) -> u64| {
+        let of_these = records.iter().filter(|r| operations.contains(&r.operation));
+        of_these.map(bytes).sum()
+    };
+    let sent = sum(["UploadPart", "PutObject"], |r| r.received);
+    (sent, sum(["GetObject", "GetObject"], |r| r.sent))
+}
+
+#[test]
+fn appending_a_line_to_a_large_object_sends_the_line_alone() {
+    let store = Store::embedded();
+    let content = Content::new(1, 40 * MIB);
+    store.put("log", content.bytes());
+    let mount = mount(&store);
+    store.log().reset();
+    sh_ok("echo a line >> \"$1\"", &[&mount.path("log")]);
+    let (sent, fetched) = traffic(&store);
+    assert!(
+        store.log().count("UploadPartCopy") > 0,
+        "{:?}",
+        store.log().counts()
+    );
+    assert!(sent < 64 * KIB, "{sent} bytes were sent");
+    assert_eq!(fetched, 0, "nothing is fetched to be sent again");
+    assert_object(&store, "log", &[&content.bytes()[..], b"a line\n"].concat());
+    // A small object cannot be copied on the server: parts are at least 5 MiB.
+    store.put("small", "first\n");
+    sh_ok("echo second >> \"$1\"", &[&mount.path("small")]);
+    assert_eq!(store.get("small").as_deref(), Some(&b"first\nsecond\n"[..]));
+    assert_eq!(store.open_uploads(), []);
+}
+
+#[test]
+fn changing_the_middle_of_a_large_object_moves_little_more_than_a_part() {
+    let store = Store::embedded();
+    let content = Content::new(1, 100 * MIB);
+    store.put("file", content.bytes());
+    let mount = mount(&store);
+    store.log().reset();
+    let file = OpenOptions::new()
+        .write(true)
+        .open(mount.path("file"))
+        .expect("open");
+    file.write_all_at(b"changed", 50 * MIB).expect("written");
+    drop(file);
+    let (sent, fetched) = traffic(&store);
+    assert!(sent <= 2 * PART + MIB, "{sent} bytes were sent");
+    assert!(fetched <= 2 * PART + MIB, "{fetched} bytes were fetched");
+    assert_object(
+        &store,
+        "file",
+        &patched(content.bytes(), &[(50 * MIB, b"changed")]),
+    );
+}
+
+#[test]
+fn a_small_file_is_one_request_and_a_large_one_is_parts_in_parallel() {
+    let store = Store::embedded();
+    let mount = mount(&store);
+    store.log().reset();
+    std::fs::write(mount.path("small"), Content::new(1, MIB).bytes()).expect("written");
+    assert_eq!(store.log().count("PutObject"), 1);
+    assert_eq!(store.log().count("CreateMultipartUpload"), 0);
+    let waits = store
+        .faults()
+        .script("op=UploadPart:hold-before")
+        .expect("a fault");
+    let large = mount.path("large");
+    let writing = std::thread::spawn(move || {
+        std::fs::write(large, Content::new(2, 33 * MIB).bytes()).expect("written");
+    });
+    eventually(
+        seconds(20),
+        "several parts are on their way at once",
+        || store.faults().fired(waits) >= 2,
+    );
+    store.faults().remove(waits);
+    writing.join().expect("written");
+    assert_eq!(store.log().count("CreateMultipartUpload"), 1);
+    assert_eq!(store.log().count("UploadPart"), 7);
+    assert_eq!(store.log().count("CompleteMultipartUpload"), 1);
+    store.assert_holds("large", &Content::new(2, 33 * MIB));
+}
+
+#[test]
+fn the_head_can_be_rewritten_when_the_file_is_larger_than_the_memory() {
+    let store = Store::embedded();
+    let mount = Mount::with(&store, &["--write-memory", "64M"]);
+    let content = Content::new(1, 200 * MIB);
+    let mut file = File::create(mount.path("file")).expect("made");
+    let mut at = 0;
+    while at < content.size {
+        file.write_all(&content.range(at..at + MIB))
+            .expect("written");
+        at += MIB;
+    }
+    file.write_all_at(b"a header", 0).expect("the head is kept");
+    // What is neither the head nor recent is gone, and that is said honestly.
+    let refused = file.write_all_at(b"too late", 60 * MIB);
+    let refused = refused.expect_err("it was sent long ago");
+    assert_eq!(refused.raw_os_error(), Some(libc::ESPIPE));
+    eventually(seconds(5), "a remedy is named", || {
+        mount.stderr().contains("--write-memory")
+    });
+    drop(file);
+    assert_object(
+        &store,
+        "file",
+        &patched(content.bytes(), &[(0, b"a header")]),
+    );
+}
+
+#[test]
+fn random_writes_beyond_the_spools_limit_are_refused() {
+    let store = Store::embedded();
+    store.put("file", "the old object");
+    let mount = Mount::with(&store, &["--spool-limit", "64M"]);
+    let mut options = OpenOptions::new();
+    let options = options.read(true).write(true).create(true).truncate(true);
+    let file = options.open(mount.path("file")).expect("open");
+    let block = Content::new(1, MIB).bytes();
+    // Backwards: no streaming.
+    let refused = (0..200)
+        .rev()
+        .find_map(|n| file.write_all_at(&block, n * MIB).err());
+    let refused = refused.expect("64 MiB are not 200");
+    assert_eq!(refused.raw_os_error(), Some(libc::ENOSPC));
+    eventually(seconds(5), "a remedy is named", || {
+        mount.stderr().contains("--spool-limit")
+    });
+    // The error stays with the descriptor, and what is in the bucket stays as well.
+    let again = file.sync_all().expect_err("the file is not whole");
+    assert_eq!(again.raw_os_error(), Some(libc::ENOSPC));
+    drop(file);
+    store.assert_no_uploads_within(5, "given up");
+    assert_eq!(store.get("file").as_deref(), Some(&b"the old object"[..]));
+    // The space is free again.
+    let content = Content::new(2, 40 * MIB);
+    let file = File::create(mount.path("other")).expect("made");
+    for n in (0..40).rev() {
+        file.write_all_at(&content.range(n * MIB..(n + 1) * MIB), n * MIB)
+            .expect("written");
+    }
+    drop(file);
+    store.assert_holds("other", &content);
+}

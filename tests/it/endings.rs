@@ -1,0 +1,255 @@
+//! How a mount ends: what was closed is kept, what is open is given up, nothing is left behind.
+
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use crate::support::mount::{detach, is_mounted, mount_command, umount};
+use crate::support::tools::{die_with_parent, run, sh, sh_ok};
+use crate::support::{Content, MIB, Mount, Store, Writer, eventually, on_both_stores, seconds};
+
+fn mount(store: &Store) -> Mount {
+    store.put("old", "the old object");
+    Mount::with(store, &["--part-size", "5M"])
+}
+
+/// Files closed and files open, of one part and of several, new and old.
+fn open_and_closed(mount: &Mount) -> Vec<Writer> {
+    for (file, size) in [("closed", 12 * MIB), ("small", 1)] {
+        Writer::start()
+            .open(&mount.path(file), "wct")
+            .write(1, size)
+            .step("close");
+    }
+    let open = [
+        ("open", 12 * MIB),
+        ("open-small", 1),
+        ("open-empty", 0),
+        ("old", 12 * MIB),
+    ];
+    let open = open.into_iter().map(|(file, size)| {
+        let mut writer = Writer::start();
+        writer.open(&mount.path(file), "wct").write(1, size);
+        writer
+    });
+    open.collect()
+}
+
+#[track_caller]
+fn assert_closed_ones_alone(store: &Store) {
+    assert_eq!(store.keys(), ["closed", "old", "small"]);
+    store.assert_holds("closed", &Content::new(1, 12 * MIB));
+    store.assert_holds("small", &Content::new(1, 1));
+    assert_eq!(store.get("old").as_deref(), Some(&b"the old object"[..]));
+    assert_eq!(store.open_uploads(), []);
+}
+
+fn a_signal_to_the_daemon_keeps_closed_files_and_gives_up_open_ones(store: &Store) {
+    for signal in [libc::SIGTERM, libc::SIGINT] {
+        let mount = mount(store);
+        let writers = open_and_closed(&mount);
+        let begun = Instant::now();
+        crate::support::tools::kill(mount.pid(), signal);
+        let status = mount.wait_for_end();
+        assert_eq!(status.code(), Some(0));
+        assert!(begun.elapsed() < seconds(15), "{:?}", begun.elapsed());
+        assert_closed_ones_alone(store);
+        for mut writer in writers {
+            let refused = writer.attempt("write 1 1").expect_err("the mount is gone");
+            assert_eq!(refused, libc::ENOTCONN);
+        }
+        for key in ["closed", "small"] {
+            store.delete(key);
+        }
+    }
+}
+
+fn a_lazy_unmount_keeps_closed_files_and_gives_up_open_ones(store: &Store) {
+    let mount = mount(store);
+    let writers = open_and_closed(&mount);
+    sh_ok("umount -l \"$1\"", &[&mount.at]);
+    assert!(!is_mounted(&mount.at));
+    // Its files live on until the last is closed; these are closed by their writers' deaths.
+    for writer in writers {
+        writer.die_of(libc::SIGKILL);
+    }
+    store.assert_no_uploads_within(5, "lazily unmounted");
+    assert_eq!(mount.wait_for_end().code(), Some(0));
+    assert_closed_ones_alone(store);
+}
+
+fn an_idle_mount_is_unmounted_by_umount(store: &Store) {
+    let mount = mount(store);
+    let content = Content::new(1, 12 * MIB);
+    std::fs::write(mount.path("closed"), content.bytes()).expect("written");
+    assert_eq!(mount.unmount().code(), Some(0));
+    store.assert_holds("closed", &content);
+    assert_eq!(store.open_uploads(), []);
+}
+
+fn a_busy_mount_is_not_unmounted_by_umount(store: &Store) {
+    let mount = mount(store);
+    let mut writer = Writer::start();
+    writer.open(&mount.path("file"), "wct").write(1, 12 * MIB);
+    let refused = sh("umount \"$1\"", &[&mount.at]);
+    assert!(!refused.ok(), "it is busy");
+    writer.write(1, MIB).step("close");
+    store.assert_holds("file", &Content::new(1, 13 * MIB));
+    drop(writer);
+    assert_eq!(mount.unmount().code(), Some(0));
+}
+
+fn a_mount_goes_into_the_background_when_it_is_ready(store: &Store) {
+    store.put("file", "there at once");
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let at = folder.path().join("mnt");
+    std::fs::create_dir(&at).expect("made");
+    /// The mount must not outlive the test.
+    struct Gone<'a>(&'a std::path::Path);
+    impl Drop for Gone<'_> {
+        fn drop(&mut self) {
+            detach(self.0);
+        }
+    }
+    let gone = Gone(&at);
+    let mut command = mount_command(store);
+    command.arg(format!("s3://{}", store.bucket)).arg(&at);
+    let done = run(&mut command);
+    assert!(done.ok(), "{}", done.err);
+    assert_eq!((done.out.as_str(), done.err.as_str()), ("", ""));
+    // No waiting: it returned, so it is mounted.
+    assert!(is_mounted(&at));
+    assert_eq!(
+        std::fs::read(at.join("file")).expect("read"),
+        b"there at once"
+    );
+    let content = Content::new(1, 12 * MIB);
+    std::fs::write(at.join("new"), content.bytes()).expect("written");
+    store.assert_holds("new", &content);
+    let daemon = daemon_of(&at).expect("it runs");
+    umount(&at);
+    eventually(seconds(30), "the daemon has ended", || {
+        daemon_of(&at) != Some(daemon)
+    });
+    assert_eq!(store.open_uploads(), []);
+    drop(gone);
+}
+
+/// The process whose command line ends with this mount point.
+fn daemon_of(at: &std::path::Path) -> Option<u32> {
+    let processes = std::fs::read_dir("/proc").expect("/proc").flatten();
+    let mut numbers = processes.filter_map(|p| p.file_name().to_str()?.parse::<u32>().ok());
+    let ending = format!("\0{}\0", at.display());
+    numbers.find(|pid| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        line.ends_with(ending.as_bytes())
+    })
+}
+
+on_both_stores!(
+    a_signal_to_the_daemon_keeps_closed_files_and_gives_up_open_ones,
+    a_lazy_unmount_keeps_closed_files_and_gives_up_open_ones,
+    an_idle_mount_is_unmounted_by_umount,
+    a_busy_mount_is_not_unmounted_by_umount,
+    a_mount_goes_into_the_background_when_it_is_ready,
+);
+
+#[test]
+fn a_close_under_way_when_the_daemon_is_told_to_end_is_finished() {
+    let store = Store::embedded();
+    let mount = mount(&store);
+    let slow = store
+        .faults()
+        .script("op=CompleteMultipartUpload:hold-before")
+        .expect("a fault");
+    let content = Content::new(1, 12 * MIB);
+    let mut writer = Writer::start();
+    writer
+        .open(&mount.path("file"), "wct")
+        .write(content.seed, content.size);
+    writer.begin("close");
+    eventually(seconds(20), "the commit is under way", || {
+        store.faults().fired(slow) > 0
+    });
+    crate::support::tools::kill(mount.pid(), libc::SIGTERM);
+    eventually(seconds(10), "it has heard the signal", || {
+        mount.stderr().contains("SIGTERM")
+    });
+    store.faults().remove(slow);
+    assert_eq!(mount.wait_for_end().code(), Some(0));
+    store.assert_holds("file", &content);
+    assert_eq!(store.open_uploads(), []);
+}
+
+#[test]
+fn a_store_that_is_silent_does_not_keep_the_daemon_beyond_its_deadline() {
+    let store = Store::embedded();
+    let options = [
+        "--part-size",
+        "5M",
+        "--shutdown-timeout",
+        "3s",
+        "--request-timeout",
+        "60s",
+    ];
+    let mount = Mount::with(&store, &options);
+    let mut writer = Writer::start();
+    writer.open(&mount.path("file"), "wct").write(1, 12 * MIB);
+    store.await_parts("file", 2);
+    store
+        .faults()
+        .script("op=AbortMultipartUpload:hang-before")
+        .expect("a fault");
+    let begun = Instant::now();
+    let status = mount.terminate();
+    assert!(begun.elapsed() < seconds(10), "{:?}", begun.elapsed());
+    // Something was left behind, and that is not success.
+    assert_eq!(status.code(), Some(1));
+    assert_eq!(store.open_uploads().len(), 1);
+}
+
+#[test]
+fn a_demo_is_a_mounted_bucket_that_is_kept() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (at, home) = (folder.path().join("mnt"), folder.path().join("home"));
+    std::fs::create_dir_all(&home).expect("made");
+    let content = Content::new(1, 12 * MIB);
+    for round in 0..2 {
+        let mut command = Command::new(crate::support::mount::PROGRAM);
+        command
+            .arg("demo")
+            .arg(&at)
+            .env("HOME", &home)
+            .env_remove("XDG_DATA_HOME");
+        command
+            .env_remove("XDG_STATE_HOME")
+            .env_remove("XDG_CACHE_HOME");
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        die_with_parent(&mut command);
+        std::fs::create_dir_all(&at).expect("made");
+        let mut child = command.spawn().expect("the program runs");
+        let mounted = crate::support::wait::holds_within(seconds(20), || is_mounted(&at));
+        let done = mounted.then(|| match round {
+            0 => std::fs::write(at.join("file"), content.bytes()).map_err(|e| e.to_string()),
+            _ => {
+                let file = std::fs::File::open(at.join("file")).map_err(|e| e.to_string());
+                file.and_then(|file| content.compare(file))
+            }
+        });
+        // SAFETY: plain system call on numbers; the child has not been waited for.
+        unsafe { libc::kill(child.id() as i32, libc::SIGTERM) };
+        let ended = crate::support::tools::wait(&mut child, seconds(45));
+        detach(&at);
+        if ended.is_none() {
+            crate::support::tools::kill_and_reap(&mut child);
+        }
+        assert_eq!(done, Some(Ok(())), "round {round}");
+        assert_eq!(
+            ended.and_then(|status| status.code()),
+            Some(0),
+            "round {round}"
+        );
+    }
+}

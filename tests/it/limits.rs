@@ -1,0 +1,230 @@
+//! What must hold under load: the memory stays inside its budget, and many writers and readers at
+//! once neither deadlock nor see a wrong byte.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, RwLock};
+use std::time::{Duration, Instant};
+
+use wholefs::embedded::{Keep, Options};
+
+use crate::edits::Random;
+use crate::support::tools::sh_ok;
+use crate::support::{Content, MIB, Mount, Store, Writer, eventually, seconds};
+
+#[test]
+fn writers_wait_for_a_slow_store_instead_of_filling_the_memory() {
+    let store = Store::embedded_with(Options {
+        keep: Keep::Null,
+        ..Options::default()
+    });
+    let mount = Mount::with(&store, &["--write-memory", "64M", "--part-size", "5M"]);
+    let slow = store
+        .faults()
+        .script("op=UploadPart:hold-before")
+        .expect("a fault");
+    let mut writers: Vec<_> = (0..8)
+        .map(|n| {
+            let mut writer = Writer::start();
+            writer.open(&mount.path(&format!("file-{n}")), "wct");
+            writer.begin(&format!("write 1 {}", 100 * MIB));
+            writer
+        })
+        .collect();
+    let written = || -> u64 {
+        let size = |n| std::fs::metadata(mount.path(&format!("file-{n}"))).map_or(0, |f| f.len());
+        (0..8).map(size).sum()
+    };
+    let mut before = 0;
+    eventually(seconds(30), "all writers wait", || {
+        let now = written();
+        let still = now == before && now >= 32 * MIB;
+        before = now;
+        std::thread::sleep(Duration::from_millis(200));
+        still && written() == now
+    });
+    assert!(
+        written() <= 64 * MIB + 8 * MIB,
+        "{} MiB were taken",
+        written() / MIB
+    );
+    store.faults().remove(slow);
+    for writer in &mut writers {
+        assert_eq!(writer.finish("write"), Ok(()));
+        writer.step("close");
+    }
+    drop(writers);
+    let published = store.objects().into_values().collect::<Vec<_>>();
+    assert_eq!(published, [100 * MIB; 8]);
+    assert_eq!(store.open_uploads(), []);
+    let peak = mount.peak_memory();
+    assert!(peak <= 192 * MIB, "{} MiB", peak / MIB);
+}
+
+mod long {
+    use super::*;
+
+    #[test]
+    fn a_copy_of_four_gibibytes_stays_within_the_memory_budget() {
+        let store = Store::embedded_with(Options {
+            keep: Keep::Null,
+            ..Options::default()
+        });
+        let mount = Mount::with(&store, &["--write-memory", "256M"]);
+        let begun = Instant::now();
+        let path = mount.path("file");
+        sh_ok(
+            "dd if=/dev/zero of=\"$1\" bs=1M count=4096 status=none",
+            &[&path],
+        );
+        let took = begun.elapsed();
+        let peak = mount.peak_memory();
+        println!("4 GiB in {took:?}, {} MiB of memory at most", peak / MIB);
+        assert_eq!(store.objects().get("file"), Some(&(4 << 30)));
+        assert_eq!(store.open_uploads(), []);
+        assert!(peak <= (256 + 128) * MIB, "{} MiB", peak / MIB);
+        // And back: what is read ahead has a budget as well (256 MiB, if nothing else is said).
+        sh_ok("cmp -n 4294967296 \"$1\" /dev/zero", &[&path]);
+        let peak = mount.peak_memory();
+        println!("read back, {} MiB of memory at most", peak / MIB);
+        assert!(peak <= (256 + 256 + 128) * MIB, "{} MiB", peak / MIB);
+    }
+
+    /// What a file holds: nothing yet, or this.
+    type Held = RwLock<Option<Content>>;
+
+    #[test]
+    fn many_writers_and_readers_at_once_see_no_wrong_byte() {
+        let time = std::env::var("WHOLEFS_STRESS_SECONDS").ok();
+        let time = time.map_or(60, |time| {
+            time.parse().expect("WHOLEFS_STRESS_SECONDS is a number")
+        });
+        let store = Store::embedded();
+        let mount = Mount::with(&store, &["--part-size", "5M"]);
+        let files: Vec<Held> = (0..96).map(|_| Held::default()).collect();
+        for n in 0..8 {
+            std::fs::create_dir(mount.path(&format!("d{n}"))).expect("made");
+        }
+        let path = |n: usize| mount.path(&format!("d{}/f{n}", n % 8));
+        let stop = AtomicBool::new(false);
+        let (wrote, read, bytes) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
+        let failed = Mutex::new(Vec::new());
+        let attempt = |what: &str, work: &mut dyn FnMut() -> Result<(), String>| {
+            while !stop.load(Ordering::Relaxed) {
+                if let Err(error) = work() {
+                    failed
+                        .lock()
+                        .expect("no panic while held")
+                        .push(format!("{what}: {error}"));
+                    stop.store(true, Ordering::Relaxed);
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            for writer in 0..64u64 {
+                let (files, path, attempt) = (&files, &path, &attempt);
+                let (wrote, bytes) = (&wrote, &bytes);
+                scope.spawn(move || {
+                    let mut random = Random(writer + 1);
+                    let mut generation = 0;
+                    attempt("writer", &mut || {
+                        let n = random.below(files.len() as u64) as usize;
+                        let mut held = files[n].write().map_err(|e| e.to_string())?;
+                        generation += 1;
+                        let largest = [4 << 10, 1 << 20, 1 << 20, 6 << 20, 12 << 20];
+                        let largest = largest[random.below(5) as usize];
+                        let size = random.below(largest);
+                        let content = Content::new(writer << 32 | generation, size);
+                        let named = |e: std::io::Error| format!("{}: {e}", path(n).display());
+                        if random.below(10) == 0 && held.is_some() {
+                            std::fs::remove_file(path(n)).map_err(named)?;
+                            *held = None;
+                            return Ok(());
+                        }
+                        write(&path(n), &content, random.below(4)).map_err(named)?;
+                        *held = Some(content);
+                        wrote.fetch_add(1, Ordering::Relaxed);
+                        bytes.fetch_add(size, Ordering::Relaxed);
+                        Ok(())
+                    });
+                });
+            }
+            for reader in 0..64u64 {
+                let (files, path, attempt) = (&files, &path, &attempt);
+                let read = &read;
+                scope.spawn(move || {
+                    let mut random = Random(reader + 1000);
+                    attempt("reader", &mut || {
+                        let n = random.below(files.len() as u64) as usize;
+                        let held = files[n].read().map_err(|e| e.to_string())?;
+                        let named =
+                            |e: &dyn std::fmt::Display| format!("{}: {e}", path(n).display());
+                        match (*held, File::open(path(n))) {
+                            (Some(content), Ok(file)) => {
+                                content.compare(file).map_err(|e| named(&e))?
+                            }
+                            (None, Err(e)) if e.kind() == std::io::ErrorKind::NotFound => {}
+                            (None, Ok(_)) => return Err(named(&"is there and should not")),
+                            (_, Err(e)) => return Err(named(&e)),
+                        }
+                        read.fetch_add(1, Ordering::Relaxed);
+                        Ok(())
+                    });
+                });
+            }
+            let begun = Instant::now();
+            while begun.elapsed() < Duration::from_secs(time) && !stop.load(Ordering::Relaxed) {
+                std::thread::sleep(Duration::from_millis(100));
+            }
+            stop.store(true, Ordering::Relaxed);
+        });
+        let failed = failed.into_inner().expect("no panic while held");
+        assert!(failed.is_empty(), "{failed:#?}");
+        let (wrote, read) = (wrote.into_inner(), read.into_inner());
+        println!(
+            "{wrote} files of {} MiB written, {read} read, {} MiB of memory at most",
+            bytes.into_inner() / MIB,
+            mount.peak_memory() / MIB
+        );
+        assert!(
+            wrote >= 5 * time && read >= 5 * time,
+            "hardly anything was done"
+        );
+        assert_eq!(mount.unmount().code(), Some(0));
+        assert_eq!(store.open_uploads(), []);
+        let mut expected = 0;
+        for (n, held) in files.iter().enumerate() {
+            if let Some(content) = *held.read().expect("no panic while held") {
+                store.assert_holds(&format!("d{}/f{n}", n % 8), &content);
+                expected += 1;
+            }
+        }
+        let keys = store.keys();
+        assert_eq!(
+            keys.iter().filter(|key| !key.ends_with('/')).count(),
+            expected
+        );
+    }
+
+    /// In one go, in small blocks, backwards, or with a change at the end.
+    fn write(path: &std::path::Path, content: &Content, how: u64) -> std::io::Result<()> {
+        let bytes = content.bytes();
+        if how == 0 {
+            return std::fs::write(path, bytes);
+        }
+        let file = File::create(path)?;
+        let mut blocks: Vec<_> = bytes.chunks(300_000).enumerate().collect();
+        if how == 1 {
+            blocks.reverse();
+        }
+        for (n, block) in &blocks {
+            file.write_all_at(block, *n as u64 * 300_000)?;
+        }
+        if how == 2 {
+            let head = bytes.len().min(512);
+            file.write_all_at(&bytes[..head], 0)?;
+        }
+        file.sync_all()
+    }
+}

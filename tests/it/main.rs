@@ -1,0 +1,28 @@
+//! The integration tests: one binary, a module each subject. `scripts/test` runs them with all they
+//! need; what is missing on a machine (Garage, fio) is skipped and said loudly.
+
+#[path = "../support/script.rs"]
+mod script;
+#[path = "../support/mod.rs"]
+mod support;
+
+// The parts on their own.
+mod embedded;
+mod store;
+mod store_wire;
+
+// The whole: the program, on a real mount.
+mod bad_input;
+mod copies;
+mod crashes;
+mod deaths;
+mod directory;
+mod edits;
+mod endings;
+mod faults;
+mod house;
+mod limits;
+mod metadata;
+mod random_writes;
+mod rename;
+mod sizes;

@@ -1,0 +1,261 @@
+//! Modes, owners, times and symbolic links: kept with the objects as s3fs keeps them, whoever made
+//! them, and gone nowhere when files are changed, renamed and copied.
+
+use std::collections::HashMap;
+use std::fs::{self, File, Permissions};
+use std::io::Write;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, SystemTime};
+
+use crate::support::tools::run;
+use crate::support::{Content, MIB, Mount, Store, Writer, on_both_stores};
+
+fn at(seconds: u64, nanoseconds: u32) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::new(seconds, nanoseconds)
+}
+
+fn set_time(path: &Path, time: SystemTime) {
+    let file = File::open(path).expect("open");
+    file.set_modified(time).expect("its time is set");
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).expect("metadata").mode() & 0o7777
+}
+
+/// Nothing of what a mount believes is left.
+fn mounted_anew(mount: Mount, store: &Store) -> Mount {
+    assert!(mount.terminate().success());
+    Mount::new(store)
+}
+
+fn what_is_said_of_a_file_stays(store: &Store) {
+    let mut mount = Mount::with(store, &["--part-size", "5M"]);
+    let sizes = [("empty", 0), ("small", 1000), ("large", 12 * MIB)];
+    let time = at(1_000_000_000, 123_456_789);
+    for (name, size) in sizes {
+        let path = mount.path(name);
+        fs::write(&path, Content::new(1, size).bytes()).expect("written");
+        fs::set_permissions(&path, Permissions::from_mode(0o640)).expect("chmod");
+        chown(&path, Some(1234), Some(4321)).expect("chown");
+        set_time(&path, time);
+    }
+    fs::create_dir(mount.path("directory")).expect("made");
+    let directory = mount.path("directory");
+    fs::set_permissions(&directory, Permissions::from_mode(0o750)).expect("chmod");
+    for round in ["at once", "mounted anew"] {
+        for (name, size) in sizes {
+            let seen = fs::metadata(mount.path(name)).expect("metadata");
+            assert_eq!(seen.mode(), 0o100_640, "{name}, {round}");
+            assert_eq!((seen.uid(), seen.gid()), (1234, 4321), "{name}, {round}");
+            assert_eq!(seen.modified().ok(), Some(time), "{name}, {round}");
+            Content::new(1, size).assert_file(&mount.path(name));
+        }
+        assert_eq!(mode(&mount.path("directory")), 0o750, "{round}");
+        mount = mounted_anew(mount, store);
+    }
+    // Changed bytes change the time, and nothing else.
+    let changed = mount.path("small");
+    let mut file = File::options().append(true).open(&changed).expect("open");
+    file.write_all(b"more").expect("written");
+    drop(file);
+    fs::write(mount.path("large"), "cut and written anew").expect("written");
+    let mount = mounted_anew(mount, store);
+    for name in ["small", "large"] {
+        let seen = fs::metadata(mount.path(name)).expect("metadata");
+        assert_eq!((seen.mode(), seen.uid()), (0o100_640, 1234), "{name}");
+        assert!(seen.modified().expect("a time") > time + Duration::from_secs(1000));
+    }
+    assert_eq!(store.open_uploads(), []);
+}
+
+fn what_is_said_while_a_file_is_written_goes_up_with_it(store: &Store) {
+    let mount = Mount::with(store, &["--part-size", "5M"]);
+    let time = at(1_234_567_890, 5);
+    // The second has parts in the store when it is said.
+    for (name, size) in [("small", 1000), ("large", 16 * MIB)] {
+        let mut writer = Writer::start();
+        writer.open(&mount.path(name), "wct").write(1, size);
+        let path = mount.path(name);
+        fs::set_permissions(&path, Permissions::from_mode(0o600)).expect("chmod");
+        chown(&path, Some(7), Some(8)).expect("chown");
+        let file = File::options().write(true).open(&path).expect("open");
+        file.set_modified(time).expect("its time is set");
+        assert_eq!(mode(&path), 0o600);
+        drop(file);
+        writer.step("close");
+        store.assert_holds(name, &Content::new(1, size));
+    }
+    let mount = mounted_anew(mount, store);
+    for name in ["small", "large"] {
+        let seen = fs::metadata(mount.path(name)).expect("metadata");
+        assert_eq!(seen.mode(), 0o100_600, "{name}");
+        assert_eq!((seen.uid(), seen.gid()), (7, 8), "{name}");
+        assert_eq!(seen.modified().ok(), Some(time), "{name}");
+    }
+}
+
+fn what_others_say_is_understood_and_kept(store: &Store) {
+    let theirs = HashMap::from([
+        ("mode".to_string(), "33152".to_string()),
+        ("uid".to_string(), "1001".to_string()),
+        ("gid".to_string(), "1002".to_string()),
+        ("mtime".to_string(), "1500000000.25".to_string()),
+        ("colour".to_string(), "green".to_string()),
+    ]);
+    store.put_with("theirs", "x", &theirs, "text/x-theirs");
+    store.put("plain", "x");
+    let mount = Mount::with(store, &["--umask", "027"]);
+    let seen = fs::metadata(mount.path("theirs")).expect("metadata");
+    assert_eq!(seen.mode(), 0o100_600);
+    assert_eq!((seen.uid(), seen.gid()), (1001, 1002));
+    assert_eq!(seen.modified().ok(), Some(at(1_500_000_000, 250_000_000)));
+    let plain = fs::metadata(mount.path("plain")).expect("metadata");
+    assert_eq!(plain.mode(), 0o100_640);
+    let path = mount.path("theirs");
+    fs::set_permissions(&path, Permissions::from_mode(0o644)).expect("chmod");
+    let colour = |key: &str| store.said_of(key).0.get("colour").cloned();
+    assert_eq!(colour("theirs").as_deref(), Some("green"), "chmod");
+    fs::write(&path, "changed").expect("written");
+    assert_eq!(colour("theirs").as_deref(), Some("green"), "written");
+    fs::rename(&path, mount.path("renamed")).expect("renamed");
+    let (kept, kind) = store.said_of("renamed");
+    assert_eq!(kept.get("colour").map(String::as_str), Some("green"));
+    assert_eq!(kept.get("mode").map(String::as_str), Some("33188"));
+    assert_eq!(kind.as_deref(), Some("text/x-theirs"));
+}
+
+fn symbolic_links_lead_where_they_say(store: &Store) {
+    let mount = Mount::new(store);
+    let path = |name: &str| mount.path(name);
+    fs::create_dir(path("directory")).expect("made");
+    fs::write(path("directory/file"), "behind").expect("written");
+    symlink("directory/file", path("link")).expect("linked");
+    symlink("directory", path("to directory")).expect("linked");
+    symlink("nowhere", path("dangling")).expect("linked");
+    let again = symlink("other", path("link")).expect_err("it is taken");
+    assert_eq!(again.raw_os_error(), Some(libc::EEXIST));
+    let mount = mounted_anew(mount, store);
+    let path = |name: &str| mount.path(name);
+    // Through a listing first, which does not tell a link from a file.
+    let mut names: Vec<_> = fs::read_dir(path("")).expect("listed").collect();
+    names.sort_by_key(|entry| entry.as_ref().map(|e| e.file_name()).ok());
+    assert_eq!(names.len(), 4);
+    assert_eq!(fs::read_to_string(path("link")).expect("read"), "behind");
+    assert_eq!(
+        fs::read_to_string(path("to directory/file")).expect("read"),
+        "behind"
+    );
+    assert_eq!(
+        fs::read_link(path("dangling")).expect("read"),
+        Path::new("nowhere")
+    );
+    let seen = fs::symlink_metadata(path("link")).expect("metadata");
+    assert!(seen.is_symlink());
+    assert_eq!(seen.len(), 14);
+    let gone = fs::read(path("dangling")).expect_err("it leads nowhere");
+    assert_eq!(gone.raw_os_error(), Some(libc::ENOENT));
+    fs::rename(path("link"), path("renamed")).expect("renamed");
+    assert_eq!(
+        fs::read_link(path("renamed")).expect("read"),
+        Path::new("directory/file")
+    );
+    fs::remove_file(path("renamed")).expect("removed");
+    assert_eq!(
+        fs::read_to_string(path("directory/file")).expect("read"),
+        "behind"
+    );
+    assert_eq!(store.keys().len(), 4);
+}
+
+fn tools_keep_modes_owners_and_times(store: &Store) {
+    let mount = Mount::new(store);
+    let script = r#"
+        set -e
+        local="$1" mount="$2"
+        mkdir "$local/tree" "$local/tree/below"
+        echo one > "$local/tree/script" && chmod 755 "$local/tree/script"
+        echo two > "$local/tree/below/secret" && chmod 600 "$local/tree/below/secret"
+        ln -s below/secret "$local/tree/link"
+        chown 12:34 "$local/tree/script"
+        touch -d '2001-02-03 04:05:06.789' "$local/tree/script" "$local/tree/below/secret"
+        cp -a "$local/tree" "$mount/copied"
+        tar --format=posix -C "$local" -c tree | tar -C "$mount" -x
+        cp -a "$mount/copied" "$mount/again"
+        mv "$mount/again" "$mount/moved"
+        show() { (cd "$1" && find . ! -type d -printf '%p %y %m %U %G %T@ %l\n' | sort); }
+        show "$local/tree" > "$local/expected"
+        for tree in copied tree moved; do
+            show "$mount/$tree" > "$local/found"
+            diff "$local/expected" "$local/found"
+        done
+        "$mount/moved/script" 2> /dev/null || test $? = 127
+        touch "$mount/new" && touch -r "$local/tree/script" "$mount/new"
+        test "$(stat -c %Y "$mount/new")" = "$(stat -c %Y "$local/tree/script")"
+        install -m 711 "$local/tree/script" "$mount/installed"
+        test "$(stat -c %a "$mount/installed")" = 711
+    "#;
+    let local = tempfile::tempdir().expect("a temporary folder");
+    let said = run(Command::new("sh")
+        .args(["-c", script, "sh"])
+        .arg(local.path())
+        .arg(mount.path("")));
+    assert!(said.ok(), "{}{}", said.out, said.err);
+    assert_eq!(store.open_uploads(), []);
+}
+
+on_both_stores!(
+    what_is_said_of_a_file_stays,
+    what_is_said_while_a_file_is_written_goes_up_with_it,
+    what_others_say_is_understood_and_kept,
+    symbolic_links_lead_where_they_say,
+    tools_keep_modes_owners_and_times,
+);
+
+#[test]
+fn without_metadata_objects_are_plain_and_changes_are_refused() {
+    let store = Store::embedded();
+    let mount = Mount::with(&store, &["--metadata", "none"]);
+    let path = mount.path("file");
+    fs::write(&path, "x").expect("written");
+    let refused = fs::set_permissions(&path, Permissions::from_mode(0o600));
+    assert_eq!(
+        refused.expect_err("refused").raw_os_error(),
+        Some(libc::EOPNOTSUPP)
+    );
+    let refused = symlink("file", mount.path("link"));
+    assert_eq!(
+        refused.expect_err("refused").raw_os_error(),
+        Some(libc::EPERM)
+    );
+    fs::set_permissions(&path, Permissions::from_mode(0o644)).expect("that changes nothing");
+    assert_eq!(store.said_of("file").0, HashMap::new());
+}
+
+#[test]
+fn whoever_goes_through_a_directory_finds_it_asked_ahead() {
+    let store = Store::embedded();
+    let count = 500;
+    for n in 0..count {
+        store.put(&format!("dir/{n:03}"), "x");
+    }
+    let mount = Mount::with(&store, &["--metadata-ttl", "1m"]);
+    let asked = || store.log().count("HeadObject");
+    let names = fs::read_dir(mount.path("dir")).expect("listed");
+    let mut names: Vec<_> = names.map(|entry| entry.expect("an entry").path()).collect();
+    names.sort();
+    let before = asked();
+    assert!(before < 10, "a listing asks for nothing: {before}");
+    for name in &names {
+        fs::metadata(name).expect("metadata");
+    }
+    let stats = asked() - before;
+    assert!(stats <= count + 5, "{stats} requests for {count} files");
+    // Believed for a while.
+    for name in &names {
+        fs::metadata(name).expect("metadata");
+    }
+    assert!(asked() - before <= stats);
+}

@@ -1,0 +1,386 @@
+//! Names that change: files and directories, closed, being written and being read; what is in the way;
+//! and what is left when the store fails or the daemon dies in the middle.
+
+use std::collections::BTreeMap;
+use std::ffi::CString;
+use std::fs::{self, File};
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::Path;
+
+use crate::support::mount::detach;
+use crate::support::tools::{kill, run};
+use crate::support::{
+    Content, MIB, Mount, PART, Store, Writer, eventually, on_both_stores, seconds,
+};
+
+fn errno<T: std::fmt::Debug>(result: std::io::Result<T>) -> i32 {
+    let error = result.expect_err("it is refused");
+    error.raw_os_error().expect("an errno")
+}
+
+fn rename_with(from: &Path, to: &Path, flags: u32) -> std::io::Result<()> {
+    let path = |path: &Path| CString::new(path.as_os_str().as_bytes()).expect("a path");
+    let (from, to) = (path(from), path(to));
+    // SAFETY: strings that end.
+    let done = unsafe {
+        libc::renameat2(
+            libc::AT_FDCWD,
+            from.as_ptr(),
+            libc::AT_FDCWD,
+            to.as_ptr(),
+            flags,
+        )
+    };
+    match done {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error()),
+    }
+}
+
+fn a_file_gets_another_name(store: &Store) {
+    let mount = Mount::new(store);
+    let (small, large) = (Content::new(1, 1000), Content::new(2, 12 * MIB));
+    for (name, content) in [("small", small), ("large", large)] {
+        let (from, to) = (mount.path(name), mount.path(&format!("{name} as renamed")));
+        fs::write(&from, content.bytes()).expect("written");
+        let before = fs::metadata(&from).expect("metadata");
+        fs::rename(&from, &to).expect("renamed");
+        assert_eq!(errno(fs::metadata(&from)), libc::ENOENT);
+        content.assert_file(&to);
+        let after = fs::metadata(&to).expect("metadata");
+        assert_eq!(after.ino(), before.ino());
+        assert_eq!(after.modified().ok(), before.modified().ok());
+        store.assert_holds(&format!("{name} as renamed"), &content);
+        // The old name is free.
+        fs::write(&from, "another").expect("written");
+        assert_eq!(fs::read_to_string(&from).expect("read"), "another");
+        content.assert_file(&to);
+    }
+    fs::create_dir(mount.path("directory")).expect("made");
+    let to = mount.path("directory/small");
+    fs::rename(mount.path("small as renamed"), &to).expect("renamed");
+    small.assert_file(&to);
+    let keys = [
+        "directory/",
+        "directory/small",
+        "large",
+        "large as renamed",
+        "small",
+    ];
+    assert_eq!(store.keys(), keys);
+    assert_eq!(store.open_uploads(), []);
+}
+
+fn a_file_replaces_another(store: &Store) {
+    let mount = Mount::new(store);
+    let (old, new) = (Content::new(1, 6 * MIB), Content::new(2, 3 * MIB));
+    let (from, to) = (mount.path("new"), mount.path("old"));
+    fs::write(&to, old.bytes()).expect("written");
+    let reader = File::open(&to).expect("open");
+    fs::write(&from, new.bytes()).expect("written");
+    assert_eq!(
+        errno(rename_with(&from, &to, libc::RENAME_NOREPLACE)),
+        libc::EEXIST
+    );
+    assert_eq!(
+        errno(rename_with(&from, &to, libc::RENAME_EXCHANGE)),
+        libc::EINVAL
+    );
+    old.assert_file(&to);
+    fs::rename(&from, &to).expect("renamed");
+    new.assert_file(&to);
+    assert_eq!(store.keys(), ["old"]);
+    // Who had the replaced one open reads it or nothing.
+    let mut buffer = vec![0; 1 << 20];
+    match reader.read_exact_at(&mut buffer, 4 * MIB) {
+        Ok(()) => assert_eq!(old.difference(4 * MIB, &buffer), None),
+        Err(error) => assert_eq!(error.raw_os_error(), Some(libc::ESTALE)),
+    }
+    let free = mount.path("free");
+    rename_with(&to, &free, libc::RENAME_NOREPLACE).expect("renamed");
+    new.assert_file(&free);
+    // Onto itself it stays what it is.
+    fs::rename(&free, &free).expect("renamed");
+    new.assert_file(&free);
+    assert_eq!(store.keys(), ["free"]);
+}
+
+fn what_cannot_be_renamed_says_why(store: &Store) {
+    let mount = Mount::new(store);
+    let path = |name: &str| mount.path(name);
+    fs::write(path("file"), "a file").expect("written");
+    fs::create_dir_all(path("full/below")).expect("made");
+    fs::create_dir(path("empty")).expect("made");
+    fs::write(path("full/file"), "another").expect("written");
+    let rename = |from: &str, to: &str| errno(fs::rename(path(from), path(to)));
+    assert_eq!(rename("nothing", "something"), libc::ENOENT);
+    assert_eq!(rename("file", "no/such/directory"), libc::ENOENT);
+    assert_eq!(rename("file", "empty"), libc::EISDIR);
+    assert_eq!(rename("empty", "file"), libc::ENOTDIR);
+    assert_eq!(rename("empty", "full"), libc::ENOTEMPTY);
+    assert_eq!(rename("full", "full/below/itself"), libc::EINVAL);
+    assert_eq!(rename("file", &"n".repeat(256)), libc::ENAMETOOLONG);
+    let keys = ["empty/", "file", "full/", "full/below/", "full/file"];
+    assert_eq!(store.keys(), keys);
+    // An empty one makes room.
+    fs::rename(path("full"), path("empty")).expect("renamed");
+    assert_eq!(
+        store.keys(),
+        ["empty/", "empty/below/", "empty/file", "file"]
+    );
+}
+
+fn a_directory_gets_another_name_with_all_that_is_below(store: &Store) {
+    let mount = Mount::new(store);
+    let mut expected = BTreeMap::new();
+    for directory in ["tree", "tree/a", "tree/a/b", "tree/empty"] {
+        fs::create_dir(mount.path(directory)).expect("made");
+        for n in 0..30 {
+            if directory != "tree/empty" {
+                let name = format!("{directory}/file-{n}");
+                fs::write(mount.path(&name), &name).expect("written");
+                expected.insert(name.replacen("tree", "moved/tree-2", 1), name);
+            }
+        }
+    }
+    let large = Content::new(1, 12 * MIB);
+    fs::write(mount.path("tree/a/large"), large.bytes()).expect("written");
+    let reader = File::open(mount.path("tree/a/large")).expect("open");
+    fs::create_dir(mount.path("moved")).expect("made");
+    let before = fs::metadata(mount.path("tree/a/b")).expect("metadata");
+    fs::rename(mount.path("tree"), mount.path("moved/tree-2")).expect("renamed");
+    for (name, text) in &expected {
+        let found = fs::read_to_string(mount.path(name)).expect("read");
+        assert_eq!(found, *text);
+    }
+    assert_eq!(errno(fs::metadata(mount.path("tree"))), libc::ENOENT);
+    assert!(fs::metadata(mount.path("moved/tree-2/empty")).is_ok_and(|m| m.is_dir()));
+    let after = fs::metadata(mount.path("moved/tree-2/a/b")).expect("metadata");
+    assert_eq!(after.ino(), before.ino());
+    // Who reads it reads on.
+    let mut buffer = vec![0; 1 << 20];
+    reader.read_exact_at(&mut buffer, 10 * MIB).expect("read");
+    assert_eq!(large.difference(10 * MIB, &buffer), None);
+    assert!(store.keys().iter().all(|key| key.starts_with("moved/")));
+    assert_eq!(store.keys().len(), expected.len() + 1 + 5);
+    large.assert_file(&mount.path("moved/tree-2/a/large"));
+}
+
+fn a_file_being_written_is_published_under_its_new_name(store: &Store) {
+    let mount = Mount::with(store, &["--part-size", "5M"]);
+    for old in [None, Some(Content::new(9, 6 * MIB))] {
+        let (from, to) = (mount.path("before"), mount.path("after"));
+        if let Some(old) = old {
+            fs::write(&from, old.bytes()).expect("written");
+        }
+        let content = Content::new(3, MIB);
+        let mut writer = Writer::start();
+        writer.open(&from, "wct").write(3, MIB / 2);
+        fs::rename(&from, &to).expect("renamed");
+        // What was published before has the new name as well, until the file is closed.
+        match old {
+            Some(old) => store.assert_holds("after", &old),
+            None => assert_eq!(store.keys(), [""; 0]),
+        }
+        // A log that is rotated: the next one has the old name.
+        fs::write(&from, "the next one").expect("written");
+        writer.write(3, MIB / 2).step("close");
+        store.assert_holds("after", &content);
+        content.assert_file(&to);
+        assert_eq!(store.keys(), ["after", "before"]);
+        assert_eq!(fs::read_to_string(&from).expect("read"), "the next one");
+        fs::remove_file(&from).expect("removed");
+        fs::remove_file(&to).expect("removed");
+    }
+    // Appended to: what was there comes from the object's new place.
+    let old = Content::new(5, 7 * MIB);
+    fs::write(mount.path("log"), old.range(0..6 * MIB)).expect("written");
+    let mut log = File::options().append(true).open(mount.path("log"));
+    let log = log.as_mut().expect("open");
+    log.write_all(&old.range(6 * MIB..6 * MIB + 1000))
+        .expect("written");
+    fs::rename(mount.path("log"), mount.path("log.1")).expect("renamed");
+    log.write_all(&old.range(6 * MIB + 1000..7 * MIB))
+        .expect("written");
+    log.sync_all().expect("synced");
+    store.assert_holds("log.1", &old);
+    assert_eq!(store.keys(), ["log.1"]);
+    assert_eq!(store.open_uploads(), []);
+}
+
+fn a_file_that_is_partly_uploaded_stays_where_it_is(store: &Store) {
+    let mount = Mount::with(store, &["--part-size", "5M"]);
+    let content = Content::new(1, 4 * PART);
+    let mut writer = Writer::start();
+    writer.open(&mount.path("file"), "wct").write(1, 3 * PART);
+    store.await_parts("file", 1);
+    let refused = fs::rename(mount.path("file"), mount.path("other"));
+    assert_eq!(errno(refused), libc::EBUSY);
+    eventually(seconds(5), "it says what helps", || {
+        mount.stderr().contains("rename it when it is closed")
+    });
+    writer.write(1, PART).step("close");
+    fs::rename(mount.path("file"), mount.path("other")).expect("renamed");
+    store.assert_holds("other", &content);
+    assert_eq!(store.keys(), ["other"]);
+}
+
+fn a_killed_writer_of_a_renamed_file_leaves_both_names_as_they_were(store: &Store) {
+    let mount = Mount::new(store);
+    let old = Content::new(1, MIB);
+    fs::write(mount.path("file"), old.bytes()).expect("written");
+    let mut writer = Writer::start();
+    writer.open(&mount.path("file"), "wct").write(2, MIB);
+    fs::rename(mount.path("file"), mount.path("renamed")).expect("renamed");
+    writer.die_of(libc::SIGKILL);
+    eventually(seconds(5), "the old content is shown", || {
+        fs::metadata(mount.path("renamed")).is_ok_and(|m| m.len() == old.size)
+    });
+    old.assert_file(&mount.path("renamed"));
+    assert_eq!(store.keys(), ["renamed"]);
+    store.assert_holds("renamed", &old);
+}
+
+fn tools_that_rename_work(store: &Store) {
+    let mount = Mount::new(store);
+    let script = r#"
+        set -e
+        printf 'one\ntwo\n' > list
+        sed -i s/one/three/ list
+        sort -o list list
+        test "$(cat list)" = "$(printf 'three\ntwo')"
+        mkdir -p deep/er && echo x > deep/er/file
+        mv deep other && test "$(cat other/er/file)" = x && ! test -e deep
+        mv list other/ && test -f other/list
+        mv -n other/list other/er/file && test -f other/list
+        mv -f other/list other/er/file && ! test -e other/list
+        mv -T other/er moved && test "$(head -c 5 moved/file)" = three
+    "#;
+    let said = run(std::process::Command::new("sh")
+        .args(["-c", script])
+        .current_dir(mount.path("")));
+    assert!(said.ok(), "{}{}", said.out, said.err);
+    assert_eq!(store.keys(), ["moved/", "moved/file", "other/"]);
+}
+
+on_both_stores!(
+    a_file_gets_another_name,
+    a_file_replaces_another,
+    what_cannot_be_renamed_says_why,
+    a_directory_gets_another_name_with_all_that_is_below,
+    a_file_being_written_is_published_under_its_new_name,
+    a_file_that_is_partly_uploaded_stays_where_it_is,
+    a_killed_writer_of_a_renamed_file_leaves_both_names_as_they_were,
+    tools_that_rename_work,
+);
+
+#[test]
+fn a_large_file_is_copied_in_parts_by_a_journalled_upload() {
+    let store = Store::embedded();
+    let mount = Mount::new(&store);
+    let content = Content::new(1, 300 * MIB);
+    store
+        .server()
+        .put_object(&store.bucket, "large", content.bytes());
+    let sent = || -> u64 { store.log().records().iter().map(|r| r.received).sum() };
+    let before = sent();
+    fs::rename(mount.path("large"), mount.path("renamed")).expect("renamed");
+    assert!(store.log().count("UploadPartCopy") > 1);
+    assert!(sent() - before < MIB, "no bytes go through the machine");
+    store.assert_holds("renamed", &content);
+    assert_eq!(store.keys(), ["renamed"]);
+    assert_eq!(store.open_uploads(), []);
+}
+
+#[test]
+fn a_daemon_killed_at_any_request_of_a_rename_leaves_the_old_name_or_both() {
+    let (content, target) = (Content::new(1, 300 * MIB), Content::new(2, MIB));
+    let store = Store::embedded();
+    let mut kills = 0;
+    for moment in ["before", "after"] {
+        for k in 1.. {
+            let server = store.server();
+            server.put_object(&store.bucket, "old", content.bytes());
+            server.put_object(&store.bucket, "new", target.bytes());
+            let place = crate::support::mount::Place::default();
+            let source = format!("s3://{}", store.bucket);
+            let mut mount = Mount::within(&place, "mnt", &store, &source, &[]);
+            let faults = store.faults();
+            let pid = mount.daemon() as i32;
+            faults
+                .target()
+                .store(pid, std::sync::atomic::Ordering::SeqCst);
+            let fault = faults.script(&format!("n={k}:kill-{moment}=target"));
+            let fault = fault.expect("a fault");
+            let what = format!("killed {moment} request {k}");
+            let renamed = fs::rename(mount.path("old"), mount.path("new"));
+            let killed = faults.fired(fault) > 0;
+            if !killed {
+                renamed.expect("renamed");
+                kill(mount.pid(), libc::SIGTERM);
+            }
+            mount.wait_for_death();
+            detach(&mount.at);
+            faults.clear();
+            let old = store.compare("old", &content).is_ok();
+            let new = store.compare("new", &content).is_ok();
+            assert!(old || new, "{what}: neither name has it");
+            assert!(new || store.compare("new", &target).is_ok(), "{what}: torn");
+            store.assert_no_uploads_within(10, &what);
+            if !killed {
+                assert!(new && !old);
+                break;
+            }
+            kills += 1;
+        }
+    }
+    println!("{kills} kills");
+    assert!(kills >= 16, "only {kills} kills");
+}
+
+#[test]
+fn a_rename_that_the_store_refuses_changes_nothing() {
+    let store = Store::embedded();
+    let mount = Mount::with(&store, &["--request-timeout", "1s", "--attempts", "2"]);
+    fs::create_dir(mount.path("directory")).expect("made");
+    for n in 0..5 {
+        fs::write(mount.path(&format!("directory/{n}")), "x").expect("written");
+    }
+    let keys = store.keys();
+    for fault in ["error=403", "error=500", "drop-before"] {
+        let refused = store
+            .faults()
+            .script(&format!("op=CopyObject,n=3..:{fault}"));
+        let refused = refused.expect("a fault");
+        let error = fs::rename(mount.path("directory"), mount.path("other"));
+        let error = error.expect_err("refused");
+        assert!(
+            error.raw_os_error() == Some(libc::EIO) || error.kind() == ErrorKind::PermissionDenied,
+            "{error}"
+        );
+        store.faults().remove(refused);
+        assert_eq!(store.keys(), keys, "{fault}");
+        let mut text = String::new();
+        let file = File::open(mount.path("directory/3"));
+        file.expect("open").read_to_string(&mut text).expect("read");
+        assert_eq!(text, "x");
+        assert_eq!(errno(fs::metadata(mount.path("other"))), libc::ENOENT);
+    }
+    fs::rename(mount.path("directory"), mount.path("other")).expect("renamed");
+}
+
+#[test]
+fn ten_thousand_files_are_renamed_with_their_directory() {
+    let store = Store::embedded();
+    for n in 0..10_000 {
+        let key = format!("directory/{n:05}");
+        store.server().put_object(&store.bucket, &key, "x");
+    }
+    let mount = Mount::new(&store);
+    fs::rename(mount.path("directory"), mount.path("renamed")).expect("renamed");
+    let found = fs::read_dir(mount.path("renamed")).expect("listed").count();
+    assert_eq!(found, 10_000);
+    assert_eq!(errno(fs::metadata(mount.path("directory"))), libc::ENOENT);
+}

@@ -1,0 +1,43 @@
+//! What the integration tests stand on: stores to mount, the program itself on a real mount point,
+//! writers that can be made to die in any way, and contents that can be recognised.
+//!
+//! Everything is the test's own (server, port, mount point, folder), so tests run side by side, and
+//! the whole suite runs twice at once. Everything ends with the test, also when it panics.
+
+pub mod content;
+pub mod garage;
+pub mod moto;
+pub mod mount;
+pub mod proxy;
+pub mod store;
+pub mod tools;
+pub mod wait;
+pub mod writer;
+
+pub use content::Content;
+pub use mount::Mount;
+pub use store::Store;
+pub use wait::{eventually, seconds};
+pub use writer::Writer;
+
+pub const KIB: u64 = 1 << 10;
+pub const MIB: u64 = 1 << 20;
+/// The smallest part S3 takes, and the size the tests mount with where parts matter.
+pub const PART: u64 = 5 * MIB;
+
+/// Makes each scenario a test over the embedded bucket and one over Garage.
+macro_rules! on_both_stores {
+    ($($scenario:ident),* $(,)?) => {
+        mod on_the_embedded_bucket {
+            $(#[test] fn $scenario() { super::$scenario(&crate::support::Store::embedded()); })*
+        }
+        mod on_garage {
+            $(#[test] fn $scenario() {
+                if let Some(store) = crate::support::Store::garage() {
+                    super::$scenario(&store);
+                }
+            })*
+        }
+    };
+}
+pub(crate) use on_both_stores;
