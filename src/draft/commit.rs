@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tracing::warn;
 
 use super::contents::{Base, Contents};
-use super::layout::plan;
+use super::layout::{Source, plan};
 use super::{Doom, Draft, Error, Version};
 use crate::store::{Body, ETag, Precondition};
 use crate::upload::PartSource;
@@ -138,30 +138,40 @@ impl Draft {
 
     /// A file on the base of another (or spooled before anything was sent): copies what did not change.
     async fn send_planned(&self, contents: &Contents) -> Result<u32, Error> {
-        let changed = contents.spool.as_ref().expect("a spooled draft").present();
         let works = &self.works;
         let pieces = plan(
-            contents.size,
-            contents.base_len,
-            changed,
+            contents.runs(),
             &works.rules,
             works.layout.first(),
             works.memory.largest_part(),
         )
         .ok_or(Error::TooManyParts)?;
+        let mut zeros = None;
         for (number, piece) in (1..).zip(&pieces) {
-            let source = if piece.copied {
-                let base = contents
-                    .base
-                    .as_ref()
-                    .expect("copied pieces come from a base");
-                PartSource::Copy {
-                    source: base.key.clone(),
-                    etag: base.etag.clone(),
-                    range: piece.range.clone(),
+            let range = piece.range.clone();
+            let source = match piece.source {
+                Source::Base => {
+                    let base = contents.base.as_ref().expect("copied pieces have a base");
+                    PartSource::Copy {
+                        source: base.key.clone(),
+                        etag: base.etag.clone(),
+                        range,
+                    }
                 }
-            } else {
-                self.load_part(contents, piece.range.clone()).await?
+                Source::Zeros => {
+                    let len = range.end - range.start;
+                    // Most are of one size: its checksum is worked out once.
+                    let body = match zeros.take().filter(|body: &Body| body.len() == len) {
+                        Some(body) => body,
+                        None => Body::zeros(len),
+                    };
+                    zeros = Some(body.clone());
+                    PartSource::Bytes {
+                        body,
+                        hold: Box::new(()),
+                    }
+                }
+                Source::Here => self.load_part(contents, range).await?,
             };
             self.send_unless_lost(number, source)?;
         }
@@ -222,6 +232,12 @@ impl Draft {
         contents: &Contents,
         range: std::ops::Range<u64>,
     ) -> Result<PartSource, Error> {
+        if contents.is_hole(range.clone()) {
+            return Ok(PartSource::Bytes {
+                body: Body::zeros(range.end - range.start),
+                hold: Box::new(()),
+            });
+        }
         let (body, hold) = self.load_piece(contents, range).await?;
         Ok(PartSource::Bytes {
             body,

@@ -12,6 +12,8 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
+use super::extents::Extents;
+use super::layout::{Piece, Source};
 use super::memory::{Chunk, KeptPart};
 use super::spool::Spool;
 use super::tail::Tail;
@@ -64,6 +66,8 @@ pub struct Contents {
     pub tail: Tail,
     pub spool: Option<Spool>,
     pub spooled: bool,
+    /// Made zero again, over the base; what the spool has lies above it.
+    punched: Extents,
 }
 
 /// A gap this small behind the tail is filled with zeros rather than leaving streaming for it.
@@ -80,6 +84,7 @@ impl Contents {
             tail: Tail::new(0),
             spool: None,
             spooled: false,
+            punched: Extents::default(),
         }
     }
 
@@ -256,12 +261,69 @@ impl Contents {
 
     fn push_base(&self, run: Range<u64>, places: &mut Vec<(Range<u64>, Place)>) {
         let border = self.base_len.clamp(run.start, run.end.max(run.start));
-        if run.start < border {
-            places.push((run.start..border, Place::Base));
+        for (run, punched) in self.punched.runs(run.start..border) {
+            places.push((run, if punched { Place::Hole } else { Place::Base }));
         }
         if border < run.end {
             places.push((border..run.end, Place::Hole));
         }
+    }
+
+    /// All of it, by what a commit makes of it.
+    pub fn runs(&self) -> Vec<Piece> {
+        let source = |place| match place {
+            Place::Sent(_) | Place::Tail | Place::Spool => Source::Here,
+            Place::Base => Source::Base,
+            Place::Hole => Source::Zeros,
+        };
+        let places = self.places(0..self.size).into_iter();
+        places
+            .map(|(range, place)| Piece {
+                range,
+                source: source(place),
+            })
+            .collect()
+    }
+
+    pub fn is_hole(&self, range: Range<u64>) -> bool {
+        let places = self.places(range);
+        places.iter().all(|(_, place)| *place == Place::Hole)
+    }
+
+    /// Where the next data (or the next hole) from `offset` on begins; the end of the file is a hole.
+    pub fn next(&self, offset: u64, data: bool) -> Option<u64> {
+        if offset >= self.size {
+            return None;
+        }
+        let mut places = self.places(offset..self.size).into_iter();
+        let found = places.find(|(_, place)| (*place == Place::Hole) != data);
+        match found {
+            Some((run, _)) => Some(run.start),
+            None => (!data).then_some(self.size),
+        }
+    }
+
+    /// Makes a range within the file zero, without a byte on the disk.
+    pub fn zero(&mut self, works: &Arc<Works>, range: Range<u64>) -> Result<(), Error> {
+        static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+        let (mut at, end) = (range.start, range.end.min(self.size));
+        while at < end.min(self.sent_end()) {
+            let len = (end.min(self.sent_end()) - at).min(ZEROS.len() as u64);
+            at += self.rewrite_sent(at, &ZEROS[..len as usize])? as u64;
+        }
+        while !self.spooled && at < end.min(self.tail.end()) {
+            let len = (end.min(self.tail.end()) - at).min(ZEROS.len() as u64);
+            self.tail.patch(at, &ZEROS[..len as usize]);
+            at += len;
+        }
+        if at >= end || (!self.spooled && at >= self.base_len) {
+            return Ok(());
+        }
+        self.go_to_spool(works)?;
+        let spool = self.spool.as_mut().expect("just went there");
+        spool.forget(at..end);
+        self.punched.insert(at..end.min(self.base_len).max(at));
+        Ok(())
     }
 
     /// Fills `out` from one place that is not the base.
@@ -383,6 +445,7 @@ impl Contents {
         }
         self.base_len = self.base_len.min(size);
         self.size = size;
+        self.punched.remove(size..u64::MAX);
         Ok(())
     }
 }

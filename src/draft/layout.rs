@@ -6,8 +6,6 @@
 
 use std::ops::Range;
 
-use super::extents::Extents;
-
 /// What the store demands of parts.
 #[derive(Clone, Copy, Debug)]
 pub struct PartRules {
@@ -72,62 +70,67 @@ impl Layout {
     }
 }
 
-/// A part of a planned commit.
+/// What a part of a planned commit is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// Uploaded from here: it takes memory.
+    Here,
+    /// Uploaded, and nothing but zeros: it takes none.
+    Zeros,
+    /// Copied from the base object on the server.
+    Base,
+}
+
+/// A part of a planned commit, or a run of bytes that is to be cut into such.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Piece {
     pub range: Range<u64>,
-    /// Copied from the base object on the server; otherwise uploaded from here.
-    pub copied: bool,
+    pub source: Source,
 }
 
-/// Copies are cut so that many run at once, into pieces no smaller and no larger than this.
-const COPY_PIECES: u64 = 64;
+impl Piece {
+    fn len(&self) -> u64 {
+        self.range.end - self.range.start
+    }
+
+    fn is_here(&self) -> bool {
+        self.source == Source::Here
+    }
+}
+
+/// Copies and zeros are cut so that many are sent at once, into pieces no smaller and no larger than this.
+const PIECES: u64 = 64;
 const COPY_LEAST: u64 = 256 << 20;
 const COPY_MOST: u64 = 1 << 30;
+const ZEROS_LEAST: u64 = 64 << 20;
+const ZEROS_MOST: u64 = 256 << 20;
 
-/// Cuts `0..size` into parts. Bytes below `base_len` that are not in `changed` are the base object's.
-/// `None` when no cut obeys the rules with pieces of at most `largest` uploaded bytes.
+/// Cuts a file, given as runs from its beginning to its end, into parts.
+/// `None` when no cut obeys the rules with pieces of at most `largest` bytes from here.
 pub fn plan(
-    size: u64,
-    base_len: u64,
-    changed: &Extents,
+    runs: Vec<Piece>,
     rules: &PartRules,
     part_size: u64,
     largest: u64,
 ) -> Option<Vec<Piece>> {
-    assert!(size > 0, "an empty file is not cut");
-    let base_len = if rules.copy { base_len.min(size) } else { 0 };
+    assert!(!runs.is_empty(), "an empty file is not cut");
+    let mut taken: Vec<Piece> = Vec::new();
+    for mut run in runs {
+        if run.source == Source::Base && !rules.copy {
+            run.source = Source::Here;
+        }
+        push_run(&mut taken, run);
+    }
     let pieces = if rules.equal {
-        equal_blocks(size, base_len, changed, rules, part_size)
+        equal_blocks(&taken, rules, part_size)
     } else {
-        let runs = settle(runs(size, base_len, changed), rules.min);
-        cut(&runs, rules, part_size)
+        cut(&settle(taken, rules.min), rules, part_size)
     };
     let fits = pieces.len() <= rules.count as usize
-        && pieces.iter().all(|p| {
-            let len = p.range.end - p.range.start;
-            len <= rules.max && (p.copied || len <= largest)
-        });
+        && pieces
+            .iter()
+            .all(|p| p.len() <= rules.max && (!p.is_here() || p.len() <= largest));
     fits.then_some(pieces)
-}
-
-fn runs(size: u64, base_len: u64, changed: &Extents) -> Vec<Piece> {
-    let mut runs: Vec<Piece> = Vec::new();
-    let from_base = changed
-        .runs(0..base_len)
-        .into_iter()
-        .map(|(range, changed)| Piece {
-            range,
-            copied: !changed,
-        });
-    let beyond = (base_len < size).then_some(Piece {
-        range: base_len..size,
-        copied: false,
-    });
-    for run in from_base.chain(beyond) {
-        push_run(&mut runs, run);
-    }
-    runs
 }
 
 fn push_run(runs: &mut Vec<Piece>, run: Piece) {
@@ -135,37 +138,37 @@ fn push_run(runs: &mut Vec<Piece>, run: Piece) {
         return;
     }
     match runs.last_mut() {
-        Some(last) if last.copied == run.copied => last.range.end = run.range.end,
+        Some(last) if last.source == run.source => last.range.end = run.range.end,
         _ => runs.push(run),
     }
 }
 
-/// Makes every run but the last at least `min` long: short copies are uploaded instead, short uploads
-/// take what they lack from the copy behind them.
+/// Makes every run but the last at least `min` long: short copies and short zeros are uploaded instead,
+/// short uploads take what they lack from the run behind them.
 fn settle(runs: Vec<Piece>, min: u64) -> Vec<Piece> {
     let end = runs.last().map_or(0, |r| r.range.end);
-    let mut long_copies: Vec<Piece> = Vec::new();
+    let mut long: Vec<Piece> = Vec::new();
     for mut run in runs {
-        if run.copied && run.range.end - run.range.start < min && run.range.end != end {
-            run.copied = false;
+        if run.len() < min && run.range.end != end {
+            run.source = Source::Here;
         }
-        push_run(&mut long_copies, run);
+        push_run(&mut long, run);
     }
     let mut settled: Vec<Piece> = Vec::new();
-    for mut run in long_copies {
-        if run.copied
-            && let Some(upload) = settled.last_mut()
+    for mut run in long {
+        if !run.is_here()
+            && let Some(before) = settled.last_mut()
         {
-            let lacks = min.saturating_sub(upload.range.end - upload.range.start);
-            let left = (run.range.end - run.range.start).saturating_sub(lacks);
+            let lacks = min.saturating_sub(before.len());
+            let left = run.len().saturating_sub(lacks);
             let taken = if left >= min || (run.range.end == end && left > 0) {
                 lacks
             } else if lacks > 0 {
-                run.range.end - run.range.start
+                run.len()
             } else {
                 0
             };
-            upload.range.end += taken;
+            before.range.end += taken;
             run.range.start += taken;
         }
         push_run(&mut settled, run);
@@ -174,33 +177,27 @@ fn settle(runs: Vec<Piece>, min: u64) -> Vec<Piece> {
 }
 
 fn cut(runs: &[Piece], rules: &PartRules, part_size: u64) -> Vec<Piece> {
-    let uploaded: u64 = runs
-        .iter()
-        .filter(|r| !r.copied)
-        .map(|r| r.range.end - r.range.start)
-        .sum();
-    let copied: u64 = runs
-        .iter()
-        .filter(|r| r.copied)
-        .map(|r| r.range.end - r.range.start)
-        .sum();
-    let half = u64::from(rules.count / 2).max(1);
-    let spare = half.saturating_sub(runs.len() as u64).max(1);
-    let upload_target = part_size
-        .max(uploaded.div_ceil(spare))
-        .clamp(rules.min.max(1), rules.max);
-    let copy_target = (copied / COPY_PIECES)
-        .clamp(COPY_LEAST, COPY_MOST)
-        .max(copied.div_ceil(spare))
-        .clamp(rules.min.max(1), rules.max);
+    let total = |source: Source| -> u64 {
+        let of_it = runs.iter().filter(|run| run.source == source);
+        of_it.map(Piece::len).sum()
+    };
+    let totals = [Source::Here, Source::Zeros, Source::Base].map(total);
+    let kinds = totals.iter().filter(|total| **total > 0).count().max(1);
+    let share = u64::from(rules.count / kinds as u32).max(1);
+    let spare = share.saturating_sub(runs.len() as u64).max(1);
+    let target = |source: Source| {
+        let [here, zeros, base] = totals;
+        let (wanted, all) = match source {
+            Source::Here => (part_size, here),
+            Source::Zeros => ((zeros / PIECES).clamp(ZEROS_LEAST, ZEROS_MOST), zeros),
+            Source::Base => ((base / PIECES).clamp(COPY_LEAST, COPY_MOST), base),
+        };
+        let enough = wanted.max(all.div_ceil(spare));
+        enough.clamp(rules.min.max(1), rules.max)
+    };
     let mut pieces = Vec::new();
     for run in runs {
-        let len = run.range.end - run.range.start;
-        let target = if run.copied {
-            copy_target
-        } else {
-            upload_target
-        };
+        let (len, target) = (run.len(), target(run.source));
         let mut count = len.div_ceil(target);
         // Rounded up, pieces could come below the minimum; fewer and larger ones do not.
         while count > 1 && len / count < rules.min && len.div_ceil(count - 1) <= rules.max {
@@ -212,7 +209,7 @@ fn cut(runs: &[Piece], rules: &PartRules, part_size: u64) -> Vec<Piece> {
             let end = at + each + u64::from(i < extra);
             pieces.push(Piece {
                 range: at..end,
-                copied: run.copied,
+                source: run.source,
             });
             at = end;
         }
@@ -220,13 +217,8 @@ fn cut(runs: &[Piece], rules: &PartRules, part_size: u64) -> Vec<Piece> {
     pieces
 }
 
-fn equal_blocks(
-    size: u64,
-    base_len: u64,
-    changed: &Extents,
-    rules: &PartRules,
-    part_size: u64,
-) -> Vec<Piece> {
+fn equal_blocks(runs: &[Piece], rules: &PartRules, part_size: u64) -> Vec<Piece> {
+    let size = runs.last().map_or(0, |run| run.range.end);
     let block = part_size
         .max(size.div_ceil(u64::from(rules.count)))
         .max(rules.min);
@@ -234,10 +226,14 @@ fn equal_blocks(
     let mut at = 0;
     while at < size {
         let end = (at + block).min(size);
-        let untouched = matches!(changed.runs(at..end).as_slice(), [(_, false)]);
+        let first = runs.partition_point(|run| run.range.end <= at);
+        let source = match runs[first].range.end >= end {
+            true => runs[first].source,
+            false => Source::Here,
+        };
         pieces.push(Piece {
             range: at..end,
-            copied: end <= base_len && untouched,
+            source,
         });
         at = end;
     }
@@ -246,7 +242,32 @@ fn equal_blocks(
 
 #[cfg(test)]
 mod tests {
+    use super::super::extents::Extents;
     use super::*;
+
+    /// A file over a base, of which some was changed; behind the base, what is not changed is a hole.
+    fn runs(size: u64, base_len: u64, changed: &Extents) -> Vec<Piece> {
+        let mut runs = Vec::new();
+        for (range, changed) in changed.runs(0..size) {
+            if changed {
+                runs.push(Piece {
+                    range,
+                    source: Source::Here,
+                });
+                continue;
+            }
+            let border = base_len.clamp(range.start, range.end);
+            for (range, source) in [
+                (range.start..border, Source::Base),
+                (border..range.end, Source::Zeros),
+            ] {
+                if !range.is_empty() {
+                    runs.push(Piece { range, source });
+                }
+            }
+        }
+        runs
+    }
 
     const RULES: PartRules = PartRules {
         min: 5,
@@ -274,8 +295,9 @@ mod tests {
                                     let mut changed = Extents::default();
                                     changed.insert(a..b.min(size));
                                     changed.insert(c.min(size)..(c + 2).min(size));
-                                    let pieces = plan(size, base_len, &changed, &rules, 8, 4000)
-                                        .expect("fits");
+                                    let pieces =
+                                        plan(runs(size, base_len, &changed), &rules, 8, 4000)
+                                            .expect("fits");
                                     check(&pieces, size, base_len, &changed, &rules);
                                     tried += 1;
                                 }
@@ -302,10 +324,13 @@ mod tests {
             if rules.equal && i + 1 < pieces.len() {
                 assert_eq!(len, pieces[0].range.end);
             }
-            if piece.copied {
-                assert!(rules.copy && piece.range.end <= base_len);
-                assert_eq!(changed.runs(piece.range.clone()).len(), 1);
-                assert!(!changed.contains(piece.range.clone()));
+            let untouched = || matches!(changed.runs(piece.range.clone())[..], [(_, false)]);
+            match piece.source {
+                Source::Here => {}
+                Source::Base => {
+                    assert!(rules.copy && piece.range.end <= base_len && untouched());
+                }
+                Source::Zeros => assert!(piece.range.start >= base_len && untouched()),
             }
         }
         assert_eq!(at, size);
@@ -326,10 +351,10 @@ mod tests {
         let size = 100 * GIB;
         let mut changed = Extents::default();
         changed.insert(size..size + 80);
-        let pieces = plan(size + 80, size, &changed, &S3, 8 * MIB, 64 * MIB).unwrap();
+        let pieces = plan(runs(size + 80, size, &changed), &S3, 8 * MIB, 64 * MIB).unwrap();
         let uploaded: u64 = pieces
             .iter()
-            .filter(|p| !p.copied)
+            .filter(|p| p.source != Source::Base)
             .map(|p| p.range.end - p.range.start)
             .sum();
         assert_eq!(uploaded, 80);
@@ -340,13 +365,24 @@ mod tests {
     fn changing_a_byte_in_the_middle_uploads_no_more_than_a_minimal_part() {
         let mut changed = Extents::default();
         changed.insert(50 * GIB..50 * GIB + 1);
-        let pieces = plan(100 * GIB, 100 * GIB, &changed, &S3, 8 * MIB, 64 * MIB).unwrap();
+        let pieces = plan(runs(100 * GIB, 100 * GIB, &changed), &S3, 8 * MIB, 64 * MIB).unwrap();
         let uploaded: u64 = pieces
             .iter()
-            .filter(|p| !p.copied)
+            .filter(|p| p.source != Source::Base)
             .map(|p| p.range.end - p.range.start)
             .sum();
         assert_eq!(uploaded, 5 * MIB);
+    }
+
+    #[test]
+    fn a_terabyte_of_nothing_is_cut_into_parts_that_take_no_memory() {
+        let size = 1024 * GIB;
+        let mut changed = Extents::default();
+        changed.insert(500 * GIB..500 * GIB + 4096);
+        let pieces = plan(runs(size, 0, &changed), &S3, 8 * MIB, 64 * MIB).unwrap();
+        let here: u64 = pieces.iter().filter(|p| p.is_here()).map(Piece::len).sum();
+        assert_eq!(here, 5 * MIB);
+        assert_eq!(pieces.last().map(|p| p.range.end), Some(size));
     }
 
     #[test]

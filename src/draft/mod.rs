@@ -133,6 +133,16 @@ pub struct Version {
     pub modified: SystemTime,
 }
 
+/// A change that brings no bytes.
+#[derive(Clone, Debug)]
+pub enum Reshape {
+    Truncate(u64),
+    /// At least so long.
+    Extend(u64),
+    /// A range within the file becomes zero.
+    Zero(Range<u64>),
+}
+
 /// Where a write goes.
 #[derive(Clone, Copy, Debug)]
 pub enum At {
@@ -274,6 +284,21 @@ impl Draft {
         })
     }
 
+    /// How far it is, for people.
+    pub fn progress(&self) -> String {
+        let upload = self.upload.lock().expect("no panic while held").clone();
+        let state = match (self.is_committing(), &upload) {
+            (true, _) => "publishing",
+            (false, Some(_)) => "uploading",
+            (false, None) => "writing",
+        };
+        let parts = upload.map_or(0, |upload| upload.acknowledged());
+        format!(
+            "{state}: {} bytes, {parts} parts in the bucket",
+            self.size()
+        )
+    }
+
     pub fn size(&self) -> u64 {
         self.size.load(Ordering::Acquire)
     }
@@ -382,20 +407,36 @@ impl Draft {
         Ok(adopted)
     }
 
-    pub async fn truncate(&self, size: u64) -> Result<(), Error> {
+    /// Changes its size, or makes a range of it zero.
+    pub async fn reshape(&self, reshape: &Reshape) -> Result<(), Error> {
         let mut contents = self.contents.lock().await;
         self.settle_doom(&mut contents)?;
-        if size == 0 && self.doom.get().is_none() {
-            // What was sent is of no use to anybody: end it now and start afresh.
-            if let Some(upload) = self.upload.lock().expect("no panic while held").take() {
-                upload.abort();
+        match reshape {
+            Reshape::Truncate(0) if self.doom.get().is_none() => {
+                // What was sent is of no use to anybody: end it now and start afresh.
+                if let Some(upload) = self.upload.lock().expect("no panic while held").take() {
+                    upload.abort();
+                }
+                *contents = Contents::new(None);
             }
-            *contents = Contents::new(None);
-        } else {
-            contents.truncate(&self.works, size)?;
+            Reshape::Extend(size) if *size <= contents.size => return Ok(()),
+            Reshape::Truncate(size) | Reshape::Extend(size) => {
+                contents.truncate(&self.works, *size)?;
+            }
+            Reshape::Zero(range) => {
+                let zeroed = contents.zero(&self.works, range.clone());
+                zeroed.map_err(|error| self.ended_by(&mut contents, error))?;
+            }
         }
         self.wrote(&contents);
         Ok(())
+    }
+
+    /// Where the next data (or the next hole) from `offset` on begins.
+    pub async fn next(&self, offset: u64, data: bool) -> Result<Option<u64>, Error> {
+        let mut contents = self.contents.lock().await;
+        self.settle_doom(&mut contents)?;
+        Ok(contents.next(offset, data))
     }
 
     /// Decides that nothing of this draft is published, and returns at once.

@@ -126,7 +126,7 @@ async fn every_sequence_of_operations_gives_what_a_plain_file_gives() {
         let streams = dice.roll(2) == 0;
         for _ in 0..dice.roll(24) {
             operations += 1;
-            match dice.roll(10) {
+            match dice.roll(12) {
                 0..=5 => {
                     let longest = if dice.roll(3) == 0 { 3 * PART } else { 9000 };
                     let len = 1 + dice.roll(longest) as usize;
@@ -159,7 +159,32 @@ async fn every_sequence_of_operations_gives_what_a_plain_file_gives() {
                 8 => {
                     let size = dice.roll(model.len() as u64 + PART) as usize;
                     model.resize(size, 0);
-                    draft.truncate(size as u64).await.unwrap();
+                    let size = size as u64;
+                    draft.reshape(&Reshape::Truncate(size)).await.unwrap();
+                }
+                9 => {
+                    let at = dice.roll(model.len() as u64 + 10) as usize;
+                    let end = (at + dice.roll(3 * PART) as usize).min(model.len());
+                    if at < end {
+                        model[at..end].fill(0);
+                    }
+                    let range = at as u64..(end.max(at)) as u64;
+                    draft.reshape(&Reshape::Zero(range)).await.unwrap();
+                }
+                10 => {
+                    let size = dice.roll(model.len() as u64 + PART) as usize;
+                    model.resize(size.max(model.len()), 0);
+                    let size = size as u64;
+                    draft.reshape(&Reshape::Extend(size)).await.unwrap();
+                    let hole = draft.next(0, false).await.unwrap();
+                    let data = draft.next(0, true).await.unwrap();
+                    assert_eq!(hole.is_none(), model.is_empty());
+                    let first = model.iter().position(|byte| *byte != 0);
+                    let first = first.map(|first| first as u64);
+                    assert!(
+                        first.is_none() || data.is_some_and(|data| Some(data) <= first),
+                        "seed {seed}: data at {first:?}, said to be at {data:?}"
+                    );
                 }
                 _ => {
                     let bytes = dice.bytes(100);

@@ -13,7 +13,7 @@ use super::metadata::{self, Posix};
 use super::tree::{Kind, Node, ROOT, State};
 use super::{Error, Fs, Result};
 use crate::draft::Version;
-use crate::store::{self, Body, ErrorKind, ObjectInfo, Precondition};
+use crate::store::{self, Body, ErrorKind, Metadata, ObjectInfo, Precondition};
 use crate::upload::ledger::Before;
 
 /// What stat(2) tells.
@@ -36,6 +36,9 @@ pub struct Caller {
     pub uid: u32,
     pub gid: u32,
 }
+
+/// A change of what is said of a file. Made again when another client changed the file meanwhile.
+pub(super) type Change = Arc<dyn Fn(&mut Metadata) -> Result<()> + Send + Sync>;
 
 /// So many files are asked about ahead, at the same time.
 pub(super) const AHEAD: usize = 64;
@@ -61,6 +64,12 @@ impl Fs {
             (_, _, Kind::Directory) if node.ino == ROOT => (0, self.mounted_at, ttl),
             (_, _, Kind::Directory) => (0, said.mtime.unwrap_or(state.modified), ttl),
             (Some(draft), _, _) => (draft.size(), draft.modified(), Duration::ZERO),
+            (None, Some(object), Kind::Symlink) if object.size == 0 => {
+                let kept = state.said.as_ref();
+                let target = kept.and_then(|said| metadata::geesefs_target(&said.metadata));
+                let len = target.map_or(0, |target| target.len() as u64);
+                (len, said.mtime.unwrap_or(object.modified), ttl)
+            }
             (None, Some(object), _) => (object.size, said.mtime.unwrap_or(object.modified), ttl),
             (None, None, _) => (0, state.modified, Duration::ZERO),
         };
@@ -88,8 +97,17 @@ impl Fs {
     }
 
     /// What is said of something new, if that is kept.
-    pub(super) fn said_of_new(&self, kind: Kind, mode: u32, caller: Caller) -> store::Attributes {
+    pub(super) fn said_of_new(
+        &self,
+        kind: Kind,
+        name: &str,
+        mode: u32,
+        caller: Caller,
+    ) -> store::Attributes {
         let mut said = store::Attributes::default();
+        if kind == Kind::File {
+            said.content_type = metadata::content_type(name);
+        }
         if self.options.keeps_metadata {
             let posix = Posix {
                 mode: Some(mode & 0o7777 | metadata::kind_bits(kind)),
@@ -109,7 +127,7 @@ impl Fs {
         self.options.keeps_metadata
             && node.kind == Kind::File
             && state.said.is_none()
-            && (1..TARGET_MAX).contains(&size)
+            && size < TARGET_MAX
             && state.draft.as_ref().is_none_or(|d| d.outcome().is_some())
     }
 
@@ -131,7 +149,7 @@ impl Fs {
 
     pub(super) fn kind_of(&self, object: &ObjectInfo) -> Kind {
         let said = object.attributes.as_ref();
-        let is_symlink = said.is_some_and(|said| Posix::of(&said.metadata).is_symlink());
+        let is_symlink = said.is_some_and(|said| metadata::is_symlink(&said.metadata));
         match self.options.keeps_metadata && is_symlink {
             true => Kind::Symlink,
             false => Kind::File,
@@ -272,31 +290,50 @@ impl Fs {
         if change == Posix::default() {
             return Ok(self.attributes(&node));
         }
-        while let Some(draft) = node.live_draft() {
-            if !self.options.keeps_metadata {
-                if change.mode.or(change.uid).or(change.gid).is_some() {
-                    self.changes_nothing(&node, change)?;
+        if !self.options.keeps_metadata {
+            match (node.live_draft(), change.mtime) {
+                // Programs that set a time before they close are not told that it is not kept.
+                (Some(draft), Some(time)) => {
+                    let rest = Posix {
+                        mtime: None,
+                        ..change
+                    };
+                    self.changes_nothing(&node, rest)?;
+                    draft.set_modified(time);
                 }
-            } else if !draft.say(|said| change.say_in(&mut said.metadata)) {
-                // Its commit has said it otherwise: from here on it is the object's.
-                self.commit_to_the_end(&node, &draft).await?;
-                continue;
-            }
-            if let Some(time) = change.mtime {
-                draft.set_modified(time);
+                _ => self.changes_nothing(&node, change)?,
             }
             return Ok(self.attributes(&node));
         }
-        if !self.options.keeps_metadata {
-            self.changes_nothing(&node, change)?;
-            return Ok(self.attributes(&node));
+        let say: Change = Arc::new(move |metadata: &mut Metadata| {
+            change.say_in(metadata);
+            Ok(())
+        });
+        self.change_said(&node, say).await?;
+        if let (Some(draft), Some(time)) = (node.live_draft(), change.mtime) {
+            draft.set_modified(time);
+        }
+        Ok(self.attributes(&node))
+    }
+
+    /// Changes what is said of a file: of a draft it goes up with the file, an object is copied onto itself.
+    pub(super) async fn change_said(
+        self: &Arc<Self>,
+        node: &Arc<Node>,
+        change: Change,
+    ) -> Result<()> {
+        while let Some(draft) = node.live_draft() {
+            let mut done = Ok(());
+            if draft.say(|said| done = change(&mut said.metadata)) {
+                return done;
+            }
+            // Its commit has said it otherwise: from here on it is the object's.
+            self.commit_to_the_end(node, &draft).await?;
         }
         let (fs, changed) = (self.clone(), node.clone());
         // Not cut short when the caller is killed.
-        let done = tokio::spawn(async move { fs.say_of_object(&changed, change).await });
-        done.await
-            .unwrap_or_else(|_| Err(Error::quiet(libc::EIO)))?;
-        Ok(self.attributes(&node))
+        let done = tokio::spawn(async move { fs.say_of_object(&changed, &change).await });
+        done.await.unwrap_or_else(|_| Err(Error::quiet(libc::EIO)))
     }
 
     /// Where nothing is kept, only what changes nothing is granted.
@@ -314,7 +351,7 @@ impl Fs {
         }
     }
 
-    async fn say_of_object(&self, node: &Arc<Node>, change: Posix) -> Result<()> {
+    async fn say_of_object(&self, node: &Arc<Node>, change: &Change) -> Result<()> {
         if node.ino == ROOT {
             return Err(Error::loud(
                 libc::EPERM,
@@ -328,7 +365,7 @@ impl Fs {
                 (state.object.clone(), state.said.clone().unwrap_or_default())
             };
             let mut said = store::Attributes::clone(&said);
-            change.say_in(&mut said.metadata);
+            change(&mut said.metadata)?;
             if node.is_directory() {
                 return self.put_marker(node, said).await;
             }
@@ -383,7 +420,7 @@ impl Fs {
             Err(error) if error.is_missing() => {}
             Err(error) => return Err(error),
         }
-        let mut said = self.said_of_new(Kind::Symlink, 0o777, caller);
+        let mut said = self.said_of_new(Kind::Symlink, &name, 0o777, caller);
         let modified = SystemTime::now();
         let time = Posix {
             mtime: Some(modified),
@@ -419,7 +456,13 @@ impl Fs {
             return Err(Error::quiet(libc::EINVAL));
         }
         for _ in 0..TRIES {
-            let object = node.state().object.clone();
+            let (object, said) = {
+                let state = node.state();
+                (state.object.clone(), state.said.clone())
+            };
+            if let Some(target) = said.and_then(|s| metadata::geesefs_target(&s.metadata)) {
+                return Ok(target);
+            }
             let object = object.ok_or_else(|| Error::quiet(libc::ENOENT))?;
             if object.size > TARGET_MAX {
                 return Err(Error::loud(libc::EIO, "a symbolic link that is too long"));

@@ -107,7 +107,7 @@ impl Fs {
             Err(error) => return Err(error),
         }
         let node = self.tree.ensure(&parent, &name, Kind::Directory);
-        let said = self.said_of_new(Kind::Directory, mode, caller);
+        let said = self.said_of_new(Kind::Directory, &name, mode, caller);
         if let Err(error) = self.put_marker(&node, said).await {
             self.tree.detach(&parent, &node);
             return Err(error);

@@ -1,12 +1,13 @@
 //! Open files: what each was opened for and which version it reads; reading and writing through them.
 
 use std::ffi::OsStr;
+use std::ops::Range;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::tree::{Kind, Node};
 use super::{Attributes, Caller, Error, Fs, Result};
-use crate::draft::{At, Base, Draft, Version};
+use crate::draft::{At, Base, Draft, Reshape, Version};
 use crate::host::process;
 use crate::read::{Data, Reader};
 use crate::store::ErrorKind;
@@ -171,7 +172,7 @@ impl Fs {
             Err(error) => return Err(error),
         };
         let draft = self.attach_new_draft(&node, None, true);
-        let said = self.said_of_new(Kind::File, mode, caller);
+        let said = self.said_of_new(Kind::File, &name, mode, caller);
         let _ = draft.say(|new| *new = said);
         if flags & libc::O_ACCMODE == libc::O_RDWR {
             draft.keep_all();
@@ -262,7 +263,7 @@ impl Fs {
         loop {
             match node.live_draft() {
                 None => return Ok(self.attach_new_draft(node, None, true)),
-                Some(draft) => match draft.truncate(0).await {
+                Some(draft) => match draft.reshape(&Reshape::Truncate(0)).await {
                     Ok(()) => return Ok(draft),
                     // It ended while we waited for its lock.
                     Err(_) if draft.outcome().is_some() => {}
@@ -496,21 +497,89 @@ impl Fs {
         let file = handle
             .and_then(|h| self.file(h).ok())
             .filter(|f| f.writable);
+        self.assert_storable(size)?;
         match file {
-            Some(file) => loop {
-                let draft = match self.draft_to_write(&file, tid)? {
-                    Some(draft) => draft,
-                    None => self.draft_over_object(&file).await?,
-                };
-                match draft.truncate(size).await {
-                    Ok(()) => break,
-                    Err(_) if matches!(draft.outcome(), Some(Ok(_))) => {}
-                    Err(error) => return Err(error.into()),
-                }
-            },
+            Some(file) => {
+                self.reshape(&file, tid, Reshape::Truncate(size)).await?;
+            }
             None => self.truncate_by_name(&node, size).await?,
         }
         Ok(self.attributes(&node))
+    }
+
+    /// Changes what an open file writes to, which begins now if it has not.
+    async fn reshape(&self, file: &OpenFile, tid: u32, reshape: Reshape) -> Result<()> {
+        loop {
+            let draft = match self.draft_to_write(file, tid)? {
+                Some(draft) => draft,
+                None => self.draft_over_object(file).await?,
+            };
+            match draft.reshape(&reshape).await {
+                Ok(()) => return Ok(()),
+                // Committed by somebody meanwhile: go on over what is there now.
+                Err(_) if matches!(draft.outcome(), Some(Ok(_))) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    fn assert_storable(&self, size: u64) -> Result<()> {
+        match size > self.store.capabilities().object_max {
+            true => Err(Error::quiet(libc::EFBIG)),
+            false => Ok(()),
+        }
+    }
+
+    /// fallocate(2). There are no blocks to reserve: what it promises of space is the store's to keep.
+    pub async fn allocate(
+        &self,
+        handle: u64,
+        range: Range<u64>,
+        mode: i32,
+        tid: u32,
+    ) -> Result<()> {
+        const ZERO: i32 = libc::FALLOC_FL_ZERO_RANGE;
+        const PUNCH: i32 = libc::FALLOC_FL_PUNCH_HOLE;
+        let file = self.file(handle)?;
+        if !file.writable {
+            return Err(Error::quiet(libc::EBADF));
+        }
+        let keeps_size = mode & libc::FALLOC_FL_KEEP_SIZE != 0;
+        let zeroes = match mode & !libc::FALLOC_FL_KEEP_SIZE {
+            0 => false,
+            ZERO => true,
+            PUNCH if keeps_size => true,
+            _ => return Err(Error::quiet(libc::EOPNOTSUPP)),
+        };
+        if !keeps_size {
+            self.assert_storable(range.end)?;
+            let size = self.attributes(&file.node).size;
+            if range.end > size {
+                self.reshape(&file, tid, Reshape::Extend(range.end)).await?;
+            }
+        }
+        if zeroes {
+            self.reshape(&file, tid, Reshape::Zero(range)).await?;
+        }
+        Ok(())
+    }
+
+    /// lseek(2) with SEEK_DATA or SEEK_HOLE.
+    pub async fn seek(&self, handle: u64, offset: u64, data: bool) -> Result<u64> {
+        let file = self.file(handle)?;
+        let found = loop {
+            let Some(draft) = file.node.live_draft() else {
+                // An object is all data.
+                let size = self.attributes(&file.node).size;
+                break (offset < size).then_some(if data { offset } else { size });
+            };
+            match draft.next(offset, data).await {
+                Ok(found) => break found,
+                Err(_) if draft.outcome().is_some() => {}
+                Err(error) => return Err(error.into()),
+            }
+        };
+        found.ok_or_else(|| Error::quiet(libc::ENXIO))
     }
 
     /// A file somebody is writing is cut and published with the rest; otherwise it is published now.
@@ -520,7 +589,7 @@ impl Fs {
         }
         loop {
             if let Some(draft) = node.live_draft() {
-                match draft.truncate(size).await {
+                match draft.reshape(&Reshape::Truncate(size)).await {
                     Ok(()) => return Ok(()),
                     Err(_) if draft.outcome().is_some() => continue,
                     Err(error) => return Err(error.into()),
@@ -541,7 +610,7 @@ impl Fs {
                 size: object.size,
             };
             let draft = self.attach_new_draft(node, Some(base), false);
-            let cut = draft.truncate(size).await;
+            let cut = draft.reshape(&Reshape::Truncate(size)).await;
             if let Err(error) = cut {
                 if draft.outcome().is_some() {
                     continue;

@@ -218,6 +218,7 @@ mod tests {
             etag: ETag("e".to_string()),
             modified: SystemTime::UNIX_EPOCH,
             storage_class: None,
+            version: None,
             attributes: None,
         })
     }

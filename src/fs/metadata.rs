@@ -44,7 +44,7 @@ impl Posix {
         }
     }
 
-    pub fn is_symlink(&self) -> bool {
+    fn is_symlink(&self) -> bool {
         self.mode
             .is_some_and(|mode| mode & libc::S_IFMT == libc::S_IFLNK)
     }
@@ -57,6 +57,36 @@ pub fn kind_bits(kind: Kind) -> u32 {
         Kind::Directory => libc::S_IFDIR,
         Kind::Symlink => libc::S_IFLNK,
     }
+}
+
+/// Is it a symbolic link, by s3fs's form (a mode, and the target as its bytes) or geesefs's?
+pub fn is_symlink(metadata: &Metadata) -> bool {
+    metadata.contains_key(GEESEFS_TARGET) || Posix::of(metadata).is_symlink()
+}
+
+/// Where geesefs keeps a symbolic link's target; the object itself is empty.
+const GEESEFS_TARGET: &str = "--symlink-target";
+
+/// The target of a symbolic link of geesefs's.
+pub fn geesefs_target(metadata: &Metadata) -> Option<Vec<u8>> {
+    let text = metadata.get(GEESEFS_TARGET)?;
+    Some(percent_encoding::percent_decode_str(text).collect())
+}
+
+/// The type of content that a name's extension means.
+pub fn content_type(name: &str) -> Option<String> {
+    let guess = mime_guess::from_path(name).first_raw();
+    guess.map(str::to_string)
+}
+
+/// A file gets another name: is its type of content another one too? Not if somebody chose it.
+pub fn content_type_renamed(said: &Attributes, old: &str, new: &str) -> Option<String> {
+    const UNKNOWN: [&str; 2] = ["binary/octet-stream", "application/octet-stream"];
+    let guessed = match said.content_type.as_deref() {
+        None => true,
+        Some(now) => UNKNOWN.contains(&now) || content_type(old).as_deref() == Some(now),
+    };
+    content_type(new).filter(|new| guessed && said.content_type.as_ref() != Some(new))
 }
 
 /// What is said of a file whose bytes change: all that was said, but for its time.
@@ -147,8 +177,32 @@ mod tests {
         assert_eq!(rclone.mtime, Some(at + Duration::from_nanos(123_456_789)));
         let short = Posix::of(&metadata(&[("mtime", "1700000000.5")]));
         assert_eq!(short.mtime, Some(at + Duration::from_millis(500)));
-        let link = Posix::of(&metadata(&[("mode", "41471")]));
-        assert!(link.is_symlink());
+        assert!(is_symlink(&metadata(&[("mode", "41471")])));
+        assert!(!is_symlink(&s3fs));
+        let geesefs = metadata(&[("--symlink-target", "a%20b/c")]);
+        assert!(is_symlink(&geesefs));
+        assert_eq!(geesefs_target(&geesefs).as_deref(), Some(&b"a b/c"[..]));
+    }
+
+    #[test]
+    fn a_type_of_content_follows_the_name_unless_somebody_chose_it() {
+        let said = |content_type: Option<&str>| Attributes {
+            content_type: content_type.map(str::to_string),
+            ..Attributes::default()
+        };
+        let renamed = |now, old, new| content_type_renamed(&said(now), old, new);
+        assert_eq!(content_type("a.JPG").as_deref(), Some("image/jpeg"));
+        assert_eq!(content_type("a.no-such"), None);
+        let jpeg = Some("image/jpeg".to_string());
+        assert_eq!(renamed(None, ".a.jpg.x7f", "a.jpg"), jpeg);
+        assert_eq!(
+            renamed(Some("binary/octet-stream"), "a.part", "a.jpg"),
+            jpeg
+        );
+        assert_eq!(renamed(Some("text/html"), "a.html", "a.jpg"), jpeg);
+        assert_eq!(renamed(Some("text/x-ours"), "a.html", "a.jpg"), None);
+        assert_eq!(renamed(Some("text/html"), "a.html", "a.old"), None);
+        assert_eq!(renamed(Some("image/jpeg"), "a.jpg", "b.jpg"), None);
     }
 
     #[test]

@@ -28,6 +28,7 @@ mod metadata;
 mod names;
 mod rename;
 mod tree;
+mod xattr;
 
 pub use attributes::{Attributes, Caller};
 pub use error::{Error, Result};
@@ -37,6 +38,7 @@ pub use metadata::Posix;
 pub use names::NAME_MAX;
 pub use rename::Renaming;
 pub use tree::{Kind, Node, ROOT};
+pub use xattr::Setting;
 
 use crate::draft::{Draft, Target, Works};
 use crate::read::{ReadMemory, Settings as ReadSettings};

@@ -19,9 +19,9 @@ use tracing::{info, warn};
 
 use super::copies::TRIES;
 use super::tree::{Kind, Node};
-use super::{Error, Fs, Result};
+use super::{Error, Fs, Result, metadata};
 use crate::draft::{Doom, Draft, Version};
-use crate::store::{ErrorKind, ListEntry, ObjectInfo};
+use crate::store::{Attributes, ErrorKind, ListEntry, ObjectInfo};
 use crate::upload::ledger::Before;
 
 /// What a rename may do to a name that is taken.
@@ -142,6 +142,14 @@ impl Rename {
             self.forget_what_was_known();
             return Err(error.into());
         }
+        if let Some(draft) = &draft {
+            let _ = draft.say(|said| {
+                let (old, new) = (&old_key, &new_key);
+                if let Some(kind) = metadata::content_type_renamed(said, old, new) {
+                    said.content_type = Some(kind);
+                }
+            });
+        }
         if let Some(moving) = moving {
             // What a commit of it will replace: its own object, or what had the name.
             let replaced = moved.clone().or_else(|| self.replaced());
@@ -210,9 +218,17 @@ impl Rename {
             };
             let before = self.replaced();
             let before = before.map_or(Before::Nothing, |v| Before::Version(v.etag));
-            let copied = self.fs.copy_object(old_key, &object, new_key, before, None);
+            let said = self.said_under(new_key).await?;
+            let copied = self
+                .fs
+                .copy_object(old_key, &object, new_key, before, said.as_ref());
             match copied.await {
-                Ok(version) => return Ok(Some(version)),
+                Ok(version) => {
+                    if let Some(said) = said {
+                        self.source.state().said = Some(Arc::new(said));
+                    }
+                    return Ok(Some(version));
+                }
                 // Another client changed it since we looked.
                 Err(error) if error.kind == ErrorKind::Conflict => {
                     self.fs.refresh(&self.source).await?;
@@ -221,6 +237,29 @@ impl Rename {
             }
         }
         Err(Error::loud(libc::EBUSY, "another client keeps changing it"))
+    }
+
+    /// What is to be said of it under its new key, if that is something else than now.
+    async fn said_under(&self, new_key: &str) -> Result<Option<Attributes>> {
+        let old_key = self.source.key();
+        let new = metadata::content_type(new_key);
+        if self.source.kind != Kind::File
+            || new.is_none()
+            || new == metadata::content_type(&old_key)
+        {
+            return Ok(None);
+        }
+        if self.source.state().said.is_none() {
+            self.fs.refresh(&self.source).await?;
+        }
+        let said = self.source.state().said.clone();
+        Ok(said.and_then(|said| {
+            let renamed = metadata::content_type_renamed(&said, &old_key, new_key)?;
+            Some(Attributes {
+                content_type: Some(renamed),
+                ..Attributes::clone(&said)
+            })
+        }))
     }
 
     fn forget_what_was_known(&self) {

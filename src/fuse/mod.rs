@@ -17,7 +17,7 @@ use fuser::{
     AccessFlags, BsdFileFlags, CopyFileRangeFlags, Errno, FileAttr, FileHandle, FileType,
     Filesystem, FopenFlags, Generation, INodeNo, InitFlags, KernelConfig, LockOwner, OpenFlags,
     RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry,
-    ReplyOpen, ReplyStatfs, ReplyWrite, Request, TimeOrNow, WriteFlags,
+    ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 use tokio::runtime::Handle;
 use tracing::warn;
@@ -27,7 +27,7 @@ mod session;
 
 pub use session::{MountOptions, Mounted, mount};
 
-use crate::fs::{Attributes, Caller, Error, Fs, Kind, NAME_MAX, Posix, Renaming, Result};
+use crate::fs::{Attributes, Caller, Error, Fs, Kind, NAME_MAX, Posix, Renaming, Result, Setting};
 use crate::host::process;
 
 struct Frontend {
@@ -249,9 +249,39 @@ impl Filesystem for Frontend {
         });
     }
 
-    fn mknod(&self, _: &Request, _: INodeNo, _: &OsStr, _: u32, _: u32, _: u32, reply: ReplyEntry) {
-        // Devices, FIFOs and sockets have no object to be.
-        reply.error(Errno::EPERM);
+    fn mknod(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        _umask: u32,
+        _device: u32,
+        reply: ReplyEntry,
+    ) {
+        if mode & libc::S_IFMT != libc::S_IFREG {
+            // Devices, FIFOs and sockets have no object to be.
+            return reply.error(Errno::EPERM);
+        }
+        let (fs, name, maker) = (self.fs.clone(), name.to_os_string(), maker(request));
+        let say = self.say("mknod", parent.0, Some(&name));
+        let caller = request.pid();
+        let work = async move {
+            let flags = libc::O_WRONLY | libc::O_EXCL;
+            let (node, _, opened) = fs
+                .create(parent.0, &name, flags, mode, maker, caller)
+                .await?;
+            let made = fs.sync(opened.handle).await;
+            fs.release(opened.handle).await;
+            if made.is_err() {
+                fs.forget(node.ino, 1);
+            }
+            made.map(|()| fs.attributes(&node))
+        };
+        self.spawn(caller, work, |result| match result {
+            Ok(attributes) => reply_entry(reply, &attributes),
+            Err(error) => reply.error(say(&error)),
+        });
     }
 
     fn mkdir(
@@ -605,6 +635,111 @@ impl Filesystem for Frontend {
         );
     }
 
+    fn setxattr(
+        &self,
+        request: &Request,
+        ino: INodeNo,
+        name: &OsStr,
+        value: &[u8],
+        flags: i32,
+        _position: u32,
+        reply: ReplyEmpty,
+    ) {
+        let setting = match flags {
+            libc::XATTR_CREATE => Setting::New,
+            libc::XATTR_REPLACE => Setting::Existing,
+            0 => Setting::Either,
+            _ => return reply.error(Errno::EINVAL),
+        };
+        let (fs, name, value) = (self.fs.clone(), name.to_os_string(), value.to_vec());
+        let say = self.say("setxattr", ino.0, None);
+        let work = async move { fs.set_xattr(ino.0, &name, &value, setting).await };
+        self.spawn(request.pid(), work, |result| {
+            reply_empty(reply, result, say)
+        });
+    }
+
+    fn getxattr(
+        &self,
+        request: &Request,
+        ino: INodeNo,
+        name: &OsStr,
+        size: u32,
+        reply: ReplyXattr,
+    ) {
+        // The kernel and ls ask for others of every file: never the store's business.
+        if !name.as_encoded_bytes().starts_with(b"user.") {
+            return reply.error(Errno::ENODATA);
+        }
+        let (fs, name) = (self.fs.clone(), name.to_os_string());
+        let say = self.say("getxattr", ino.0, None);
+        let work = async move { fs.get_xattr(ino.0, &name).await };
+        self.spawn(request.pid(), work, move |result| {
+            reply_sized(reply, size, result, say)
+        });
+    }
+
+    fn listxattr(&self, request: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
+        let fs = self.fs.clone();
+        let say = self.say("listxattr", ino.0, None);
+        let work = async move { fs.list_xattr(ino.0).await };
+        self.spawn(request.pid(), work, move |result| {
+            reply_sized(reply, size, result, say)
+        });
+    }
+
+    fn removexattr(&self, request: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let (fs, name) = (self.fs.clone(), name.to_os_string());
+        let say = self.say("removexattr", ino.0, None);
+        let work = async move { fs.remove_xattr(ino.0, &name).await };
+        self.spawn(request.pid(), work, |result| {
+            reply_empty(reply, result, say)
+        });
+    }
+
+    fn fallocate(
+        &self,
+        request: &Request,
+        ino: INodeNo,
+        handle: FileHandle,
+        offset: u64,
+        length: u64,
+        mode: i32,
+        reply: ReplyEmpty,
+    ) {
+        let (fs, caller) = (self.fs.clone(), request.pid());
+        let say = self.say("fallocate", ino.0, None);
+        let range = offset..offset.saturating_add(length);
+        let work = async move { fs.allocate(handle.0, range, mode, caller).await };
+        self.spawn(caller, work, |result| reply_empty(reply, result, say));
+    }
+
+    fn lseek(
+        &self,
+        request: &Request,
+        ino: INodeNo,
+        handle: FileHandle,
+        offset: i64,
+        whence: i32,
+        reply: ReplyLseek,
+    ) {
+        let data = match whence {
+            libc::SEEK_DATA => true,
+            libc::SEEK_HOLE => false,
+            _ => return reply.error(Errno::EINVAL),
+        };
+        let Ok(offset) = u64::try_from(offset) else {
+            return reply.error(Errno::ENXIO);
+        };
+        let fs = self.fs.clone();
+        let say = self.say("seek", ino.0, None);
+        let work = async move { fs.seek(handle.0, offset, data).await };
+        self.spawn(request.pid(), work, |result| match result {
+            Ok(found) => reply.offset(found as i64),
+            Err(error) => reply.error(say(&error)),
+        });
+    }
+
     fn access(&self, _request: &Request, _ino: INodeNo, _mask: AccessFlags, reply: ReplyEmpty) {
         // Asked only where the kernel does not check permissions itself.
         reply.ok();
@@ -694,6 +829,21 @@ fn reply_entry(reply: ReplyEntry, attributes: &Attributes) {
 fn reply_empty(reply: ReplyEmpty, result: Result<()>, say: impl FnOnce(&Error) -> Errno) {
     match result {
         Ok(()) => reply.ok(),
+        Err(error) => reply.error(say(&error)),
+    }
+}
+
+/// What is asked for twice: how long it is, and then itself.
+fn reply_sized(
+    reply: ReplyXattr,
+    room: u32,
+    result: Result<Vec<u8>>,
+    say: impl FnOnce(&Error) -> Errno,
+) {
+    match result {
+        Ok(data) if room == 0 => reply.size(data.len() as u32),
+        Ok(data) if data.len() > room as usize => reply.error(Errno::ERANGE),
+        Ok(data) => reply.data(&data),
         Err(error) => reply.error(say(&error)),
     }
 }

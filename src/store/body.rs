@@ -29,6 +29,21 @@ impl Body {
         Body::new(vec![bytes], crc64)
     }
 
+    /// Nothing but zeros, in no more memory than a list of the same buffer takes.
+    pub fn zeros(len: u64) -> Body {
+        static ZEROS: [u8; 1 << 20] = [0; 1 << 20];
+        let mut digest = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc64Nvme);
+        let mut chunks = Vec::new();
+        let mut left = len;
+        while left > 0 {
+            let chunk = &ZEROS[..left.min(ZEROS.len() as u64) as usize];
+            digest.update(chunk);
+            chunks.push(Bytes::from_static(chunk));
+            left -= chunk.len() as u64;
+        }
+        Body::new(chunks, digest.finalize())
+    }
+
     pub fn len(&self) -> u64 {
         self.len
     }

@@ -41,6 +41,8 @@ pub struct ObjectInfo {
     pub etag: ETag,
     pub modified: SystemTime,
     pub storage_class: Option<String>,
+    /// The store's own name of this version, where the bucket keeps versions (and HEAD tells).
+    pub version: Option<String>,
     /// `None` where the answer does not carry it (listings).
     pub attributes: Option<Box<Attributes>>,
 }

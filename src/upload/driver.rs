@@ -115,6 +115,7 @@ enum Command {
 pub struct Upload {
     commands: mpsc::UnboundedSender<Command>,
     failure: Arc<Mutex<Option<Failure>>>,
+    acknowledged: Arc<AtomicU64>,
 }
 
 impl Upload {
@@ -131,6 +132,7 @@ impl Upload {
         // Unbounded, but what goes through it is bounded: parts hold memory of the write budget.
         let (commands, inbox) = mpsc::unbounded_channel();
         let failure = Arc::new(Mutex::new(None));
+        let acknowledged = Arc::new(AtomicU64::new(0));
         let driver = Driver {
             uploads: uploads.clone(),
             id: uploads.next_id.fetch_add(1, Ordering::Relaxed),
@@ -149,6 +151,7 @@ impl Upload {
             committed: None,
             last_error: None,
             failure: failure.clone(),
+            acknowledged: acknowledged.clone(),
             searches: SearchWindow::default(),
             turn: None,
             given_up: Arc::new(Notify::new()),
@@ -156,7 +159,11 @@ impl Upload {
         };
         uploads.alive.send_modify(|n| *n += 1);
         tokio::spawn(driver.run(inbox));
-        Upload { commands, failure }
+        Upload {
+            commands,
+            failure,
+            acknowledged,
+        }
     }
 
     /// Hands over a finished part. Numbers start at 1; a number given again replaces the part.
@@ -188,6 +195,11 @@ impl Upload {
     /// Decides that nothing will be published, and returns at once; the driver sees to it.
     pub fn abort(&self) {
         let _ = self.commands.send(Command::Abort);
+    }
+
+    /// Parts the store has.
+    pub fn acknowledged(&self) -> u64 {
+        self.acknowledged.load(Ordering::Relaxed)
     }
 
     /// Why this upload is lost, if it is.
@@ -256,6 +268,7 @@ struct Driver {
     committed: Option<ETag>,
     last_error: Option<Failure>,
     failure: Arc<Mutex<Option<Failure>>>,
+    acknowledged: Arc<AtomicU64>,
     searches: SearchWindow,
     /// Held from Begin until the upload has a name, or never will.
     turn: Option<Turn>,
@@ -361,6 +374,8 @@ impl Driver {
         }
         if let (Event::PartAnswered(number, _), Some(receipt)) = (done.event, done.receipt) {
             self.receipts.insert(number, receipt);
+            let parts = self.receipts.len() as u64;
+            self.acknowledged.store(parts, Ordering::Relaxed);
         }
         if let Some(etag) = done.etag {
             self.committed = Some(etag);

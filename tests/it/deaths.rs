@@ -496,7 +496,10 @@ fn an_abort_the_store_refuses_at_first_is_repeated_until_it_is_done() {
     ] {
         let text = format!("op=AbortMultipartUpload:{fault}");
         let refuses = store.faults().script(&text).expect("a fault");
-        writer(&mount, "new", 12 * MIB).die_of(libc::SIGKILL);
+        let writer = writer(&mount, "new", 12 * MIB);
+        // A writer killed before its upload has begun leaves nothing to abort.
+        store.await_parts("new", 1);
+        writer.die_of(libc::SIGKILL);
         eventually(seconds(10), &text, || store.faults().fired(refuses) >= 1);
         store.faults().remove(refuses);
         store.assert_no_uploads_within(30, &text);

@@ -67,6 +67,10 @@ impl Store for S3Store {
                 etag: etag(Op::HEAD, key, head.e_tag())?,
                 modified: time(head.last_modified()),
                 storage_class: head.storage_class().map(|c| c.as_str().to_string()),
+                version: head
+                    .version_id()
+                    .filter(|id| *id != "null")
+                    .map(str::to_string),
                 attributes: Some(Box::new(Attributes {
                     content_type: head.content_type().map(str::to_string),
                     cache_control: head.cache_control().map(str::to_string),
