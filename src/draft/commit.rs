@@ -41,7 +41,7 @@ impl Draft {
             (Ok(etag), _) => Ok(Version {
                 etag,
                 size: contents.size,
-                modified: self.modified(),
+                modified: self.times().modified,
             }),
         };
         let _ = self.outcome.set(result.clone());

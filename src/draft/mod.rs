@@ -133,6 +133,24 @@ pub struct Version {
     pub modified: SystemTime,
 }
 
+/// When a draft was written to last.
+#[derive(Clone, Copy, Debug)]
+pub struct Times {
+    /// What is to be told of it: the last write, or what utimensat(2) said since.
+    pub modified: SystemTime,
+    pub changed: SystemTime,
+}
+
+impl Times {
+    fn now() -> Times {
+        let now = SystemTime::now();
+        Times {
+            modified: now,
+            changed: now,
+        }
+    }
+}
+
 /// A change that brings no bytes.
 #[derive(Clone, Debug)]
 pub enum Reshape {
@@ -175,7 +193,7 @@ pub struct Draft {
     contents: tokio::sync::Mutex<Contents>,
     /// Mirrors of the contents, readable while a writer or a commit holds them.
     size: AtomicU64,
-    modified: Mutex<SystemTime>,
+    times: Mutex<Times>,
     /// Something is to be committed.
     dirty: AtomicBool,
     committing: AtomicBool,
@@ -206,7 +224,7 @@ impl Draft {
             begun_with: Mutex::new(None),
             size: AtomicU64::new(contents.size),
             contents: tokio::sync::Mutex::new(contents),
-            modified: Mutex::new(SystemTime::now()),
+            times: Mutex::new(Times::now()),
             dirty: AtomicBool::new(dirty),
             committing: AtomicBool::new(false),
             keep_all: AtomicBool::new(false),
@@ -303,12 +321,16 @@ impl Draft {
         self.size.load(Ordering::Acquire)
     }
 
-    pub fn modified(&self) -> SystemTime {
-        *self.modified.lock().expect("no panic while held")
+    pub fn times(&self) -> Times {
+        *self.times.lock().expect("no panic while held")
     }
 
     pub fn set_modified(&self, time: SystemTime) {
-        *self.modified.lock().expect("no panic while held") = time;
+        let mut times = self.times.lock().expect("no panic while held");
+        *times = Times {
+            modified: time,
+            changed: SystemTime::now(),
+        };
     }
 
     pub fn is_dirty(&self) -> bool {
@@ -484,7 +506,7 @@ impl Draft {
     }
 
     fn wrote(&self, contents: &Contents) {
-        *self.modified.lock().expect("no panic while held") = SystemTime::now();
+        *self.times.lock().expect("no panic while held") = Times::now();
         self.size.store(contents.size, Ordering::Release);
         self.dirty.store(true, Ordering::Release);
     }

@@ -23,6 +23,10 @@ pub struct Attributes {
     pub kind: Kind,
     pub size: u64,
     pub modified: SystemTime,
+    pub accessed: SystemTime,
+    /// ctime: the last change through this mount, else the store's own time of the object.
+    pub changed: SystemTime,
+    pub links: u32,
     pub mode: u16,
     pub uid: u32,
     pub gid: u32,
@@ -61,9 +65,14 @@ impl Fs {
             false => Duration::ZERO,
         };
         let (size, modified, ttl) = match (&draft, &state.object, node.kind) {
-            (_, _, Kind::Directory) if node.ino == ROOT => (0, self.mounted_at, ttl),
-            (_, _, Kind::Directory) => (0, said.mtime.unwrap_or(state.modified), ttl),
-            (Some(draft), _, _) => (draft.size(), draft.modified(), Duration::ZERO),
+            (_, _, Kind::Directory) => {
+                let kept = match node.ino {
+                    ROOT => self.mounted_at,
+                    _ => said.mtime.unwrap_or(state.modified),
+                };
+                (0, state.touched.unwrap_or(kept), ttl)
+            }
+            (Some(draft), _, _) => (draft.size(), draft.times().modified, Duration::ZERO),
             (None, Some(object), Kind::Symlink) if object.size == 0 => {
                 let kept = state.said.as_ref();
                 let target = kept.and_then(|said| metadata::geesefs_target(&said.metadata));
@@ -84,11 +93,24 @@ impl Fs {
             _ => all & !self.options.umask,
         };
         let options = &self.options;
+        let changed = match &draft {
+            Some(draft) => state.changed.max(Some(draft.times().changed)),
+            None => state.changed.or(state.stored),
+        };
+        let changed = changed.unwrap_or(modified);
+        let links = match node.kind {
+            _ if state.unlinked => 0,
+            Kind::Directory => 2,
+            Kind::File | Kind::Symlink => 1,
+        };
         Attributes {
             ino: node.ino,
             kind: node.kind,
             size,
             modified,
+            accessed: state.accessed.or(said.atime).unwrap_or(modified),
+            changed,
+            links,
             mode: (said.mode.unwrap_or_else(ours) & 0o7777) as u16,
             uid: options.owner.or(said.uid).unwrap_or(options.uid),
             gid: options.group.or(said.gid).unwrap_or(options.gid),
@@ -113,7 +135,7 @@ impl Fs {
                 mode: Some(mode & 0o7777 | metadata::kind_bits(kind)),
                 uid: Some(caller.uid),
                 gid: Some(caller.gid),
-                mtime: None,
+                ..Posix::default()
             };
             posix.say_in(&mut said.metadata);
         }
@@ -287,7 +309,15 @@ impl Fs {
                 .map(|m| m & 0o7777 | metadata::kind_bits(node.kind)),
             ..change
         };
-        if change == Posix::default() {
+        if change.atime.is_some() {
+            node.state().accessed = change.atime;
+        }
+        let rest = Posix {
+            atime: None,
+            ..change
+        };
+        if rest == Posix::default() {
+            // Not worth a copy: it goes up with the next change.
             return Ok(self.attributes(&node));
         }
         if !self.options.keeps_metadata {
@@ -296,12 +326,12 @@ impl Fs {
                 (Some(draft), Some(time)) => {
                     let rest = Posix {
                         mtime: None,
-                        ..change
+                        ..rest
                     };
                     self.changes_nothing(&node, rest)?;
                     draft.set_modified(time);
                 }
-                _ => self.changes_nothing(&node, change)?,
+                _ => self.changes_nothing(&node, rest)?,
             }
             return Ok(self.attributes(&node));
         }
@@ -312,6 +342,13 @@ impl Fs {
         self.change_said(&node, say).await?;
         if let (Some(draft), Some(time)) = (node.live_draft(), change.mtime) {
             draft.set_modified(time);
+        }
+        {
+            let mut state = node.state();
+            state.changed = Some(SystemTime::now());
+            if change.mtime.is_some() {
+                state.touched = None;
+            }
         }
         Ok(self.attributes(&node))
     }
@@ -440,6 +477,7 @@ impl Fs {
                     modified,
                 };
                 node.state().made(version, said);
+                parent.state().touch();
                 self.tree.remember(&node);
                 Ok(node)
             }

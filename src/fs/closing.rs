@@ -178,7 +178,7 @@ impl Fs {
         let under_way = UnderWay::new(&self.commits);
         if self.options.keeps_metadata {
             let time = Posix {
-                mtime: Some(draft.modified()),
+                mtime: Some(draft.times().modified),
                 ..Posix::default()
             };
             draft.say_if_not_begun(|said| time.say_in(&mut said.metadata));
@@ -196,6 +196,9 @@ impl Fs {
             };
             match &result {
                 Ok(Some(version)) if was_current => {
+                    let mut state = node.state();
+                    state.changed = state.changed.max(Some(draft.times().changed));
+                    drop(state);
                     self.note_commit(node, version.clone(), draft.attributes());
                 }
                 Err(_) if was_current => self.lost_draft(node),

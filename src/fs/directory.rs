@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use tracing::warn;
 
@@ -113,6 +113,7 @@ impl Fs {
             return Err(error);
         }
         self.note_made(&node);
+        parent.state().touch();
         self.tree.remember(&node);
         Ok(node)
     }
@@ -158,6 +159,7 @@ impl Fs {
         if marker {
             self.store.delete(&node.key()).await?;
         }
+        parent.state().touch();
         self.tree.detach(&parent, &node);
         Ok(())
     }
@@ -190,6 +192,8 @@ impl Fs {
         if published && let Err(error) = self.store.delete(&node.key()).await {
             return Err(error.into());
         }
+        parent.state().touch();
+        node.state().changed = Some(SystemTime::now());
         self.tree.detach(&parent, &node);
         Ok(())
     }

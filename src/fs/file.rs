@@ -186,6 +186,7 @@ impl Fs {
                 ..Use::default()
             },
         );
+        parent.state().touch();
         self.tree.remember(&node);
         let attributes = self.attributes(&node);
         Ok((

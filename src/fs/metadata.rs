@@ -1,4 +1,4 @@
-//! What POSIX says of a file, in an object's metadata: `mode`, `uid`, `gid` and `mtime`, as s3fs writes
+//! What POSIX says of a file, in an object's metadata: `mode`, `uid`, `gid`, `mtime` and `atime`, as s3fs writes
 //! them; the forms of others are read as well. Pure.
 //!
 //! Invariants:
@@ -18,6 +18,7 @@ pub struct Posix {
     pub uid: Option<u32>,
     pub gid: Option<u32>,
     pub mtime: Option<SystemTime>,
+    pub atime: Option<SystemTime>,
 }
 
 impl Posix {
@@ -28,6 +29,7 @@ impl Posix {
             uid: number("uid"),
             gid: number("gid"),
             mtime: metadata.get("mtime").and_then(|text| time(text.trim())),
+            atime: metadata.get("atime").and_then(|text| time(text.trim())),
         }
     }
 
@@ -39,8 +41,10 @@ impl Posix {
                 metadata.insert(name.to_string(), number.to_string());
             }
         }
-        if let Some(mtime) = self.mtime {
-            metadata.insert("mtime".to_string(), spelled(mtime));
+        for (name, time) in [("mtime", self.mtime), ("atime", self.atime)] {
+            if let Some(time) = time {
+                metadata.insert(name.to_string(), spelled(time));
+            }
         }
     }
 
@@ -89,10 +93,11 @@ pub fn content_type_renamed(said: &Attributes, old: &str, new: &str) -> Option<S
     content_type(new).filter(|new| guessed && said.content_type.as_ref() != Some(new))
 }
 
-/// What is said of a file whose bytes change: all that was said, but for its time.
+/// What is said of a file whose bytes change: all that was said, but for its times.
 pub fn rewritten(said: &Attributes) -> Attributes {
     let mut said = said.clone();
     said.metadata.remove("mtime");
+    said.metadata.remove("atime");
     said
 }
 
@@ -151,6 +156,7 @@ mod tests {
                     uid: Some(0),
                     gid: Some(u32::MAX - 1),
                     mtime: Some(mtime),
+                    atime: Some(SystemTime::UNIX_EPOCH),
                 };
                 let mut kept = metadata(&[("theirs", "stays"), ("mode", "1")]);
                 said.say_in(&mut kept);
@@ -219,7 +225,7 @@ mod tests {
             "１",
         ];
         for text in texts {
-            let names = ["mode", "uid", "gid", "mtime"];
+            let names = ["mode", "uid", "gid", "mtime", "atime"];
             let said = Posix::of(&metadata(&names.map(|name| (name, text))));
             assert_eq!(said, Posix::default(), "{text:?}");
         }

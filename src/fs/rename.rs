@@ -11,7 +11,7 @@
 use std::collections::VecDeque;
 use std::ffi::OsStr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::StreamExt;
 use futures_util::stream;
@@ -86,7 +86,13 @@ impl Fs {
             target,
         };
         // A caller who is killed does not stop it half way.
-        let done = tokio::spawn(whole.perform());
+        let done = tokio::spawn(async move {
+            whole.perform().await?;
+            whole.from.state().touch();
+            whole.to.state().touch();
+            whole.source.state().changed = Some(SystemTime::now());
+            Ok(())
+        });
         done.await.unwrap_or_else(|_| Err(Error::quiet(libc::EIO)))
     }
 
@@ -113,7 +119,7 @@ struct Rename {
 }
 
 impl Rename {
-    async fn perform(self) -> Result<()> {
+    async fn perform(&self) -> Result<()> {
         match self.source.kind {
             Kind::Directory => self.directory().await,
             Kind::File | Kind::Symlink => self.file().await,

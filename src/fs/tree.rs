@@ -69,6 +69,12 @@ pub struct State {
     /// Directories: all children were listed (or there were none) at this moment.
     pub complete: Option<Instant>,
     pub modified: SystemTime,
+    /// Directories: when a name was made or taken away here last, through this mount.
+    pub touched: Option<SystemTime>,
+    /// When anything of it was last changed through this mount.
+    pub changed: Option<SystemTime>,
+    /// What utimensat(2) said was its last access; reading it is not noted.
+    pub accessed: Option<SystemTime>,
 }
 
 impl Node {
@@ -125,10 +131,17 @@ impl State {
         let stored = self.stored.replace(seen.modified);
         if !same {
             self.object = Some(seen.clone());
+            (self.accessed, self.changed) = (None, None);
         }
         if !same || stored.is_some_and(|stored| stored != seen.modified) {
             self.said = None;
         }
+    }
+
+    /// A name in this directory was made or taken away.
+    pub fn touch(&mut self) {
+        let now = SystemTime::now();
+        (self.touched, self.changed) = (Some(now), Some(now));
     }
 
     /// Takes note of what a commit or a copy of ours made.
@@ -359,6 +372,9 @@ fn new_node(ino: u64, kind: Kind, parent: u64, name: String, key: String) -> Arc
             marker: false,
             complete: None,
             modified: SystemTime::now(),
+            touched: None,
+            changed: None,
+            accessed: None,
         }),
     })
 }

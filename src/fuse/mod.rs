@@ -104,6 +104,9 @@ fn file_attr(attributes: &Attributes) -> FileAttr {
         kind,
         size,
         modified,
+        accessed,
+        changed,
+        links,
         mode,
         uid,
         gid,
@@ -113,9 +116,9 @@ fn file_attr(attributes: &Attributes) -> FileAttr {
         ino: INodeNo(ino),
         size,
         blocks: size.div_ceil(512),
-        atime: modified,
+        atime: accessed,
         mtime: modified,
-        ctime: modified,
+        ctime: changed,
         crtime: modified,
         kind: match kind {
             Kind::File => FileType::RegularFile,
@@ -123,7 +126,7 @@ fn file_attr(attributes: &Attributes) -> FileAttr {
             Kind::Symlink => FileType::Symlink,
         },
         perm: mode,
-        nlink: if kind == Kind::Directory { 2 } else { 1 },
+        nlink: links,
         uid,
         gid,
         rdev: 0,
@@ -212,7 +215,7 @@ impl Filesystem for Frontend {
         uid: Option<u32>,
         gid: Option<u32>,
         size: Option<u64>,
-        _atime: Option<TimeOrNow>,
+        atime: Option<TimeOrNow>,
         mtime: Option<TimeOrNow>,
         _ctime: Option<SystemTime>,
         handle: Option<FileHandle>,
@@ -230,16 +233,17 @@ impl Filesystem for Frontend {
                 fs.truncate(ino.0, handle.map(|h| h.0), size, caller)
                     .await?;
             }
-            let mtime = mtime.map(|time| match time {
+            let time = |time| match time {
                 TimeOrNow::SpecificTime(time) => time,
                 TimeOrNow::Now => SystemTime::now(),
-            });
+            };
             let change = Posix {
                 mode,
                 uid,
                 gid,
                 // The kernel sends a time along with a truncation; that one is the write's own.
-                mtime: mtime.filter(|_| size.is_none()),
+                mtime: mtime.map(time).filter(|_| size.is_none()),
+                atime: atime.map(time),
             };
             fs.set_attributes(ino.0, change).await
         };
