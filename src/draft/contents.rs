@@ -226,6 +226,21 @@ impl Contents {
         Ok(())
     }
 
+    /// Takes bytes of the base that were fetched.
+    pub fn spool_base(&mut self, works: &Arc<Works>, at: u64, bytes: &[u8]) -> Result<(), Error> {
+        self.go_to_spool(works)?;
+        let spool = self.spool.as_mut().expect("just went there");
+        spool
+            .write(at, bytes)
+            .map_err(|e| Error::Spool(Arc::new(e)))
+    }
+
+    /// Nothing shows of the base any more: all of it was fetched.
+    pub fn forget_base(&mut self) {
+        self.base = None;
+        self.base_len = 0;
+    }
+
     /// Cuts `range` by where its bytes are.
     pub fn places(&self, range: Range<u64>) -> Vec<(Range<u64>, Place)> {
         let mut places = Vec::new();

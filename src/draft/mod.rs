@@ -461,6 +461,39 @@ impl Draft {
         Ok(contents.next(offset, data))
     }
 
+    /// Fetches what shows of the base, at most so much, so that it can go.
+    pub async fn fetch_base(&self, most: u64) -> Result<(), Error> {
+        let mut contents = self.contents.lock().await;
+        self.settle_doom(&mut contents)?;
+        let all = contents.sent_end()..contents.size;
+        let of_base = |(range, place)| (place == Place::Base).then_some(range);
+        let runs: Vec<Range<u64>> = contents
+            .places(all)
+            .into_iter()
+            .filter_map(of_base)
+            .collect();
+        let wanted: u64 = runs.iter().map(|run| run.end - run.start).sum();
+        if wanted > most {
+            return Err(Error::NotHere);
+        }
+        for run in runs {
+            let mut at = run.start;
+            while at < run.end {
+                let end = run.end.min(at + FETCHED_AT_ONCE);
+                let bytes = self.load(&contents, at..end).await?;
+                contents.spool_base(&self.works, at, &bytes)?;
+                at = end;
+            }
+        }
+        contents.forget_base();
+        Ok(())
+    }
+
+    /// Ends it as lost, whatever was decided before.
+    pub fn lose(&self, why: &'static str) {
+        let _ = self.outcome.set(Err(Error::Aborted(why)));
+    }
+
     /// Decides that nothing of this draft is published, and returns at once.
     pub fn abort(&self, doom: Doom) {
         let _ = self.doom.set(doom);
@@ -627,6 +660,7 @@ impl Moving<'_> {
 }
 
 const FETCH_TRIES: u32 = 5;
+const FETCHED_AT_ONCE: u64 = 4 << 20;
 
 /// Reads a range of the base object, going on where a broken body stopped.
 async fn fetch(store: &dyn Store, base: &Base, start: u64, out: &mut [u8]) -> Result<(), Error> {

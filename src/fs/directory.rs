@@ -13,7 +13,6 @@ use tracing::warn;
 use super::listing::{Listed, Listing};
 use super::tree::{Kind, Node, ROOT};
 use super::{Attributes, Caller, Error, Fs, Result};
-use crate::draft::Doom;
 use crate::store::ListEntry;
 
 impl Fs {
@@ -172,24 +171,10 @@ impl Fs {
             return Err(Error::quiet(libc::EISDIR));
         }
         self.keep_directory(&parent).await?;
-        let draft = node.live_draft();
-        let mut published = node.state().object.is_some();
-        if let Some(draft) = &draft {
-            draft.abort(Doom::Unlinked);
-            if draft.is_committing() {
-                // Too late to stop it, perhaps: wait for its end, then delete what it made.
-                self.commit_to_the_end(&node, draft).await.ok();
-                if draft.is_uncertain() {
-                    // A request may be on its way that would bring the file back after a delete.
-                    return Err(Error::loud(
-                        libc::EIO,
-                        "the store does not say whether it was published; unlink it again when it answers",
-                    ));
-                }
-                published = true;
-            }
-        }
-        if published && let Err(error) = self.store.delete(&node.key()).await {
+        if self.part_with(&node).await?
+            && let Err(error) = self.store.delete(&node.key()).await
+        {
+            self.not_parted(&node);
             return Err(error.into());
         }
         parent.state().touch();

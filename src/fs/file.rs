@@ -119,6 +119,7 @@ impl Fs {
             opener: process::process_of(tid),
             used: Mutex::new(used),
         };
+        file.node.opens.fetch_add(1, Ordering::Relaxed);
         let handle = self.next_handle();
         self.files
             .lock()
@@ -137,10 +138,10 @@ impl Fs {
     }
 
     pub(super) fn remove_file(&self, handle: u64) -> Option<Arc<OpenFile>> {
-        self.files
-            .lock()
-            .expect("no panic while held")
-            .remove(&handle)
+        let mut files = self.files.lock().expect("no panic while held");
+        let file = files.remove(&handle)?;
+        file.node.opens.fetch_sub(1, Ordering::Relaxed);
+        Some(file)
     }
 
     /// Creates a file, or opens one that came to be meanwhile.
@@ -274,7 +275,12 @@ impl Fs {
         }
     }
 
-    fn attach_new_draft(&self, node: &Arc<Node>, base: Option<Base>, dirty: bool) -> Arc<Draft> {
+    pub(super) fn attach_new_draft(
+        &self,
+        node: &Arc<Node>,
+        base: Option<Base>,
+        dirty: bool,
+    ) -> Arc<Draft> {
         let draft = self.new_draft(node, base, dirty);
         {
             let mut state = node.state();
@@ -309,6 +315,7 @@ impl Fs {
             node.key().to_string(),
             etag,
             size,
+            state.version.clone(),
         );
         Ok(Some(Pin {
             object,

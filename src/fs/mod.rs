@@ -26,6 +26,7 @@ mod file;
 mod listing;
 mod metadata;
 mod names;
+mod parting;
 mod rename;
 mod tree;
 mod xattr;

@@ -20,7 +20,7 @@ use tracing::{info, warn};
 use super::copies::TRIES;
 use super::tree::{Kind, Node};
 use super::{Error, Fs, Result, metadata};
-use crate::draft::{Doom, Draft, Version};
+use crate::draft::{Draft, Version};
 use crate::store::{Attributes, ErrorKind, ListEntry, ObjectInfo};
 use crate::upload::ledger::Before;
 
@@ -133,14 +133,20 @@ impl Rename {
 
     async fn file(&self) -> Result<()> {
         let (fs, source, new_key) = (&self.fs, &self.source, self.new_key());
-        self.end_of_the_target().await?;
         let draft = self.settled_draft(source).await?;
         let moving = match &draft {
             Some(draft) => Some(held(source, draft).await?),
             None => None,
         };
         let old_key = source.key();
-        let moved = self.copied(&old_key, &new_key).await?;
+        if let Some(target) = &self.target {
+            fs.part_with(target).await?;
+        }
+        let copied = self.copied(&old_key, &new_key).await;
+        if let (Err(_), Some(target)) = (&copied, &self.target) {
+            fs.not_parted(target);
+        }
+        let moved = copied?;
         if moved.is_some()
             && let Err(error) = fs.store.delete(&old_key).await
         {
@@ -183,26 +189,6 @@ impl Rename {
         self.target
             .as_ref()
             .and_then(|target| target.state().object.clone())
-    }
-
-    /// What is being written under the new name ends: it is replaced.
-    async fn end_of_the_target(&self) -> Result<()> {
-        let Some(target) = &self.target else {
-            return Ok(());
-        };
-        if let Some(draft) = target.live_draft() {
-            draft.abort(Doom::Unlinked);
-            if draft.is_committing() {
-                self.fs.commit_to_the_end(target, &draft).await.ok();
-                if draft.is_uncertain() {
-                    return Err(Error::loud(
-                        libc::EIO,
-                        "the store does not say whether the file it is to replace was published; try again when it answers",
-                    ));
-                }
-            }
-        }
-        Ok(())
     }
 
     /// The draft of a file, when no commit of it is under way.

@@ -29,6 +29,8 @@ pub struct Node {
     place: RwLock<Place>,
     lookups: AtomicU64,
     state: Mutex<State>,
+    /// Descriptors the kernel has of it.
+    pub opens: AtomicU64,
     /// Held while the store is asked what is said of it, so that it is asked once.
     pub asking: tokio::sync::Mutex<()>,
 }
@@ -44,6 +46,8 @@ struct Place {
 pub struct State {
     /// The object as last seen; `None` for a file not yet committed.
     pub object: Option<Version>,
+    /// The store's own name of the object's version, where it keeps versions and HEAD told.
+    pub version: Option<String>,
     /// What is said of the object (of a directory's marker); `None`: not known, a listing does not tell.
     pub said: Option<Arc<Attributes>>,
     /// The store's own time of the object, by which a change of what is said of it is seen.
@@ -118,6 +122,9 @@ impl State {
     /// this version (its time) stays, so that attributes do not change by themselves.
     pub fn saw(&mut self, object: &ObjectInfo) {
         self.saw_version(&version_of(object));
+        if object.version.is_some() {
+            self.version.clone_from(&object.version);
+        }
         if let Some(said) = &object.attributes {
             self.said = Some(Arc::new((**said).clone()));
         }
@@ -131,6 +138,7 @@ impl State {
         let stored = self.stored.replace(seen.modified);
         if !same {
             self.object = Some(seen.clone());
+            self.version = None;
             (self.accessed, self.changed) = (None, None);
         }
         if !same || stored.is_some_and(|stored| stored != seen.modified) {
@@ -147,6 +155,7 @@ impl State {
     /// Takes note of what a commit or a copy of ours made.
     pub fn made(&mut self, version: Version, said: Attributes) {
         self.object = Some(version);
+        self.version = None;
         self.said = Some(Arc::new(said));
         self.stored = None;
         self.checked = Some(Instant::now());
@@ -355,9 +364,11 @@ fn new_node(ino: u64, kind: Kind, parent: u64, name: String, key: String) -> Arc
             key: key.into(),
         }),
         lookups: AtomicU64::new(0),
+        opens: AtomicU64::new(0),
         asking: tokio::sync::Mutex::new(()),
         state: Mutex::new(State {
             object: None,
+            version: None,
             said: None,
             stored: None,
             checked: None,

@@ -49,6 +49,7 @@ impl Reader {
         key: String,
         etag: ETag,
         size: u64,
+        version: Option<String>,
     ) -> Reader {
         let window = Window::new(size, settings.window_max, settings.range);
         let shared = Arc::new(Shared {
@@ -57,6 +58,7 @@ impl Reader {
                 key,
                 etag,
                 size,
+                version,
                 attempts: settings.attempts.max(1),
                 backoff: settings.backoff,
             },

@@ -26,6 +26,8 @@ pub(super) struct Source {
     pub(super) key: String,
     pub(super) etag: ETag,
     pub(super) size: u64,
+    /// The store's own name of this version, where it keeps versions.
+    pub(super) version: Option<String>,
     pub(super) attempts: u32,
     pub(super) backoff: Duration,
 }
@@ -79,10 +81,17 @@ impl<'a> Stream<'a> {
 
     async fn open(source: &Source, range: &Range<u64>, attempts: &mut u32) -> Result<DownloadBody> {
         *attempts += 1;
-        let download = source
-            .store
-            .get(&source.key, &source.etag, range.clone())
-            .await?;
+        let (store, key, etag) = (&source.store, &source.key, &source.etag);
+        let download = match (store.get(key, etag, range.clone()).await, &source.version) {
+            // Deleted or replaced since: a bucket that keeps versions has it still.
+            (Err(error), Some(version))
+                if matches!(error.kind, ErrorKind::Missing | ErrorKind::Conflict) =>
+            {
+                let older = store.get_version(key, version, etag, range.clone()).await;
+                older.map_err(|_| error)?
+            }
+            (answer, _) => answer?,
+        };
         // The store has checked already; bytes of another version must not get through here.
         if download.etag != source.etag || download.object_size != source.size {
             return Err(Error {

@@ -220,6 +220,16 @@ pub trait Store: Send + Sync + 'static {
     /// when it is another one, checked against the answer too, for stores that ignore If-Match.
     async fn get(&self, key: &str, etag: &ETag, range: std::ops::Range<u64>) -> Result<Download>;
 
+    /// The same of a version that is not the key's any more, in a bucket that keeps versions; `version`
+    /// is the store's own name of it ([`ObjectInfo::version`]).
+    async fn get_version(
+        &self,
+        key: &str,
+        version: &str,
+        etag: &ETag,
+        range: std::ops::Range<u64>,
+    ) -> Result<Download>;
+
     /// Commits a whole object in one request. Answers its version.
     async fn put(
         &self,

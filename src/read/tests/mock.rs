@@ -80,6 +80,7 @@ impl Mock {
             "dir/file".into(),
             Mock::etag(),
             self.size,
+            None,
         )
     }
 
@@ -164,6 +165,16 @@ impl Store for Mock {
     }
     fn clock(&self) -> std::time::SystemTime {
         std::time::SystemTime::now()
+    }
+
+    async fn get_version(
+        &self,
+        key: &str,
+        _version: &str,
+        etag: &ETag,
+        range: Range<u64>,
+    ) -> Result<Download> {
+        self.get(key, etag, range).await
     }
 
     async fn get(&self, _: &str, etag: &ETag, range: Range<u64>) -> Result<Download> {

@@ -27,6 +27,74 @@ use crate::store::{
     Precondition, Result, Store, UploadId,
 };
 
+impl S3Store {
+    /// A ranged GET of what the key holds, or of an older version.
+    async fn get_any(
+        &self,
+        key: &str,
+        version_id: Option<&str>,
+        version: &ETag,
+        range: Range<u64>,
+    ) -> Result<Download> {
+        let Some(bytes) = range.end.checked_sub(range.start).filter(|&n| n > 0) else {
+            // There is no way to ask for nothing; the version and the size come by HEAD.
+            let head = self.head(key).await?;
+            same_version(key, version, &head.etag)?;
+            let (etag, object_size) = (head.etag, head.size);
+            return Ok(Download {
+                etag,
+                object_size,
+                body: Box::new(body::Nothing),
+            });
+        };
+        let request = || {
+            self.client
+                .get_object()
+                .bucket(&self.bucket)
+                .key(self.full(key))
+                .range(format!("bytes={}-{}", range.start, range.end - 1))
+                .if_match(quoted(version))
+                .set_version_id(version_id.map(str::to_string))
+                .send()
+        };
+        // Without a version it is not an object: an error in a 200's clothes.
+        let accept = |answer: GetObjectOutput| match answer.e_tag() {
+            Some(_) => Ok(answer),
+            None => Err(incomplete(Op::GET, key, "an object without an ETag")),
+        };
+        let answer = self
+            .call(Op::GET, key, self.patience(0), request, accept)
+            .await?;
+        // Some stores ignore If-Match.
+        let etag = unquoted(answer.e_tag().unwrap_or_default());
+        same_version(key, version, &etag)?;
+        let length = answer.content_length().and_then(|n| u64::try_from(n).ok());
+        let object_size = match answer.content_range().map(content_range) {
+            Some(Some((got, total))) if got == range => total,
+            // A 200: fine if everything is what was asked for.
+            None if range.start == 0 && length == Some(range.end) => range.end,
+            _ => {
+                let got = answer.content_range().unwrap_or("the whole object");
+                let message = format!("asked for {range:?}, got {got}");
+                return Err(Op::GET.error(ErrorKind::Invalid, key, "RangeIgnored", &message));
+            }
+        };
+        let body = body::Receiving {
+            key: key.to_string(),
+            stream: answer.body,
+            left: bytes,
+            stall: self.limits.request_timeout,
+            patience: self.patience(0),
+            ended: false,
+        };
+        Ok(Download {
+            etag,
+            object_size,
+            body: Box::new(body),
+        })
+    }
+}
+
 #[async_trait]
 impl Store for S3Store {
     fn capabilities(&self) -> &Capabilities {
@@ -155,61 +223,17 @@ impl Store for S3Store {
     }
 
     async fn get(&self, key: &str, version: &ETag, range: Range<u64>) -> Result<Download> {
-        let Some(bytes) = range.end.checked_sub(range.start).filter(|&n| n > 0) else {
-            // There is no way to ask for nothing; the version and the size come by HEAD.
-            let head = self.head(key).await?;
-            same_version(key, version, &head.etag)?;
-            let (etag, object_size) = (head.etag, head.size);
-            return Ok(Download {
-                etag,
-                object_size,
-                body: Box::new(body::Nothing),
-            });
-        };
-        let request = || {
-            self.client
-                .get_object()
-                .bucket(&self.bucket)
-                .key(self.full(key))
-                .range(format!("bytes={}-{}", range.start, range.end - 1))
-                .if_match(quoted(version))
-                .send()
-        };
-        // Without a version it is not an object: an error in a 200's clothes.
-        let accept = |answer: GetObjectOutput| match answer.e_tag() {
-            Some(_) => Ok(answer),
-            None => Err(incomplete(Op::GET, key, "an object without an ETag")),
-        };
-        let answer = self
-            .call(Op::GET, key, self.patience(0), request, accept)
-            .await?;
-        // Some stores ignore If-Match.
-        let etag = unquoted(answer.e_tag().unwrap_or_default());
-        same_version(key, version, &etag)?;
-        let length = answer.content_length().and_then(|n| u64::try_from(n).ok());
-        let object_size = match answer.content_range().map(content_range) {
-            Some(Some((got, total))) if got == range => total,
-            // A 200: fine if everything is what was asked for.
-            None if range.start == 0 && length == Some(range.end) => range.end,
-            _ => {
-                let got = answer.content_range().unwrap_or("the whole object");
-                let message = format!("asked for {range:?}, got {got}");
-                return Err(Op::GET.error(ErrorKind::Invalid, key, "RangeIgnored", &message));
-            }
-        };
-        let body = body::Receiving {
-            key: key.to_string(),
-            stream: answer.body,
-            left: bytes,
-            stall: self.limits.request_timeout,
-            patience: self.patience(0),
-            ended: false,
-        };
-        Ok(Download {
-            etag,
-            object_size,
-            body: Box::new(body),
-        })
+        self.get_any(key, None, version, range).await
+    }
+
+    async fn get_version(
+        &self,
+        key: &str,
+        version: &str,
+        etag: &ETag,
+        range: Range<u64>,
+    ) -> Result<Download> {
+        self.get_any(key, Some(version), etag, range).await
     }
 
     async fn put(

@@ -1,0 +1,80 @@
+//! Taking its name away from a file that somebody has open, by unlink(2) or by a rename onto it: what is
+//! being written is never published, and whoever has it open goes on with what was there.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tracing::debug;
+
+use super::tree::Node;
+use super::{Error, Fs, Result};
+use crate::draft::{Base, Doom};
+
+/// So much of an object is fetched for those who have it open when its name goes. Of a larger one they
+/// read on where the bucket keeps versions, and are told ESTALE elsewhere.
+const KEPT_MAX: u64 = 64 << 20;
+
+impl Fs {
+    /// The file's name is about to go. Answers whether the bucket may hold an object to delete.
+    pub(super) async fn part_with(self: &Arc<Self>, node: &Arc<Node>) -> Result<bool> {
+        let mut published = node.state().object.is_some();
+        if let Some(draft) = node.live_draft() {
+            draft.abort(Doom::Unlinked);
+            if draft.is_committing() {
+                // Too late to stop it, perhaps: wait for its end, then delete what it made.
+                self.commit_to_the_end(node, &draft).await.ok();
+                if draft.is_uncertain() {
+                    // A request may be on its way that would bring the file back after a delete.
+                    return Err(Error::loud(
+                        libc::EIO,
+                        "the store does not say whether it was published; try again when it answers",
+                    ));
+                }
+                published = true;
+            }
+        }
+        if published && node.opens.load(Ordering::Relaxed) > 0 {
+            self.keep_for_those_who_have_it_open(node).await;
+        }
+        Ok(published)
+    }
+
+    async fn keep_for_those_who_have_it_open(&self, node: &Arc<Node>) {
+        let draft = match node.live_draft() {
+            Some(draft) => draft,
+            None => {
+                let object = node.state().object.clone();
+                let Some(object) = object.filter(|object| object.size <= KEPT_MAX) else {
+                    return;
+                };
+                let base = Base {
+                    key: node.key().to_string(),
+                    etag: object.etag,
+                    size: object.size,
+                };
+                self.attach_new_draft(node, Some(base), false)
+            }
+        };
+        draft.abort(Doom::Unlinked);
+        if let Err(error) = draft.fetch_base(KEPT_MAX).await {
+            debug!("/{}: not kept for who has it open: {error}", node.key());
+            self.forget_draft(node);
+        }
+    }
+
+    /// The name could not be taken away: the file is what the bucket has.
+    pub(super) fn not_parted(&self, node: &Arc<Node>) {
+        if let Some(draft) = node.live_draft() {
+            draft.lose("its name could not be taken away");
+            self.forget_draft(node);
+        }
+    }
+
+    /// Of what nobody has written to.
+    fn forget_draft(&self, node: &Arc<Node>) {
+        let mut state = node.state();
+        if state.draft.as_ref().is_some_and(|draft| !draft.is_dirty()) {
+            state.draft = None;
+        }
+    }
+}
