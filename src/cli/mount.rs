@@ -144,6 +144,12 @@ async fn mount_and_serve(
             eprintln!("wholefs: mounted {source} at {directory}");
         }
     };
+    if settings.fs.fail_on_conflict && !store.capabilities().conditional_writes {
+        return Err(format!(
+            "cannot mount {source}: --on-conflict fail needs a store that honours conditions on writes, which is not known of {}: name one with --provider, or leave the flag out",
+            store.capabilities().name
+        ));
+    }
     if arguments.journal == Journalling::Off {
         return serve(store, Arc::new(Forgetful), settings, readiness, ready).await;
     }

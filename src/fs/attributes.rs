@@ -9,8 +9,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::copies::TRIES;
+use super::file::to_be_looked_up;
 use super::metadata::{self, Posix};
-use super::tree::{Kind, Node, ROOT, State};
+use super::tree::{Kind, Node, ROOT, State, version_of};
 use super::{Error, Fs, Result};
 use crate::draft::Version;
 use crate::store::{self, Body, ErrorKind, Metadata, ObjectInfo, Precondition};
@@ -122,6 +123,7 @@ impl Fs {
     pub(super) fn said_of_new(
         &self,
         kind: Kind,
+        parent: &Node,
         name: &str,
         mode: u32,
         caller: Caller,
@@ -131,10 +133,17 @@ impl Fs {
             said.content_type = metadata::content_type(name);
         }
         if self.options.keeps_metadata {
+            let above = self.attributes(parent);
+            // In a directory of a group everything is the group's.
+            let is_shared = u32::from(above.mode) & libc::S_ISGID != 0;
+            let passed_on = match is_shared && kind == Kind::Directory {
+                true => libc::S_ISGID,
+                false => 0,
+            };
             let posix = Posix {
-                mode: Some(mode & 0o7777 | metadata::kind_bits(kind)),
+                mode: Some((mode | passed_on) & 0o7777 | metadata::kind_bits(kind)),
                 uid: Some(caller.uid),
-                gid: Some(caller.gid),
+                gid: Some(if is_shared { above.gid } else { caller.gid }),
                 ..Posix::default()
             };
             posix.say_in(&mut said.metadata);
@@ -164,6 +173,10 @@ impl Fs {
                     return self.ask_or_known(&parent, &node.name()).await;
                 }
                 done => done?,
+            }
+            if node.state().unlinked {
+                let parent = self.node(node.parent())?;
+                return self.ask_or_known(&parent, &node.name()).await;
             }
         }
         Ok(node.clone())
@@ -211,7 +224,8 @@ impl Fs {
         self.look_ahead(&node);
         let _alone = node.asking.lock().await;
         if !self.is_known(&node) {
-            self.refresh(&node).await?;
+            // The kernel asks before it opens, too: told ESTALE it looks the name up again.
+            self.refresh(&node).await.map_err(to_be_looked_up)?;
         }
         Ok(self.attributes(&node))
     }
@@ -250,6 +264,10 @@ impl Fs {
 
     /// Asks the store what a file (or a directory's marker) is now.
     pub(super) async fn refresh(&self, node: &Node) -> Result<()> {
+        if node.state().unlinked {
+            // What has its name now is something else.
+            return Ok(());
+        }
         match self.store.head(&node.key()).await {
             Ok(object) if node.is_directory() => {
                 let mut state = node.state();
@@ -272,6 +290,7 @@ impl Fs {
                 }
                 Err(Error::quiet(libc::ESTALE))
             }
+            Ok(object) if self.part_from_another(node, Some(&version_of(&object))) => Ok(()),
             Ok(object) => {
                 let stale = {
                     let mut state = node.state();
@@ -288,6 +307,11 @@ impl Fs {
                 Ok(())
             }
             Err(error) if error.kind == ErrorKind::Missing && node.live_draft().is_some() => Ok(()),
+            Err(error)
+                if error.kind == ErrorKind::Missing && self.part_from_another(node, None) =>
+            {
+                Ok(())
+            }
             Err(error) => {
                 if error.kind == ErrorKind::Missing {
                     let mut state = node.state();
@@ -397,6 +421,7 @@ impl Fs {
         }
         for _ in 0..TRIES {
             self.refresh(node).await?;
+            self.assert_named(node)?;
             let (object, said) = {
                 let state = node.state();
                 (state.object.clone(), state.said.clone().unwrap_or_default())
@@ -457,7 +482,7 @@ impl Fs {
             Err(error) if error.is_missing() => {}
             Err(error) => return Err(error),
         }
-        let mut said = self.said_of_new(Kind::Symlink, &name, 0o777, caller);
+        let mut said = self.said_of_new(Kind::Symlink, &parent, &name, 0o777, caller);
         let modified = SystemTime::now();
         let time = Posix {
             mtime: Some(modified),

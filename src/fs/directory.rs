@@ -49,6 +49,9 @@ impl Fs {
     pub fn node_of(&self, parent: &Node, listed: &Listed) -> (Arc<Node>, Attributes) {
         // A listing does not tell a symbolic link from a file.
         let known = self.tree.child(parent, &listed.name);
+        if let (Some(known), Some(seen)) = (&known, &listed.object) {
+            self.part_from_another(known, Some(seen));
+        }
         let is_symlink = known.is_some_and(|known| known.kind == Kind::Symlink);
         let kind = match listed.kind {
             Kind::File if is_symlink => Kind::Symlink,
@@ -106,7 +109,7 @@ impl Fs {
             Err(error) => return Err(error),
         }
         let node = self.tree.ensure(&parent, &name, Kind::Directory);
-        let said = self.said_of_new(Kind::Directory, &name, mode, caller);
+        let said = self.said_of_new(Kind::Directory, &parent, &name, mode, caller);
         if let Err(error) = self.put_marker(&node, said).await {
             self.tree.detach(&parent, &node);
             return Err(error);

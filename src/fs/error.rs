@@ -62,7 +62,7 @@ impl From<draft::Error> for Error {
     fn from(error: draft::Error) -> Error {
         match error {
             draft::Error::Store(error) if error.kind == ErrorKind::Missing => Error::loud(
-                libc::EIO,
+                libc::ESTALE,
                 format!("{error}: gone from the bucket while it was written"),
             ),
             draft::Error::Store(error) => error.into(),

@@ -119,7 +119,7 @@ impl Fs {
             opener: process::process_of(tid),
             used: Mutex::new(used),
         };
-        file.node.opens.fetch_add(1, Ordering::Relaxed);
+        file.node.opened(file.writable);
         let handle = self.next_handle();
         self.files
             .lock()
@@ -140,7 +140,7 @@ impl Fs {
     pub(super) fn remove_file(&self, handle: u64) -> Option<Arc<OpenFile>> {
         let mut files = self.files.lock().expect("no panic while held");
         let file = files.remove(&handle)?;
-        file.node.opens.fetch_sub(1, Ordering::Relaxed);
+        file.node.closed(file.writable);
         Some(file)
     }
 
@@ -173,7 +173,7 @@ impl Fs {
             Err(error) => return Err(error),
         };
         let draft = self.attach_new_draft(&node, None, true);
-        let said = self.said_of_new(Kind::File, &name, mode, caller);
+        let said = self.said_of_new(Kind::File, &parent, &name, mode, caller);
         let _ = draft.say(|new| *new = said);
         if flags & libc::O_ACCMODE == libc::O_RDWR {
             draft.keep_all();
@@ -221,12 +221,14 @@ impl Fs {
                 // Its mode and owner stay.
                 self.refresh(&node).await.map_err(to_be_looked_up)?;
             }
+            self.assert_named(&node)?;
             let draft = self.truncated_draft(&node).await?;
             used.draft = Some(draft);
         } else if node.live_draft().is_none() {
             // What another client changed is seen at once on open.
             self.refresh(&node).await.map_err(to_be_looked_up)?;
         }
+        self.assert_named(&node)?;
         if mode == libc::O_RDWR
             && let Some(draft) = &used.draft
         {
@@ -258,6 +260,14 @@ impl Fs {
             direct,
             keep_cache,
         })
+    }
+
+    /// Its name leads elsewhere now? The kernel looks it up again.
+    pub(super) fn assert_named(&self, node: &Node) -> Result<()> {
+        match node.state().unlinked && node.live_draft().is_none() {
+            true => Err(Error::quiet(libc::ESTALE)),
+            false => Ok(()),
+        }
     }
 
     /// A draft that starts from nothing: what was being written ends now.
@@ -604,6 +614,7 @@ impl Fs {
                 }
             }
             self.refresh(node).await?;
+            self.assert_named(node)?;
             let object = node
                 .state()
                 .object
@@ -655,7 +666,7 @@ impl OpenFile {
 }
 
 /// Deleted since the kernel looked the name up: it does so again, and then finds nothing, or makes it.
-fn to_be_looked_up(error: Error) -> Error {
+pub(super) fn to_be_looked_up(error: Error) -> Error {
     match error.is_missing() {
         true => Error::quiet(libc::ESTALE),
         false => error,

@@ -278,6 +278,9 @@ impl Fs {
     }
 
     fn saw_file(&self, parent: &Node, name: &str, object: &ObjectInfo) -> Arc<Node> {
+        if let Some(known) = self.tree.child(parent, name) {
+            self.part_from_another(&known, Some(&tree::version_of(object)));
+        }
         let node = self.tree.ensure(parent, name, self.kind_of(object));
         node.state().saw(object);
         node

@@ -2,13 +2,12 @@
 //! being written is never published, and whoever has it open goes on with what was there.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use tracing::debug;
 
 use super::tree::Node;
 use super::{Error, Fs, Result};
-use crate::draft::{Base, Doom};
+use crate::draft::{Base, Doom, Version};
 
 /// So much of an object is fetched for those who have it open when its name goes. Of a larger one they
 /// read on where the bucket keeps versions, and are told ESTALE elsewhere.
@@ -33,7 +32,7 @@ impl Fs {
                 published = true;
             }
         }
-        if published && node.opens.load(Ordering::Relaxed) > 0 {
+        if published && node.is_open() {
             self.keep_for_those_who_have_it_open(node).await;
         }
         Ok(published)
@@ -68,6 +67,16 @@ impl Fs {
             draft.lose("its name could not be taken away");
             self.forget_draft(node);
         }
+    }
+
+    /// Another client put something else under the name of a file that programs here read (or took it
+    /// away): they go on reading what they opened, and the name leads to another inode from now on.
+    pub(super) fn part_from_another(&self, node: &Node, now: Option<&Version>) -> bool {
+        let parts = node.is_read_as_another(now);
+        if parts && let Some(parent) = self.tree.get(node.parent()) {
+            self.tree.detach(&parent, node);
+        }
+        parts
     }
 
     /// Of what nobody has written to.

@@ -224,6 +224,7 @@ impl Rename {
                 // Another client changed it since we looked.
                 Err(error) if error.kind == ErrorKind::Conflict => {
                     self.fs.refresh(&self.source).await?;
+                    self.fs.assert_named(&self.source)?;
                 }
                 Err(error) => return Err(error.into()),
             }

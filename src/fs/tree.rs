@@ -29,8 +29,9 @@ pub struct Node {
     place: RwLock<Place>,
     lookups: AtomicU64,
     state: Mutex<State>,
-    /// Descriptors the kernel has of it.
-    pub opens: AtomicU64,
+    /// Descriptors the kernel has of it, and those of them that may write.
+    opens: AtomicU64,
+    writers: AtomicU64,
     /// Held while the store is asked what is said of it, so that it is asked once.
     pub asking: tokio::sync::Mutex<()>,
 }
@@ -110,6 +111,39 @@ impl Node {
 
     pub fn is_directory(&self) -> bool {
         self.kind == Kind::Directory
+    }
+
+    pub fn opened(&self, writable: bool) {
+        self.opens.fetch_add(1, Ordering::Relaxed);
+        self.writers.fetch_add(writable.into(), Ordering::Relaxed);
+    }
+
+    pub fn closed(&self, writable: bool) {
+        self.opens.fetch_sub(1, Ordering::Relaxed);
+        self.writers.fetch_sub(writable.into(), Ordering::Relaxed);
+    }
+
+    pub fn is_open(&self) -> bool {
+        self.opens.load(Ordering::Relaxed) > 0
+    }
+
+    /// Do programs read one version of it, and nobody changes it here? Then it stays that version: the
+    /// kernel's pages and size of an inode are of one version only.
+    fn is_only_read(&self) -> bool {
+        self.is_open()
+            && self.writers.load(Ordering::Relaxed) == 0
+            && self.live_draft().is_none()
+            && !self.is_directory()
+    }
+
+    /// Is it read as another version than the one that is there now (`None`: none is)?
+    pub fn is_read_as_another(&self, now: Option<&Version>) -> bool {
+        self.is_only_read()
+            && match (&self.state().object, now) {
+                (Some(read), Some(now)) => read.etag != now.etag || read.size != now.size,
+                (Some(_), None) => true,
+                (None, _) => false,
+            }
     }
 }
 
@@ -365,6 +399,7 @@ fn new_node(ino: u64, kind: Kind, parent: u64, name: String, key: String) -> Arc
         }),
         lookups: AtomicU64::new(0),
         opens: AtomicU64::new(0),
+        writers: AtomicU64::new(0),
         asking: tokio::sync::Mutex::new(()),
         state: Mutex::new(State {
             object: None,

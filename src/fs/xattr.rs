@@ -94,6 +94,7 @@ impl Fs {
 
     fn settable(&self, name: &OsStr) -> Result<String> {
         match user_name(name) {
+            None if name == "user." => Err(Error::quiet(libc::EINVAL)),
             Some(name) if name.starts_with(OURS) => Err(Error::quiet(libc::EPERM)),
             Some(name) if self.options.keeps_metadata => Ok(name.to_string()),
             _ => Err(Error::quiet(libc::EOPNOTSUPP)),

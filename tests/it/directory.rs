@@ -2,9 +2,11 @@
 //! names, and very many entries. And readers whose object is replaced.
 
 use std::collections::HashSet;
+use std::ffi::CString;
 use std::fs::File;
 use std::io::ErrorKind;
-use std::os::unix::fs::FileExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -113,6 +115,103 @@ fn a_reader_of_a_replaced_object_gets_estale_and_never_a_mixture(store: &Store) 
     store.delete("other");
     let error = (1..96).find_map(|n| reader.read_exact_at(&mut buffer, n * MIB).err());
     assert_eq!(error.and_then(|e| e.raw_os_error()), Some(libc::ESTALE));
+}
+
+fn a_reader_does_not_take_the_end_of_another_version_for_its_own(store: &Store) {
+    let (old, short) = (Content::new(1, 40 * MIB), Content::new(2, 3 * MIB));
+    let mount = Mount::with(store, &["--metadata-ttl", "50ms"]);
+    let path = mount.path("file");
+    for replaced_by in [Some(short), None] {
+        store.put("file", old.bytes());
+        let reader = File::open(&path).expect("open");
+        let mut buffer = vec![0; 1 << 20];
+        reader.read_exact_at(&mut buffer, 0).expect("read");
+        match replaced_by {
+            Some(short) => store.put("file", short.bytes()),
+            None => store.delete("file"),
+        }
+        // Until this mount has seen it.
+        eventually(seconds(5), "seen", || match replaced_by {
+            Some(short) => std::fs::metadata(&path).is_ok_and(|seen| seen.len() == short.size),
+            None => std::fs::metadata(&path).is_err(),
+        });
+        assert_eq!(reader.metadata().expect("there").len(), old.size);
+        for n in 0..40 {
+            match reader.read_at(&mut buffer, n * MIB) {
+                Ok(read) => {
+                    assert!(read > 0, "an end at {n} MiB");
+                    assert_eq!(old.difference(n * MIB, &buffer[..read]), None);
+                }
+                Err(error) => assert_eq!(error.raw_os_error(), Some(libc::ESTALE)),
+            }
+        }
+        if let Some(short) = replaced_by {
+            short.assert_file(&path);
+        }
+    }
+    assert!(mount.terminate().success());
+}
+
+fn whoever_has_a_file_open_keeps_it_when_its_name_goes(store: &Store) {
+    let mount = Mount::new(store);
+    let (small, large) = (Content::new(1, 20 * MIB + 7), Content::new(2, 80 * MIB));
+    for (name, content) in [("read", small), ("changed", small), ("large", large)] {
+        store.put(name, content.bytes());
+    }
+    let open = |name: &str| {
+        File::options()
+            .read(true)
+            .write(true)
+            .open(mount.path(name))
+    };
+    let reader = File::open(mount.path("read")).expect("open");
+    let changer = open("changed").expect("open");
+    changer.write_all_at(b"changed", 5 * MIB).expect("written");
+    let of_large = File::open(mount.path("large")).expect("open");
+    for name in ["read", "changed", "large"] {
+        std::fs::remove_file(mount.path(name)).expect("removed");
+    }
+    assert_eq!(store.keys(), Vec::<String>::new());
+    small.compare(&reader).expect("the whole of it");
+    let mut expected = small.bytes();
+    expected[5 * MIB as usize..][..7].copy_from_slice(b"changed");
+    let mut seen = vec![0; expected.len()];
+    changer.read_exact_at(&mut seen, 0).expect("read");
+    assert!(seen == expected, "what was changed, over what was there");
+    // Of what is too large to be kept here: its own bytes, or none.
+    let mut buffer = vec![0; 1 << 20];
+    let stale = (0..80).rev().find_map(|n| {
+        let read = of_large.read_exact_at(&mut buffer, n * MIB);
+        assert!(read.is_err() || large.difference(n * MIB, &buffer).is_none());
+        read.err()
+    });
+    assert_eq!(stale.and_then(|e| e.raw_os_error()), Some(libc::ESTALE));
+    drop((reader, changer, of_large));
+    assert!(mount.terminate().success());
+    assert_eq!(store.keys(), Vec::<String>::new(), "nothing is published");
+    store.assert_no_uploads_within(5, "unlinked while open");
+}
+
+#[test]
+fn a_bucket_that_keeps_versions_is_read_on_whatever_others_do_on_moto() {
+    let Some(store) = Store::moto() else { return };
+    store.keep_versions();
+    let (old, new) = (Content::new(1, 80 * MIB), Content::new(2, 80 * MIB));
+    for name in ["deleted", "replaced", "unlinked"] {
+        store.put(name, old.bytes());
+    }
+    let mount = Mount::new(&store);
+    let open = |name: &str| File::open(mount.path(name)).expect("open");
+    let readers = ["deleted", "replaced", "unlinked"].map(open);
+    store.delete("deleted");
+    store.put("replaced", new.bytes());
+    std::fs::remove_file(mount.path("unlinked")).expect("removed");
+    for reader in &readers {
+        old.compare(reader).expect("the version it opened");
+    }
+    new.assert_file(&mount.path("replaced"));
+    drop(readers);
+    assert!(mount.terminate().success());
 }
 
 fn keys_that_are_no_file_names_do_not_harm_those_that_are(store: &Store) {
@@ -301,19 +400,34 @@ fn a_tree_is_copied_and_removed_by_the_usual_tools(store: &Store) {
     assert_eq!(store.open_uploads(), []);
 }
 
-fn what_is_not_there_yet_says_so_honestly(store: &Store) {
+fn what_a_bucket_has_no_place_for_says_so_honestly(store: &Store) {
     store.put("file", "x");
     let mount = Mount::new(store);
-    let file = mount.path("file");
-    let errno = |result: std::io::Result<()>| result.expect_err("not yet").raw_os_error();
-    let honest = [
-        Some(libc::ENOSYS),
+    let refused = |result: i32| {
+        assert_eq!(result, -1);
+        std::io::Error::last_os_error().raw_os_error()
+    };
+    let linked = std::fs::hard_link(mount.path("file"), mount.path("link"));
+    assert_eq!(
+        linked.expect_err("refused").raw_os_error(),
+        Some(libc::EPERM)
+    );
+    let special = CString::new(mount.path("special").as_os_str().as_bytes()).expect("a path");
+    for kind in [libc::S_IFIFO, libc::S_IFSOCK, libc::S_IFCHR, libc::S_IFBLK] {
+        // SAFETY: the path ends with a zero.
+        let made = unsafe { libc::mknod(special.as_ptr(), kind | 0o600, 0) };
+        assert_eq!(refused(made), Some(libc::EPERM));
+    }
+    let unnamed = File::options()
+        .write(true)
+        .custom_flags(libc::O_TMPFILE)
+        .open(&mount.at);
+    let errno = unnamed.expect_err("refused").raw_os_error();
+    assert_eq!(
+        errno,
         Some(libc::EOPNOTSUPP),
-        Some(libc::EPERM),
-        Some(libc::EXDEV),
-    ];
-    let got = errno(std::fs::hard_link(&file, mount.path("link")));
-    assert!(honest.contains(&got), "link: {got:?}");
+        "programs fall back to a name"
+    );
     assert_eq!(store.keys(), ["file"]);
     assert_eq!(names(&mount.at), ["file"]);
 }
@@ -372,11 +486,13 @@ on_both_stores!(
     another_clients_change_is_seen_within_the_time_to_live,
     another_clients_change_is_seen_at_once_on_open,
     a_reader_of_a_replaced_object_gets_estale_and_never_a_mixture,
+    whoever_has_a_file_open_keeps_it_when_its_name_goes,
+    a_reader_does_not_take_the_end_of_another_version_for_its_own,
     keys_that_are_no_file_names_do_not_harm_those_that_are,
     a_directory_is_made_and_removed_with_its_marker,
     a_directory_without_a_marker_stays_when_its_last_file_goes,
     a_tree_is_copied_and_removed_by_the_usual_tools,
-    what_is_not_there_yet_says_so_honestly,
+    what_a_bucket_has_no_place_for_says_so_honestly,
     names_that_no_store_can_answer_for_are_not_made,
     a_read_only_mount_changes_nothing,
 );

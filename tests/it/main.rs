@@ -29,4 +29,5 @@ mod random_writes;
 mod rename;
 mod sizes;
 mod suites;
+mod together;
 mod xattr;

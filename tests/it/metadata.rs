@@ -10,7 +10,7 @@ use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use crate::support::tools::run;
-use crate::support::{Content, MIB, Mount, Store, Writer, on_both_stores};
+use crate::support::{Content, MIB, Mount, Store, Writer, eventually, on_both_stores, seconds};
 
 fn at(seconds: u64, nanoseconds: u32) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::new(seconds, nanoseconds)
@@ -258,4 +258,76 @@ fn whoever_goes_through_a_directory_finds_it_asked_ahead() {
         fs::metadata(name).expect("metadata");
     }
     assert!(asked() - before <= stats);
+}
+
+#[test]
+fn what_is_made_in_a_directory_of_a_group_is_the_groups() {
+    let store = Store::embedded();
+    let mount = Mount::new(&store);
+    let shared = mount.path("shared");
+    fs::create_dir(&shared).expect("made");
+    chown(&shared, None, Some(34)).expect("chown");
+    fs::set_permissions(&shared, Permissions::from_mode(0o2775)).expect("chmod");
+    fs::write(shared.join("file"), "x").expect("written");
+    fs::create_dir(shared.join("below")).expect("made");
+    symlink("file", shared.join("link")).expect("linked");
+    let mount = mounted_anew(mount, &store);
+    let seen = |name: &str| fs::symlink_metadata(mount.path("shared").join(name)).expect("there");
+    for name in ["file", "below", "link"] {
+        assert_eq!(seen(name).gid(), 34, "{name}");
+    }
+    assert_eq!(seen("below").mode() & 0o7000, 0o2000);
+    assert_eq!(seen("file").mode() & 0o7000, 0);
+    assert!(mount.terminate().success());
+}
+
+#[test]
+fn a_directory_of_another_client_s_attributes_are_seen_after_the_ttl() {
+    let store = Store::embedded();
+    let mount = Mount::with(&store, &["--metadata-ttl", "100ms"]);
+    let directory = mount.path("directory");
+    fs::create_dir(&directory).expect("made");
+    fs::set_permissions(&directory, Permissions::from_mode(0o750)).expect("chmod");
+    let theirs = HashMap::from([("mode".to_owned(), "16832".to_owned())]);
+    store.put_with("directory/", "", &theirs, "application/x-directory");
+    eventually(seconds(5), "the mode is theirs", || {
+        mode(&directory) == 0o700
+    });
+    assert!(mount.terminate().success());
+}
+
+#[test]
+fn the_type_of_content_follows_the_name() {
+    let store = Store::embedded();
+    let mount = Mount::with(&store, &["--part-size", "5M"]);
+    for (name, size) in [("page.html", 10), ("film.mp4", 12 * MIB), ("plain", 10)] {
+        fs::write(mount.path(name), Content::new(1, size).bytes()).expect("written");
+    }
+    let kind = |key: &str| store.said_of(key).1.unwrap_or_default();
+    assert_eq!(kind("page.html"), "text/html");
+    assert_eq!(kind("film.mp4"), "video/mp4");
+    let unknown = kind("plain");
+    // Programs write beside a file and rename: the name it ends with counts.
+    fs::rename(mount.path("plain"), mount.path("picture.png")).expect("renamed");
+    assert_eq!(kind("picture.png"), "image/png");
+    fs::rename(mount.path("picture.png"), mount.path("anything")).expect("renamed");
+    assert_eq!(kind("anything"), "image/png", "nothing better is known");
+    assert_ne!(unknown, "image/png");
+    // What somebody chose stays.
+    store.put_with("theirs", "x", &HashMap::new(), "text/x-ours");
+    fs::rename(mount.path("theirs"), mount.path("theirs.png")).expect("renamed");
+    assert_eq!(kind("theirs.png"), "text/x-ours");
+    assert!(mount.terminate().success());
+}
+
+#[test]
+fn symbolic_links_of_geesefs_are_read() {
+    let store = Store::embedded();
+    let said = HashMap::from([("--symlink-target".to_owned(), "a%20b/c".to_owned())]);
+    store.put_with("link", "", &said, "");
+    let mount = Mount::new(&store);
+    let link = mount.path("link");
+    assert_eq!(fs::read_link(&link).expect("a link"), Path::new("a b/c"));
+    assert_eq!(fs::symlink_metadata(&link).expect("there").len(), 5);
+    assert!(mount.terminate().success());
 }

@@ -157,6 +157,7 @@ fn what_is_too_small_too_large_or_forbidden_is_refused() {
     assert_errno(remove(&file, "user.b"), libc::ENODATA);
     assert_errno(get(&file, "user.b"), libc::ENODATA);
     assert_errno(set(&file, "trusted.a", b"1"), libc::EOPNOTSUPP);
+    assert_errno(set(&file, "user.", b"1"), libc::EINVAL);
     assert_errno(set(&file, "user.wholefs.etag", b"1"), libc::EPERM);
     assert_eq!(fs::read(&file).expect("read"), b"x");
     assert!(mount.terminate().success());

@@ -190,6 +190,15 @@ impl Store {
         (head.metadata.unwrap_or_default(), kind)
     }
 
+    pub fn keep_versions(&self) {
+        use aws_sdk_s3::types::{BucketVersioningStatus, VersioningConfiguration};
+        let enabled = VersioningConfiguration::builder().status(BucketVersioningStatus::Enabled);
+        let request = self.client.put_bucket_versioning().bucket(&self.bucket);
+        let request = request.versioning_configuration(enabled.build());
+        let done = self.runtime.block_on(request.send());
+        done.expect("the bucket keeps versions");
+    }
+
     pub fn delete(&self, key: &str) {
         let request = self.client.delete_object().bucket(&self.bucket).key(key);
         let deleted = self.runtime.block_on(request.send());

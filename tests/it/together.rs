@@ -1,0 +1,258 @@
+//! Several mounts of one bucket, and a plain S3 client beside them.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::fd::AsRawFd;
+use std::path::Path;
+
+use crate::edits::Random;
+use crate::support::mount::program;
+use crate::support::tools::run;
+use crate::support::{Content, MIB, Mount, Store, eventually, on_both_stores, seconds};
+
+const PARTS: [&str; 2] = ["--part-size", "5M"];
+/// One PUT, and an upload of several parts.
+const SIZES: [u64; 2] = [1000, 11 * MIB];
+
+fn begun(path: &Path, content: &Content) -> File {
+    let mut file = File::create(path).expect("created");
+    file.write_all(&content.bytes()).expect("written");
+    file
+}
+
+/// close(2), with its answer.
+fn close(file: File) -> io::Result<()> {
+    let copy = file.as_raw_fd();
+    std::mem::forget(file);
+    // SAFETY: the descriptor was given up just now and is closed once.
+    match unsafe { libc::close(copy) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+fn what_one_closed_the_other_sees_at_open(store: &Store) {
+    let patient = [&PARTS[..], &["--metadata-ttl", "1h"]].concat();
+    let (a, b) = (Mount::with(store, &patient), Mount::with(store, &patient));
+    store.put("file", "theirs");
+    for mount in [&a, &b] {
+        assert_eq!(fs::read(mount.path("file")).expect("read"), b"theirs");
+    }
+    for round in 0..6 {
+        let (writer, reader) = if round % 2 == 0 { (&a, &b) } else { (&b, &a) };
+        let content = Content::new(round, SIZES[round as usize % 2] + round);
+        close(begun(&writer.path("file"), &content)).expect("closed");
+        content.assert_file(&reader.path("file"));
+        content.assert_file(&writer.path("file"));
+    }
+    // Appended to by turns, nothing is lost.
+    store.put("log", "");
+    let mut expected = Vec::new();
+    for round in 0..10u8 {
+        let writer = if round % 2 == 0 { &a } else { &b };
+        let line = format!("line {round}\n");
+        let mut log = File::options()
+            .append(true)
+            .open(writer.path("log"))
+            .expect("open");
+        log.write_all(line.as_bytes()).expect("written");
+        close(log).expect("closed");
+        expected.extend_from_slice(line.as_bytes());
+    }
+    assert_eq!(store.get("log"), Some(expected));
+    assert!(a.terminate().success() && b.terminate().success());
+}
+
+fn names_and_sizes_of_another_mount_are_seen_within_the_ttl(store: &Store) {
+    let quick = ["--metadata-ttl", "200ms"];
+    let (a, b) = (Mount::with(store, &quick), Mount::with(store, &quick));
+    let names = |mount: &Mount| -> Vec<String> {
+        let entries = fs::read_dir(mount.path("")).expect("listed");
+        let mut names: Vec<String> = entries
+            .map(|entry| {
+                entry
+                    .expect("listed")
+                    .file_name()
+                    .into_string()
+                    .expect("text")
+            })
+            .collect();
+        names.sort();
+        names
+    };
+    assert_eq!(names(&b), Vec::<String>::new());
+    assert!(!b.path("file").exists());
+    fs::create_dir(a.path("directory")).expect("made");
+    fs::write(a.path("file"), "1").expect("written");
+    eventually(seconds(5), "both names", || {
+        names(&b) == ["directory", "file"] && b.path("file").exists()
+    });
+    fs::write(a.path("file"), "longer").expect("written");
+    eventually(seconds(5), "the size", || {
+        fs::metadata(b.path("file")).is_ok_and(|seen| seen.len() == 6)
+    });
+    fs::rename(a.path("file"), a.path("directory/moved")).expect("renamed");
+    eventually(seconds(5), "the rename", || {
+        !b.path("file").exists() && b.path("directory/moved").exists()
+    });
+    fs::remove_file(b.path("directory/moved")).expect("removed");
+    fs::remove_dir(b.path("directory")).expect("removed");
+    eventually(seconds(5), "nothing", || names(&a).is_empty());
+    assert!(a.terminate().success() && b.terminate().success());
+}
+
+fn of_two_writers_the_last_to_close_wins(store: &Store) {
+    let (a, b) = (Mount::with(store, &PARTS), Mount::with(store, &PARTS));
+    for (n, size) in SIZES.into_iter().enumerate() {
+        for is_there in [false, true] {
+            let name = format!("{n}-{is_there}");
+            if is_there {
+                store.put(&name, "old");
+            }
+            let (first, last) = (Content::new(1, size), Content::new(2, size + 1));
+            let of_a = begun(&a.path(&name), &first);
+            let of_b = begun(&b.path(&name), &last);
+            close(of_a).expect("closed");
+            store.assert_holds(&name, &first);
+            close(of_b).expect("closed");
+            store.assert_holds(&name, &last);
+            last.assert_file(&a.path(&name));
+            last.assert_file(&b.path(&name));
+        }
+    }
+    assert!(a.terminate().success() && b.terminate().success());
+    store.assert_no_uploads_within(5, "two writers");
+}
+
+on_both_stores!(
+    what_one_closed_the_other_sees_at_open,
+    names_and_sizes_of_another_mount_are_seen_within_the_ttl,
+    of_two_writers_the_last_to_close_wins,
+    nobody_ever_sees_a_mixture,
+);
+
+/// Somebody else's doing between the begin and the close of a writer.
+#[derive(Clone, Copy, Debug)]
+enum Other {
+    Mount,
+    Client,
+    Deletes,
+}
+
+#[test]
+fn with_on_conflict_fail_the_first_to_close_wins() {
+    let store = Store::embedded();
+    let minding = [&PARTS[..], &["--on-conflict", "fail"]].concat();
+    let (a, b) = (Mount::with(&store, &minding), Mount::with(&store, &minding));
+    let mut tried = 0;
+    for size in SIZES {
+        for is_there in [false, true] {
+            for other in [Other::Mount, Other::Client, Other::Deletes] {
+                if matches!(other, Other::Deletes) && !is_there {
+                    continue;
+                }
+                tried += 1;
+                let name = format!("file-{tried}");
+                if is_there {
+                    store.put(&name, "old");
+                }
+                let (kept, refused) = (Content::new(1, size), Content::new(2, size + 1));
+                let mine = begun(&a.path(&name), &refused);
+                match other {
+                    Other::Mount => close(begun(&b.path(&name), &kept)).expect("closed"),
+                    Other::Client => store.put(&name, kept.bytes()),
+                    Other::Deletes => store.delete(&name),
+                }
+                let error = close(mine).expect_err("somebody was first");
+                let errno = error.raw_os_error();
+                assert_eq!(errno, Some(libc::ESTALE), "{other:?}, {size} bytes");
+                match other {
+                    Other::Deletes => assert_eq!(store.get(&name), None),
+                    _ => {
+                        store.assert_holds(&name, &kept);
+                        kept.assert_file(&a.path(&name));
+                    }
+                }
+                // Who looks again goes on.
+                close(begun(&a.path(&name), &refused)).expect("closed");
+                store.assert_holds(&name, &refused);
+            }
+        }
+    }
+    assert_eq!(tried, 10);
+    assert!(a.terminate().success() && b.terminate().success());
+    store.assert_no_uploads_within(5, "conflicts");
+}
+
+#[test]
+fn minding_conflicts_is_refused_where_the_store_cannot() {
+    let store = Store::embedded();
+    let mut command = program(&store);
+    command.args([
+        "mount",
+        "--endpoint-url",
+        &store.endpoint,
+        "--region",
+        store.region,
+    ]);
+    command.args(["--provider", "generic", "--on-conflict", "fail"]);
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    command
+        .arg(format!("s3://{}", store.bucket))
+        .arg(folder.path());
+    let outcome = run(&mut command);
+    assert!(!outcome.ok());
+    assert!(
+        outcome.err.contains("--on-conflict fail needs a store"),
+        "{}",
+        outcome.err
+    );
+}
+
+/// Two mounts and a client put whole files over each other: whoever reads finds one of them, whole.
+fn nobody_ever_sees_a_mixture(store: &Store) {
+    let (a, b) = (Mount::with(store, &PARTS), Mount::with(store, &PARTS));
+    let mut dice = Random(0x5eed_0001);
+    let contents: Vec<Content> = (0..8)
+        .map(|seed| Content::new(seed, SIZES[seed as usize % 2] + seed))
+        .collect();
+    let mut holds = [None, None];
+    let garage = store.provider == "garage";
+    for _ in 0..120 {
+        let which = dice.below(2) as usize;
+        let name = ["x", "y"][which];
+        let mount = if dice.below(2) == 0 { &a } else { &b };
+        let content = &contents[dice.below(8) as usize];
+        match dice.below(4) {
+            0 => {
+                close(begun(&mount.path(name), content)).expect("closed");
+                holds[which] = Some(content);
+            }
+            1 => {
+                store.put(name, content.bytes());
+                holds[which] = Some(content);
+            }
+            2 => {
+                // Killed by nobody, and overtaken: opened before the client's put, closed after.
+                let file = begun(&mount.path(name), content);
+                store.put(name, contents[0].bytes());
+                holds[which] = match close(file) {
+                    Ok(()) => Some(content),
+                    Err(error) => {
+                        // Garage drops a key's uploads when the key is written.
+                        assert_eq!((error.raw_os_error(), garage), (Some(libc::EIO), true));
+                        Some(&contents[0])
+                    }
+                };
+            }
+            _ => {}
+        }
+        if let Some(expected) = holds[which] {
+            expected.assert_file(&a.path(name));
+            expected.assert_file(&b.path(name));
+            store.assert_holds(name, expected);
+        }
+    }
+    assert!(a.terminate().success() && b.terminate().success());
+    store.assert_no_uploads_within(5, "a loop of three");
+}
