@@ -98,15 +98,22 @@ fn look(state: &std::path::Path) -> Result<Report, Failure> {
         match glimpse.content {
             _ if glimpse.live => report.live += 1,
             Err(error) => report.damaged.push(error.to_string()),
-            Ok((header, open)) => report.would.extend(open.into_iter().map(|upload| Planned {
-                bucket: header.store.bucket.clone(),
-                key: format!("{}{}", with_slash(&header.store.prefix), upload.key),
-                action: if upload.commit.is_some() && !upload.aborting {
-                    "complete"
-                } else {
-                    "abort"
-                },
-            })),
+            Ok((header, open)) => {
+                let planned = |key: &str, action| Planned {
+                    bucket: header.store.bucket.clone(),
+                    key: format!("{}{key}", with_slash(&header.store.prefix)),
+                    action,
+                };
+                let uploads = open.iter().map(|upload| {
+                    let rolls = upload.commit.is_some() && !upload.aborting;
+                    planned(&upload.key, if rolls { "complete" } else { "abort" })
+                });
+                let renames = glimpse.intents.iter().map(|intent| match intent.copied {
+                    true => planned(&intent.to, "finish the rename to"),
+                    false => planned(&intent.to, "take back the rename to"),
+                });
+                report.would.extend(uploads.chain(renames));
+            }
         }
     }
     Ok(report)
@@ -128,7 +135,7 @@ async fn recover(arguments: &RecoverArguments, state: &std::path::Path) -> Resul
         ..Report::default()
     };
     for instance in found.instances {
-        if instance.open.is_empty() {
+        if instance.count() == 0 {
             instance.finish();
             continue;
         }
@@ -141,7 +148,7 @@ async fn recover(arguments: &RecoverArguments, state: &std::path::Path) -> Resul
                 recovery::finish(instance).await;
             }
             Err(error) => {
-                report.summary.kept += instance.open.len();
+                report.summary.kept += instance.count();
                 report.unreachable.push(error.to_string());
             }
         }

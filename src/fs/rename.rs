@@ -4,7 +4,8 @@
 //! Invariants:
 //! - The old key is deleted only when the whole object is there under the new one: whoever crashes
 //!   between leaves the old name or both, never neither.
-//! - Of a directory, nothing is deleted before everything is copied.
+//! - Of a directory, nothing is deleted before everything is copied; what is intended is journalled, so
+//!   that a crash leaves it whole under one of the names when recovery is through.
 //! - What is deleted is the version that was copied, as far as we know: whatever another client put
 //!   there meanwhile makes the copy fail, and the rename begins anew.
 
@@ -22,7 +23,7 @@ use super::tree::{Kind, Node};
 use super::{Error, Fs, Result, metadata};
 use crate::draft::{Draft, Version};
 use crate::store::{Attributes, ErrorKind, ListEntry, ObjectInfo};
-use crate::upload::ledger::Before;
+use crate::upload::ledger::{Before, Intent};
 
 /// What a rename may do to a name that is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -284,7 +285,27 @@ impl Rename {
             held_drafts.push((node, held(node, draft).await?));
         }
         let mut progress = Progress::new(&old, &new);
-        let copied = self.copy_all(&old, &new, &mut progress).await?;
+        let number = fs.next_handle();
+        let mut intent = Intent {
+            from: old.to_string(),
+            to: new.clone(),
+            onto_empty: self.target.is_some(),
+            at: milliseconds(fs.store.clock()),
+            copied: false,
+        };
+        self.intend(number, Some(&intent)).await?;
+        let copied = match self.copy_all(&old, &new, &mut progress).await {
+            Ok(copied) => copied,
+            Err((error, left)) => {
+                // What could not be taken back now is by the next mount.
+                if left == 0 {
+                    self.intend(number, None).await?;
+                }
+                return Err(error);
+            }
+        };
+        intent.copied = true;
+        self.intend(number, Some(&intent)).await?;
         for (node, moving) in held_drafts {
             let key = format!("{new}{}", &node.key()[old.len()..]);
             let base = copied
@@ -309,11 +330,29 @@ impl Rename {
                 state.commits += 1;
             }
         }
-        self.delete_all(&old, copied, &mut progress).await
+        let deleted = self.delete_all(&old, copied, &mut progress).await;
+        // Who is told that it is not whole goes on from what he sees.
+        if let Err(error) = self.intend(number, None).await {
+            let why = error.why.unwrap_or_default();
+            warn!("/{new}: renamed, and kept as if it was not: {why}");
+        }
+        deleted
     }
 
-    /// Copies everything below `old`. If that fails, takes back what was copied.
-    async fn copy_all(&self, old: &str, new: &str, progress: &mut Progress) -> Result<Vec<Copied>> {
+    /// Keeps what is being done, for whoever has to end it after a crash.
+    async fn intend(&self, number: u64, intent: Option<&Intent>) -> Result<()> {
+        let kept = self.fs.works.uploads.ledger().intend(number, intent).await;
+        kept.map_err(|error| Error::loud(libc::EIO, format!("the journal: {error}")))
+    }
+
+    /// Copies everything below `old`. If that fails, takes back what was copied, and says how much of it
+    /// could not be.
+    async fn copy_all(
+        &self,
+        old: &str,
+        new: &str,
+        progress: &mut Progress,
+    ) -> std::result::Result<Vec<Copied>, (Error, usize)> {
         let mut copied = Vec::new();
         let result = self.copy_pages(old, new, &mut copied, progress).await;
         let Err(error) = result else {
@@ -327,12 +366,12 @@ impl Rename {
         let left = undo
             .buffer_unordered(AT_ONCE)
             .filter(|left| std::future::ready(*left));
-        match left.count().await {
-            0 => {}
-            left => warn!("/{new}: {left} copies could not be removed again"),
+        let left = left.count().await;
+        if left > 0 {
+            warn!("/{new}: {left} copies could not be removed again");
         }
         self.forget_what_was_known();
-        Err(error)
+        Err((error, left))
     }
 
     async fn copy_pages(
@@ -443,6 +482,11 @@ struct Copied {
     /// The key behind the directory's.
     rest: String,
     version: Version,
+}
+
+fn milliseconds(time: SystemTime) -> u64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_millis() as u64)
 }
 
 struct Progress {

@@ -19,11 +19,13 @@ use std::time::{Duration, SystemTime};
 
 use super::disk::{Directory, Disk};
 use super::error::Error;
+use super::intents;
 use super::log::{JOURNAL, JOURNAL_NEW, Log, Pending};
 use super::record::{FORMAT, Header, Identity, unix_ms};
 use super::replay::{OpenUpload, replay};
 use super::writer::Writer;
-use super::{Note, Stats};
+use super::{Note, Stats, keep_intent};
+use crate::upload::ledger::Intent;
 
 const LOCK: &str = "lock";
 
@@ -207,6 +209,7 @@ fn sync_directory(path: &Path) -> Result<(), Error> {
 /// Removes an instance whose lock is held by the caller (or that never had one). What cannot be
 /// removed is swept some other time.
 pub(super) fn remove(directory: &Path) {
+    intents::sweep(directory);
     for name in [JOURNAL, JOURNAL_NEW, LOCK] {
         let _ = fs::remove_file(directory.join(name));
     }
@@ -266,10 +269,12 @@ fn adopt(directory: &Path) -> Result<Adoption, Error> {
         Err(error) if error.is_missing() => return Ok(Adoption::Nothing),
         result => result?,
     };
+    let intents = intents::read(directory).map_err(Error::io(directory, "cannot be believed"))?;
     Ok(Adoption::Ours(Box::new(Instance {
         directory: directory.to_path_buf(),
         header,
         open,
+        intents,
         desk: Mutex::new(Desk::Idle(Box::new(log))),
         _adopted: Adopted::new(directory),
         _lock: lock,
@@ -307,6 +312,8 @@ pub struct Instance {
     pub header: Header,
     /// As it was found.
     pub open: Vec<OpenUpload>,
+    /// Renames of directories that were under way, by their numbers.
+    pub intents: Vec<(u64, Intent)>,
     desk: Mutex<Desk>,
     _adopted: Adopted,
     _lock: Lock,
@@ -322,6 +329,16 @@ enum Desk {
 impl Instance {
     pub fn identity(&self) -> &Identity {
         &self.header.store
+    }
+
+    /// How much there is to end.
+    pub fn count(&self) -> usize {
+        self.open.len() + self.intents.len()
+    }
+
+    /// A rename is finished, or taken back.
+    pub async fn forget_intent(&self, number: u64) -> io::Result<()> {
+        keep_intent(self.directory.clone(), number, None).await
     }
 
     /// Adds to the journal; durable when it returns. Uploads may be ended in parallel: notes share syncs.
@@ -370,9 +387,10 @@ impl Instance {
                 Some(log) => log,
                 None => return writer.stats().open,
             },
-            Desk::Closed => return self.open.len(),
+            Desk::Closed => return self.count(),
         };
-        let left = log.open_uploads();
+        let intents = intents::read(&self.directory).map_or(1, |found| found.len());
+        let left = log.open_uploads() + intents;
         if left == 0 && !log.is_poisoned() && !log.is_behind() {
             remove(&self.directory);
         }
@@ -396,6 +414,8 @@ pub struct Glimpse {
     /// Its process lives, so what it says may be out of date by now.
     pub live: bool,
     pub content: Result<(Header, Vec<OpenUpload>), Error>,
+    /// What can be read of the renames under way.
+    pub intents: Vec<Intent>,
 }
 
 /// Looks at every instance, dead or alive, up to the last whole record.
@@ -413,17 +433,21 @@ pub fn peek(state: &Path) -> Result<Vec<Glimpse>, Error> {
             Ok(found) => Ok((found.header, found.open)),
             Err(refusal) => Err(Error::Refused { path, refusal }),
         });
+        let intents = intents::read(&directory).unwrap_or_default();
+        let intents = intents.into_iter().map(|(_, intent)| intent).collect();
         glimpses.push(match live {
             Ok(live) => Glimpse {
                 directory,
                 live,
                 content,
+                intents,
             },
             Err(error) => Glimpse {
                 content: content
                     .and_then(|_| Err(Error::io(&directory, "cannot read its lock")(error))),
                 directory,
                 live: false,
+                intents,
             },
         });
     }

@@ -1,13 +1,13 @@
 //! The journal: what this machine knows of its uploads, so that a later process can end them.
 //!
-//! One directory a mount instance below the state directory, `<state>/<instance>/{lock,journal}`,
+//! One directory a mount instance below the state directory, `<state>/<instance>/{lock,journal,rename-N}`,
 //! held by a lock that the kernel releases when the process dies. A mount writes a [`Journal`] (the
 //! uploads' [`Ledger`]); whoever recovers takes the [`orphans`] and [notes](Instance::note) how it
 //! ended each upload; whoever only looks [`peek`]s. The format is docs/JOURNAL.md's.
 //!
 //! - `record`, `replay`: the words and their meaning; pure
 //! - `log`: the file being written, on a `disk`; `writer`: the thread that shares it among uploads
-//! - `instances`: directories and locks
+//! - `instances`: directories and locks; `intents`: the renames of directories beside the journal
 //!
 //! Invariants:
 //! - A record that was answered is there after any crash, of the process or of the machine.
@@ -22,12 +22,13 @@ use std::time::SystemTime;
 use async_trait::async_trait;
 
 use crate::store::UploadId;
-use crate::upload::ledger::{Entry, Ledger};
+use crate::upload::ledger::{Entry, Intent, Ledger};
 use crate::upload::life::{self, Ending};
 
 mod disk;
 mod error;
 mod instances;
+mod intents;
 mod log;
 mod record;
 mod replay;
@@ -95,7 +96,9 @@ impl Journal {
         let Some(log) = self.writer.stop() else {
             return self.stats().open;
         };
-        let left = log.open_uploads();
+        // One that cannot be read is there.
+        let intents = intents::read(&self.directory).map_or(1, |found| found.len());
+        let left = log.open_uploads() + intents;
         if left == 0 && !log.is_poisoned() && !log.is_behind() {
             instances::remove(&self.directory);
         }
@@ -118,6 +121,17 @@ impl Ledger for Journal {
             .record(Pending::from(&record), entry.durable)
             .await
     }
+
+    async fn intend(&self, number: u64, intent: Option<&Intent>) -> io::Result<()> {
+        keep_intent(self.directory.clone(), number, intent.cloned()).await
+    }
+}
+
+async fn keep_intent(directory: PathBuf, number: u64, intent: Option<Intent>) -> io::Result<()> {
+    let kept =
+        tokio::task::spawn_blocking(move || intents::keep(&directory, number, intent.as_ref()));
+    kept.await
+        .unwrap_or_else(|_| Err(io::Error::other("it broke off")))
 }
 
 /// What a recovery adds to a dead instance's journal.

@@ -24,6 +24,8 @@ use crate::upload::search::{SearchWindow, Siblings, find_upload};
 use crate::upload::turns::{Turn, Turns};
 use crate::upload::{answers, pause};
 
+mod renames;
+
 /// Uploads that are ended at the same time.
 const AT_ONCE: usize = 16;
 
@@ -50,6 +52,8 @@ pub struct Summary {
     pub aborted: usize,
     /// Closed files that are not in the bucket, or no longer: somebody else wrote or aborted.
     pub lost: usize,
+    /// Renames of directories that were finished, or taken back.
+    pub renames: usize,
     /// Not to be ended now; kept for the next time.
     pub kept: usize,
 }
@@ -59,11 +63,12 @@ impl Summary {
         self.completed += other.completed;
         self.aborted += other.aborted;
         self.lost += other.lost;
+        self.renames += other.renames;
         self.kept += other.kept;
     }
 
     pub fn total(&self) -> usize {
-        self.completed + self.aborted + self.lost + self.kept
+        self.completed + self.aborted + self.lost + self.renames + self.kept
     }
 
     fn count(&mut self, outcome: Outcome) {
@@ -81,6 +86,9 @@ impl std::fmt::Display for Summary {
         write!(f, "{} completed, {} aborted", self.completed, self.aborted)?;
         if self.lost > 0 {
             write!(f, ", {} lost", self.lost)?;
+        }
+        if self.renames > 0 {
+            write!(f, ", {} renames ended", self.renames)?;
         }
         if self.kept > 0 {
             write!(f, ", {} kept for the next time", self.kept)?;
@@ -114,10 +122,10 @@ pub fn find(state: &Path, wanted: impl Fn(&Identity) -> bool) -> Result<Found, j
             .collect(),
     };
     for instance in orphans.instances {
-        if wanted(instance.identity()) || instance.open.is_empty() {
+        if wanted(instance.identity()) || instance.count() == 0 {
             found.instances.push(instance);
         } else {
-            found.elsewhere += instance.open.len();
+            found.elsewhere += instance.count();
         }
     }
     Ok(found)
@@ -144,7 +152,41 @@ pub async fn end_uploads(store: &Arc<dyn Store>, instance: &Instance, which: Whi
     outcomes
         .into_iter()
         .for_each(|outcome| summary.count(outcome));
+    if which == Which::RollForwards {
+        // After the uploads: some of them are copies of such a rename.
+        end_renames(store, instance, &mut summary).await;
+    }
     summary
+}
+
+async fn end_renames(store: &Arc<dyn Store>, instance: &Instance, summary: &mut Summary) {
+    for (number, intent) in &instance.intents {
+        let (from, to) = (&intent.from, &intent.to);
+        let ended = match renames::end_rename(&**store, intent).await {
+            Ok(()) => instance
+                .forget_intent(*number)
+                .await
+                .map_err(|e| e.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        match ended {
+            Ok(()) => {
+                let how = if intent.copied {
+                    "finished"
+                } else {
+                    "taken back"
+                };
+                info!("/{from}: its rename to /{to} was cut off: {how}");
+                summary.renames += 1;
+            }
+            Err(why) => {
+                warn!(
+                    "/{from}: its rename to /{to} was cut off, and is kept for the next time: {why}"
+                );
+                summary.kept += 1;
+            }
+        }
+    }
 }
 
 /// How long to leave a store alone that did not answer.
@@ -193,7 +235,7 @@ pub async fn end_all(store: &Arc<dyn Store>, instance: &Instance) -> Summary {
 
 /// Gives an instance back; answers how many uploads are left in it.
 pub async fn finish(instance: Instance) -> usize {
-    let left = instance.open.len();
+    let left = instance.count();
     tokio::task::spawn_blocking(move || instance.finish())
         .await
         .unwrap_or(left)

@@ -58,6 +58,10 @@ impl Uploads {
         })
     }
 
+    pub fn ledger(&self) -> &dyn Ledger {
+        &*self.ledger
+    }
+
     /// Waits until every upload has ended; answers how many have not by the deadline.
     pub async fn settle(&self, deadline: tokio::time::Instant) -> usize {
         self.hurry.send_replace(true);

@@ -1,5 +1,6 @@
 //! Where an upload's life is written down so that a later process can end it. The driver asks for
-//! each record before the step it stands for; the journal answers when it is durable.
+//! each record before the step it stands for; the journal answers when it is durable. Renames of
+//! directories, which are many copies and deletes, are kept beside it as what they intend.
 
 use async_trait::async_trait;
 
@@ -39,6 +40,24 @@ pub enum Before {
 pub trait Ledger: Send + Sync + 'static {
     /// Returns when the record is durable (or, where [`Entry::durable`] is not asked for, written).
     async fn record(&self, entry: Entry<'_>) -> std::io::Result<()>;
+
+    /// Keeps an intent under a number of the caller's, in place of what was kept there; with `None`
+    /// forgets it. Returns when that is durable.
+    async fn intend(&self, number: u64, intent: Option<&Intent>) -> std::io::Result<()>;
+}
+
+/// A directory's rename that has begun: who finds it later finishes it, or takes it back.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Intent {
+    /// Both end with a slash.
+    pub from: String,
+    pub to: String,
+    /// An empty directory had the new name, with a marker.
+    pub onto_empty: bool,
+    /// When it began, by the store's clock: milliseconds since 1970.
+    pub at: u64,
+    /// Everything is there under the new name; what is left to do is to delete the old.
+    pub copied: bool,
 }
 
 /// Keeps nothing: uploads are ended by this process or not at all.
@@ -47,6 +66,10 @@ pub struct Forgetful;
 #[async_trait]
 impl Ledger for Forgetful {
     async fn record(&self, _entry: Entry<'_>) -> std::io::Result<()> {
+        Ok(())
+    }
+
+    async fn intend(&self, _number: u64, _intent: Option<&Intent>) -> std::io::Result<()> {
         Ok(())
     }
 }

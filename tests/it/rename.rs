@@ -338,6 +338,87 @@ fn a_daemon_killed_at_any_request_of_a_rename_leaves_the_old_name_or_both() {
     assert!(kills >= 16, "only {kills} kills");
 }
 
+/// With the guardian, which recovers at once, and without, where the next mount does.
+#[test]
+fn a_daemon_killed_at_any_request_of_a_directorys_rename_leaves_one_name_and_all_of_it() {
+    let store = Store::embedded();
+    let server = store.server();
+    let below = ["", "1", "2", "3", "below/", "below/4", "below/5", "empty/"];
+    let keys = |directory: &str| -> Vec<String> {
+        let keys = below.iter().map(|rest| format!("{directory}/{rest}"));
+        keys.chain(["theirs".to_owned()]).collect()
+    };
+    let (mut kills, mut finished) = (0, 0);
+    for (guarded, onto_empty) in [(true, false), (true, true), (false, false)] {
+        for moment in ["before", "after"] {
+            for k in 1.. {
+                for key in store.keys() {
+                    store.delete(&key);
+                }
+                for key in keys("old") {
+                    server.put_object(
+                        &store.bucket,
+                        &key,
+                        key.trim_start_matches("old/").to_owned(),
+                    );
+                }
+                let mut unchanged = keys("old");
+                if onto_empty {
+                    server.put_object(&store.bucket, "new/", "");
+                    unchanged.insert(0, "new/".to_owned());
+                }
+                let place = crate::support::mount::Place::default();
+                let source = format!("s3://{}", store.bucket);
+                let options: &[&str] = if guarded { &[] } else { &["--no-guardian"] };
+                let mut mount = Mount::within(&place, "mnt", &store, &source, options);
+                let faults = store.faults();
+                let pid = mount.daemon() as i32;
+                faults
+                    .target()
+                    .store(pid, std::sync::atomic::Ordering::SeqCst);
+                let fault = faults.script(&format!("n={k}:kill-{moment}=target"));
+                let fault = fault.expect("a fault");
+                let what = format!("killed {moment} request {k}, guarded: {guarded}");
+                let renamed = fs::rename(mount.path("old"), mount.path("new"));
+                let killed = faults.fired(fault) > 0;
+                if !killed {
+                    renamed.expect("renamed");
+                    kill(mount.pid(), libc::SIGTERM);
+                }
+                mount.wait_for_death();
+                detach(&mount.at);
+                faults.clear();
+                if !guarded {
+                    let next = Mount::within(&place, "mnt", &store, &source, options);
+                    assert!(next.terminate().success(), "{what}");
+                }
+                let found = store.keys();
+                let is_new = found == keys("new");
+                assert!(is_new || found == unchanged, "{what}: {found:?}");
+                let name = if is_new { "new" } else { "old" };
+                assert_eq!(
+                    store.get(&format!("{name}/below/5")).as_deref(),
+                    Some(&b"below/5"[..])
+                );
+                let left = std::fs::read_dir(place.state()).map_or(0, Iterator::count);
+                assert_eq!(left, 0, "{what}: nothing is left in the state directory");
+                finished += usize::from(killed && is_new);
+                if !killed {
+                    assert!(is_new);
+                    break;
+                }
+                kills += 1;
+            }
+        }
+    }
+    println!("{kills} kills, {finished} finished, the others taken back");
+    assert!(kills >= 90, "only {kills} kills");
+    assert!(
+        finished >= 20 && kills - finished >= 20,
+        "{finished} of {kills} finished"
+    );
+}
+
 #[test]
 fn a_rename_that_the_store_refuses_changes_nothing() {
     let store = Store::embedded();
