@@ -146,7 +146,7 @@ async fn mount_and_serve(
     };
     if settings.fs.fail_on_conflict && !store.capabilities().conditional_writes {
         return Err(format!(
-            "cannot mount {source}: --on-conflict fail needs a store that honours conditions on writes, which is not known of {}: name one with --provider, or leave the flag out",
+            "cannot mount {source}: --on-conflict fail needs a store that honours conditions on writes, which is not known of provider {}: leave the flag out, or name the provider if it is another one",
             store.capabilities().name
         ));
     }

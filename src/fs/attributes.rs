@@ -268,6 +268,7 @@ impl Fs {
             // What has its name now is something else.
             return Ok(());
         }
+        let asked = Instant::now();
         match self.store.head(&node.key()).await {
             Ok(object) if node.is_directory() => {
                 let mut state = node.state();
@@ -283,6 +284,8 @@ impl Fs {
                 state.marker_asked = Some(Instant::now());
                 Ok(())
             }
+            // Something newer has become known meanwhile, by a commit perhaps.
+            _ if !node.is_directory() && !node.state().is_news(asked) => Ok(()),
             Ok(object) if node.live_draft().is_none() && self.kind_of(&object) != node.kind => {
                 // A listing took it for a file. The kernel looks the name up again.
                 if let Some(parent) = self.tree.get(node.parent()) {

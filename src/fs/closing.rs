@@ -260,7 +260,7 @@ impl Fs {
         };
         if never_was && !unlinked {
             if let Some(parent) = self.tree.get(node.parent()) {
-                self.tree.detach(&parent, node);
+                self.tree.lose(&parent, node);
             }
             self.forget_name(node.parent(), &node.name());
         }

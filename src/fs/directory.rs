@@ -49,6 +49,12 @@ impl Fs {
     pub fn node_of(&self, parent: &Node, listed: &Listed) -> (Arc<Node>, Attributes) {
         // A listing does not tell a symbolic link from a file.
         let known = self.tree.child(parent, &listed.name);
+        if let Some(known) = &known
+            && !known.is_directory()
+            && !known.state().is_news(listed.asked)
+        {
+            return (known.clone(), self.attributes(known));
+        }
         if let (Some(known), Some(seen)) = (&known, &listed.object) {
             self.part_from_another(known, Some(seen));
         }
@@ -107,6 +113,9 @@ impl Fs {
             Ok(_) => return Err(Error::quiet(libc::EEXIST)),
             Err(error) if error.is_missing() => {}
             Err(error) => return Err(error),
+        }
+        if parent.key().len() + name.len() + 1 > self.store.capabilities().key_max {
+            return Err(Error::quiet(libc::ENAMETOOLONG));
         }
         let node = self.tree.ensure(&parent, &name, Kind::Directory);
         let said = self.said_of_new(Kind::Directory, &parent, &name, mode, caller);
@@ -224,7 +233,7 @@ impl Fs {
         let parent = self.node(parent)?;
         match super::names::component(name) {
             Ok(component)
-                if parent.key().len() + component.len() + 1 > self.store.capabilities().key_max =>
+                if parent.key().len() + component.len() > self.store.capabilities().key_max =>
             {
                 warn!(
                     "/{}{component}: longer than the {} bytes the store takes as a key",

@@ -119,7 +119,7 @@ impl Fs {
             opener: process::process_of(tid),
             used: Mutex::new(used),
         };
-        file.node.opened(file.writable);
+        file.node.opened();
         let handle = self.next_handle();
         self.files
             .lock()
@@ -140,7 +140,7 @@ impl Fs {
     pub(super) fn remove_file(&self, handle: u64) -> Option<Arc<OpenFile>> {
         let mut files = self.files.lock().expect("no panic while held");
         let file = files.remove(&handle)?;
-        file.node.closed(file.writable);
+        file.node.closed();
         Some(file)
     }
 
@@ -482,6 +482,9 @@ impl Fs {
 
     /// Begins a draft over the object as it is now.
     async fn draft_over_object(&self, file: &OpenFile) -> Result<Arc<Draft>> {
+        if file.node.state().vanished {
+            return Err(Error::quiet(libc::ESTALE));
+        }
         if file.node.state().object.is_none() && !file.node.state().unlinked {
             self.refresh(&file.node).await?;
         }

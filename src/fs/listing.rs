@@ -58,6 +58,8 @@ pub struct Listed {
     pub name: String,
     pub kind: Kind,
     pub object: Option<Version>,
+    /// When the store was asked, at the latest.
+    pub asked: Instant,
     /// Where to go on behind this entry.
     pub next: u64,
 }
@@ -199,6 +201,7 @@ impl Snapshot {
             name: self.names[start..entry.name_end].to_string(),
             kind: entry.kind,
             object: entry.object.clone(),
+            asked: self.began.expect("a snapshot with entries has begun"),
             next: index as u64 + 1,
         }
     }

@@ -222,10 +222,19 @@ impl Fs {
                 false => self.store.head(&key).await,
             }
         };
-        let (object, below) = tokio::join!(head, self.store.list(&prefix, false, None, 1));
-        // A draft may have begun while we asked: it is the truth of this mount.
+        let list = async {
+            match prefix.len() > self.store.capabilities().key_max {
+                // Nothing can be below it.
+                true => Ok(Default::default()),
+                false => self.store.list(&prefix, false, None, 1).await,
+            }
+        };
+        let asked = Instant::now();
+        let (object, below) = tokio::join!(head, list);
+        // A draft may have begun while we asked, or ended: it is the truth of this mount.
         if let Some(child) = self.tree.child(parent, name)
-            && child.live_draft().is_some()
+            && (child.live_draft().is_some()
+                || (!child.is_directory() && !child.state().is_news(asked)))
         {
             return Ok(child);
         }
@@ -253,7 +262,7 @@ impl Fs {
                     }
                     child => {
                         if let Some(child) = child {
-                            self.tree.detach(parent, &child);
+                            self.tree.lose(parent, &child);
                         }
                         self.note_absent(parent.ino, name);
                         Err(Error::quiet(libc::ENOENT))

@@ -69,12 +69,12 @@ impl Fs {
         }
     }
 
-    /// Another client put something else under the name of a file that programs here read (or took it
-    /// away): they go on reading what they opened, and the name leads to another inode from now on.
+    /// Another client put something else under the name of a file that programs here have open (or took it
+    /// away): they read on what they opened, and the name leads to another inode from now on.
     pub(super) fn part_from_another(&self, node: &Node, now: Option<&Version>) -> bool {
-        let parts = node.is_read_as_another(now);
+        let parts = node.is_open_as_another(now);
         if parts && let Some(parent) = self.tree.get(node.parent()) {
-            self.tree.detach(&parent, node);
+            self.tree.lose(&parent, node);
         }
         parts
     }

@@ -29,9 +29,8 @@ pub struct Node {
     place: RwLock<Place>,
     lookups: AtomicU64,
     state: Mutex<State>,
-    /// Descriptors the kernel has of it, and those of them that may write.
+    /// Descriptors the kernel has of it.
     opens: AtomicU64,
-    writers: AtomicU64,
     /// Held while the store is asked what is said of it, so that it is asked once.
     pub asking: tokio::sync::Mutex<()>,
 }
@@ -62,7 +61,10 @@ pub struct State {
     pub cached: Option<Version>,
     /// The size the kernel was told and may still believe in.
     pub shown: Option<u64>,
+    /// Its name leads elsewhere.
     pub unlinked: bool,
+    /// And not because a program here took it away: what is written to it from now on has nowhere to go.
+    pub vanished: bool,
     /// Directories: the children in the table.
     pub children: HashMap<String, u64>,
     /// Directories: when the store last said what their marker says, or that they have none.
@@ -113,34 +115,25 @@ impl Node {
         self.kind == Kind::Directory
     }
 
-    pub fn opened(&self, writable: bool) {
+    pub fn opened(&self) {
         self.opens.fetch_add(1, Ordering::Relaxed);
-        self.writers.fetch_add(writable.into(), Ordering::Relaxed);
     }
 
-    pub fn closed(&self, writable: bool) {
+    pub fn closed(&self) {
         self.opens.fetch_sub(1, Ordering::Relaxed);
-        self.writers.fetch_sub(writable.into(), Ordering::Relaxed);
     }
 
     pub fn is_open(&self) -> bool {
         self.opens.load(Ordering::Relaxed) > 0
     }
 
-    /// Do programs read one version of it, and nobody changes it here? Then it stays that version: the
-    /// kernel's pages and size of an inode are of one version only.
-    fn is_only_read(&self) -> bool {
-        self.is_open()
-            && self.writers.load(Ordering::Relaxed) == 0
-            && self.live_draft().is_none()
-            && !self.is_directory()
-    }
-
-    /// Is it read as another version than the one that is there now (`None`: none is)?
-    pub fn is_read_as_another(&self, now: Option<&Version>) -> bool {
-        self.is_only_read()
+    /// Have programs opened it as another version than the one that is there now (`None`: none is)? Then
+    /// it stays that version: the kernel's pages and size of an inode are of one version only.
+    pub fn is_open_as_another(&self, now: Option<&Version>) -> bool {
+        let at_rest = self.is_open() && self.live_draft().is_none() && !self.is_directory();
+        at_rest
             && match (&self.state().object, now) {
-                (Some(read), Some(now)) => read.etag != now.etag || read.size != now.size,
+                (Some(opened), Some(now)) => opened.etag != now.etag || opened.size != now.size,
                 (Some(_), None) => true,
                 (None, _) => false,
             }
@@ -148,6 +141,11 @@ impl Node {
 }
 
 impl State {
+    /// Is what the store was asked at that moment later than what is known?
+    pub fn is_news(&self, asked: Instant) -> bool {
+        self.checked.is_none_or(|checked| checked <= asked)
+    }
+
     pub fn is_fresh(&self, ttl: Duration) -> bool {
         self.checked.is_some_and(|at| at.elapsed() < ttl)
     }
@@ -306,6 +304,12 @@ impl Tree {
         self.drop_if_idle(node);
     }
 
+    /// The same of a file that another client took away or replaced, or that was never published.
+    pub fn lose(&self, parent: &Node, node: &Node) {
+        node.state().vanished = true;
+        self.detach(parent, node);
+    }
+
     /// Takes a node away that is not what it was taken for: its name leads to another one from now on.
     pub fn replace(&self, parent: &Node, node: &Node) {
         let (name, mut state) = (node.name(), parent.state());
@@ -399,7 +403,6 @@ fn new_node(ino: u64, kind: Kind, parent: u64, name: String, key: String) -> Arc
         }),
         lookups: AtomicU64::new(0),
         opens: AtomicU64::new(0),
-        writers: AtomicU64::new(0),
         asking: tokio::sync::Mutex::new(()),
         state: Mutex::new(State {
             object: None,
@@ -412,6 +415,7 @@ fn new_node(ino: u64, kind: Kind, parent: u64, name: String, key: String) -> Arc
             cached: None,
             shown: None,
             unlinked: false,
+            vanished: false,
             children: HashMap::new(),
             marker_asked: None,
             asked: 0,

@@ -432,6 +432,88 @@ fn what_a_bucket_has_no_place_for_says_so_honestly(store: &Store) {
     assert_eq!(names(&mount.at), ["file"]);
 }
 
+/// Every character of one byte and of two (Latin-1), within a name: kept as it is, or refused.
+fn names_of_every_character_are_kept_or_refused(store: &Store) {
+    let mount = Mount::new(store);
+    let mut kept = Vec::new();
+    for c in (1..=255u8).map(char::from).filter(|c| *c != '/') {
+        let name = format!("a{c}b");
+        match std::fs::write(mount.path(&name), &name) {
+            Ok(()) => kept.push(name),
+            Err(error) => {
+                assert_eq!(error.raw_os_error(), Some(libc::EILSEQ), "{name:?}");
+                assert!(c < ' ', "{name:?}");
+            }
+        }
+    }
+    assert!(kept.len() >= 254 - 31, "{} names", kept.len());
+    let mut expected = kept.clone();
+    expected.sort();
+    assert_eq!(store.keys(), expected);
+    let mount = {
+        assert!(mount.terminate().success());
+        Mount::new(store)
+    };
+    let mut shown = names(&mount.at);
+    shown.sort();
+    assert_eq!(shown, expected);
+    for (n, name) in kept.iter().enumerate() {
+        let path = mount.path(name);
+        assert_eq!(std::fs::read_to_string(&path).expect("read"), *name);
+        let moved = mount.path(&format!("{name} {n}"));
+        std::fs::rename(&path, &moved).expect("renamed");
+        std::fs::remove_file(&moved).expect("removed");
+    }
+    assert_eq!(store.keys(), Vec::<String>::new());
+    assert!(mount.terminate().success());
+}
+
+/// On the embedded bucket, which keeps what S3 does: some stores keep less (Garage on LMDB: 511 bytes).
+#[test]
+fn names_and_paths_of_every_length_are_kept_or_refused() {
+    let store = Store::embedded();
+    let mount = Mount::new(&store);
+    let refused = |result: std::io::Result<()>| {
+        assert_eq!(
+            result.expect_err("refused").raw_os_error(),
+            Some(libc::ENAMETOOLONG)
+        );
+    };
+    let name = |len: usize| "n".repeat(len);
+    std::fs::write(mount.path(&name(255)), "x").expect("255 bytes");
+    refused(std::fs::write(mount.path(&name(256)), "x"));
+    // A key of 1,024 bytes.
+    let deep = mount.path(&[name(254) + "d", name(255), name(255), name(1)].join("/"));
+    std::fs::create_dir_all(&deep).expect("made");
+    let above = deep
+        .strip_prefix(&mount.at)
+        .expect("below")
+        .as_os_str()
+        .len()
+        + 1;
+    std::fs::write(deep.join(name(1024 - above)), "long").expect("a key of 1,024 bytes");
+    assert_eq!(
+        std::fs::read(deep.join(name(1024 - above))).expect("read"),
+        b"long"
+    );
+    refused(std::fs::write(deep.join(name(1025 - above)), "x"));
+    refused(std::fs::create_dir(deep.join(name(1024 - above))));
+    assert!(store.keys().iter().any(|key| key.len() == 1024));
+    std::fs::remove_dir_all(mount.path(&(name(254) + "d"))).expect("removed");
+    // Forty levels.
+    let levels: Vec<String> = (0..40).map(|n| format!("level-{n}")).collect();
+    let bottom = mount.path(&levels.join("/"));
+    std::fs::create_dir_all(&bottom).expect("made");
+    std::fs::write(bottom.join("file"), "deep").expect("written");
+    let moved = mount.path("moved");
+    std::fs::rename(mount.path("level-0"), &moved).expect("renamed");
+    let file = moved.join(levels[1..].join("/")).join("file");
+    assert_eq!(std::fs::read_to_string(file).expect("read"), "deep");
+    std::fs::remove_dir_all(&moved).expect("removed");
+    assert_eq!(store.keys(), [name(255)]);
+    assert!(mount.terminate().success());
+}
+
 fn names_that_no_store_can_answer_for_are_not_made(store: &Store) {
     store.put("\u{1}", "theirs");
     let mount = Mount::new(store);
@@ -494,6 +576,7 @@ on_both_stores!(
     a_tree_is_copied_and_removed_by_the_usual_tools,
     what_a_bucket_has_no_place_for_says_so_honestly,
     names_that_no_store_can_answer_for_are_not_made,
+    names_of_every_character_are_kept_or_refused,
     a_read_only_mount_changes_nothing,
 );
 

@@ -3,12 +3,13 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use crate::edits::Random;
 use crate::support::mount::program;
 use crate::support::tools::run;
-use crate::support::{Content, MIB, Mount, Store, eventually, on_both_stores, seconds};
+use crate::support::{Content, MIB, Mount, Store, Writer, eventually, on_both_stores, seconds};
 
 const PARTS: [&str; 2] = ["--part-size", "5M"];
 /// One PUT, and an upload of several parts.
@@ -129,7 +130,95 @@ on_both_stores!(
     names_and_sizes_of_another_mount_are_seen_within_the_ttl,
     of_two_writers_the_last_to_close_wins,
     nobody_ever_sees_a_mixture,
+    an_open_file_does_not_become_another_clients,
 );
+
+/// Opened for reading and writing, not written to yet, and then another client is first.
+fn an_open_file_does_not_become_another_clients(store: &Store) {
+    // Every look asks the store.
+    let quick = [&PARTS[..], &["--metadata-ttl", "0s"]].concat();
+    let mount = Mount::with(store, &quick);
+    let path = mount.path("file");
+    let (old, theirs) = (Content::new(1, 6 * MIB), Content::new(2, 5 * MIB));
+    for replaced in [true, false] {
+        store.put("file", old.bytes());
+        let mine = File::options()
+            .read(true)
+            .write(true)
+            .open(&path)
+            .expect("open");
+        match replaced {
+            true => store.put("file", theirs.bytes()),
+            false => store.delete("file"),
+        }
+        eventually(seconds(5), "somebody looks at the name", || {
+            match (fs::metadata(&path), replaced) {
+                (Ok(seen), true) => seen.len() == theirs.size,
+                (seen, _) => seen.is_err() && !replaced,
+            }
+        });
+        assert_eq!(
+            fs::read_dir(mount.path("")).expect("listed").count(),
+            usize::from(replaced)
+        );
+        let errno = |result: io::Result<()>| result.expect_err("stale").raw_os_error();
+        assert_eq!(errno(mine.write_all_at(b"mine", 8)), Some(libc::ESTALE));
+        assert_eq!(errno(mine.set_len(40)), Some(libc::ESTALE));
+        assert_eq!(mine.metadata().expect("there").len(), old.size);
+        drop(mine);
+        match replaced {
+            true => store.assert_holds("file", &theirs),
+            false => assert_eq!(store.get("file"), None),
+        }
+    }
+    // Its own commits, and those of others here, do not make it another one, whoever looks meanwhile.
+    for size in SIZES {
+        let mine = File::create(mount.path("mine")).expect("created");
+        let mut expected = Vec::new();
+        for round in 0..5 {
+            let bytes = Content::new(round, size).bytes();
+            mine.write_all_at(&bytes, expected.len() as u64)
+                .expect("written");
+            mine.sync_all().expect("published");
+            expected.extend_from_slice(&bytes);
+            assert_eq!(fs::read_dir(mount.path("")).expect("listed").count(), 1);
+            eventually(seconds(5), "looked at", || {
+                fs::metadata(mount.path("mine"))
+                    .is_ok_and(|seen| seen.len() == expected.len() as u64)
+            });
+        }
+        drop(mine);
+        assert_eq!(store.get("mine"), Some(expected));
+        store.delete("mine");
+        eventually(seconds(5), "gone", || !mount.path("mine").exists());
+    }
+    assert!(mount.terminate().success());
+}
+
+#[test]
+fn who_opened_a_file_whose_maker_was_killed_is_told() {
+    let store = Store::embedded();
+    let mount = Mount::new(&store);
+    let path = mount.path("new");
+    let mut maker = Writer::start();
+    maker.open(&path, "wct").write(1, 10);
+    let mine = File::options()
+        .read(true)
+        .write(true)
+        .open(&path)
+        .expect("open");
+    maker.die_of(libc::SIGKILL);
+    eventually(seconds(5), "given up", || !path.exists());
+    let written = mine.write_all_at(b"mine", 0).and_then(|()| mine.sync_all());
+    assert_eq!(
+        written.expect_err("told").raw_os_error(),
+        Some(libc::ESTALE)
+    );
+    drop(mine);
+    assert_eq!(store.keys(), Vec::<String>::new());
+    fs::write(&path, "again").expect("the name is free");
+    assert!(mount.terminate().success());
+}
 
 /// Somebody else's doing between the begin and the close of a writer.
 #[derive(Clone, Copy, Debug)]
