@@ -23,7 +23,7 @@ use super::wait::{holds_within, seconds};
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_wholefs");
 const READY: &str = "wholefs: mounted ";
 /// No scenario needs a mount for longer.
-const WATCHDOG: Duration = Duration::from_secs(420);
+const WATCHDOG: Duration = Duration::from_secs(45 * 60);
 
 pub struct Mount {
     /// The mount point.
