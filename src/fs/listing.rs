@@ -201,7 +201,7 @@ impl Snapshot {
             name: self.names[start..entry.name_end].to_string(),
             kind: entry.kind,
             object: entry.object.clone(),
-            asked: self.began.expect("a snapshot with entries has begun"),
+            asked: self.began.unwrap_or_else(Instant::now),
             next: index as u64 + 1,
         }
     }

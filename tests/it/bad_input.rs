@@ -12,7 +12,7 @@ use std::time::Instant;
 use tempfile::TempDir;
 
 use crate::support::mount::{PROGRAM, detach, is_mounted, mount_command};
-use crate::support::tools::run_within;
+use crate::support::tools::{run, run_within};
 use crate::support::{Mount, Store, seconds};
 
 /// What every case starts from: a store that works and a folder to mount on.
@@ -289,7 +289,10 @@ fn a_mount_that_is_not_permitted() {
     );
     // Somebody else must be able to reach the program, and this folder.
     let program = bench.folder.path().join("wholefs");
-    std::fs::copy(PROGRAM, &program).expect("copied");
+    // Not copied by us: a child that another test forks meanwhile would have it open for writing still
+    // when it is to run, which is ETXTBSY.
+    let copied = run(Command::new("cp").arg(PROGRAM).arg(&program));
+    assert!(copied.ok(), "{}", copied.err);
     let open = |path: &Path| {
         let mode = std::fs::Permissions::from_mode(0o755);
         std::fs::set_permissions(path, mode).expect("our own");
