@@ -425,6 +425,7 @@ impl Fs {
         for _ in 0..TRIES {
             self.refresh(node).await?;
             self.assert_named(node)?;
+            let _changing = node.change();
             let (object, said) = {
                 let state = node.state();
                 (state.object.clone(), state.said.clone().unwrap_or_default())

@@ -183,6 +183,8 @@ impl Fs {
             };
             draft.say_if_not_begun(|said| time.say_in(&mut said.metadata));
         }
+        // Until what is known of it is up to date again.
+        let _changing = node.change();
         let result = draft.commit().await;
         drop(under_way);
         if draft.outcome().is_some() {

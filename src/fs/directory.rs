@@ -183,6 +183,7 @@ impl Fs {
             return Err(Error::quiet(libc::EISDIR));
         }
         self.keep_directory(&parent).await?;
+        let _changing = node.change();
         if self.part_with(&node).await?
             && let Err(error) = self.store.delete(&node.key()).await
         {

@@ -98,11 +98,15 @@ impl Fs {
     }
 
     async fn assert_empty(&self, directory: &Arc<Node>) -> Result<()> {
+        // In this order: what is published between the two is in the listing.
+        if !self.unpublished(directory).is_empty() {
+            return Err(Error::quiet(libc::ENOTEMPTY));
+        }
         let page = self.store.list(&directory.key(), false, None, 2).await?;
         let mut others = page.entries.iter().filter(
             |entry| !matches!(entry, ListEntry::Object(object) if *object.key == *directory.key()),
         );
-        if others.next().is_some() || !self.unpublished(directory).is_empty() {
+        if others.next().is_some() {
             return Err(Error::quiet(libc::ENOTEMPTY));
         }
         Ok(())
@@ -134,6 +138,10 @@ impl Rename {
 
     async fn file(&self) -> Result<()> {
         let (fs, source, new_key) = (&self.fs, &self.source, self.new_key());
+        let _changing = (
+            source.change(),
+            self.target.as_ref().map(|node| node.change()),
+        );
         let draft = self.settled_draft(source).await?;
         let moving = match &draft {
             Some(draft) => Some(held(source, draft).await?),

@@ -31,6 +31,8 @@ pub struct Node {
     state: Mutex<State>,
     /// Descriptors the kernel has of it.
     opens: AtomicU64,
+    /// Operations of this mount that are changing its object or its key just now.
+    changing: AtomicU64,
     /// Held while the store is asked what is said of it, so that it is asked once.
     pub asking: tokio::sync::Mutex<()>,
 }
@@ -123,6 +125,12 @@ impl Node {
         self.opens.fetch_sub(1, Ordering::Relaxed);
     }
 
+    /// Its object or its key is changed until the answer is dropped.
+    pub fn change(&self) -> Changing<'_> {
+        self.changing.fetch_add(1, Ordering::AcqRel);
+        Changing(self)
+    }
+
     pub fn is_open(&self) -> bool {
         self.opens.load(Ordering::Relaxed) > 0
     }
@@ -130,13 +138,26 @@ impl Node {
     /// Have programs opened it as another version than the one that is there now (`None`: none is)? Then
     /// it stays that version: the kernel's pages and size of an inode are of one version only.
     pub fn is_open_as_another(&self, now: Option<&Version>) -> bool {
-        let at_rest = self.is_open() && self.live_draft().is_none() && !self.is_directory();
+        let state = self.state();
+        // What this mount is about to make of it is not another client's.
+        let at_rest = state.draft.is_none() && self.changing.load(Ordering::Acquire) == 0;
         at_rest
-            && match (&self.state().object, now) {
+            && !state.unlinked
+            && self.is_open()
+            && !self.is_directory()
+            && match (&state.object, now) {
                 (Some(opened), Some(now)) => opened.etag != now.etag || opened.size != now.size,
                 (Some(_), None) => true,
                 (None, _) => false,
             }
+    }
+}
+
+pub struct Changing<'a>(&'a Node);
+
+impl Drop for Changing<'_> {
+    fn drop(&mut self) {
+        self.0.changing.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -403,6 +424,7 @@ fn new_node(ino: u64, kind: Kind, parent: u64, name: String, key: String) -> Arc
         }),
         lookups: AtomicU64::new(0),
         opens: AtomicU64::new(0),
+        changing: AtomicU64::new(0),
         asking: tokio::sync::Mutex::new(()),
         state: Mutex::new(State {
             object: None,
