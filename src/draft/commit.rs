@@ -146,7 +146,6 @@ impl Draft {
             works.memory.largest_part(),
         )
         .ok_or(Error::TooManyParts)?;
-        let mut zeros = None;
         for (number, piece) in (1..).zip(&pieces) {
             let range = piece.range.clone();
             let source = match piece.source {
@@ -158,19 +157,7 @@ impl Draft {
                         range,
                     }
                 }
-                Source::Zeros => {
-                    let len = range.end - range.start;
-                    // Most are of one size: its checksum is worked out once.
-                    let body = match zeros.take().filter(|body: &Body| body.len() == len) {
-                        Some(body) => body,
-                        None => Body::zeros(len),
-                    };
-                    zeros = Some(body.clone());
-                    PartSource::Bytes {
-                        body,
-                        hold: Box::new(()),
-                    }
-                }
+                Source::Zeros => zeros(&range),
                 Source::Here => self.load_part(contents, range).await?,
             };
             self.send_unless_lost(number, source)?;
@@ -233,10 +220,7 @@ impl Draft {
         range: std::ops::Range<u64>,
     ) -> Result<PartSource, Error> {
         if contents.is_hole(range.clone()) {
-            return Ok(PartSource::Bytes {
-                body: Body::zeros(range.end - range.start),
-                hold: Box::new(()),
-            });
+            return Ok(zeros(&range));
         }
         let (body, hold) = self.load_piece(contents, range).await?;
         Ok(PartSource::Bytes {
@@ -253,6 +237,14 @@ impl Draft {
         let hold = self.works.memory.reserve(range.end - range.start).await;
         let bytes = self.load(contents, range).await?;
         Ok((Body::from_bytes(Bytes::from(bytes)), hold))
+    }
+}
+
+/// They take no memory.
+fn zeros(range: &std::ops::Range<u64>) -> PartSource {
+    PartSource::Bytes {
+        body: Body::zeros(range.end - range.start),
+        hold: Box::new(()),
     }
 }
 

@@ -320,7 +320,7 @@ impl Contents {
 
     /// Makes a range within the file zero, without a byte on the disk.
     pub fn zero(&mut self, works: &Arc<Works>, range: Range<u64>) -> Result<(), Error> {
-        static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+        static ZEROS: [u8; 1 << 20] = [0; 1 << 20];
         let (mut at, end) = (range.start, range.end.min(self.size));
         while at < end.min(self.sent_end()) {
             let len = (end.min(self.sent_end()) - at).min(ZEROS.len() as u64);

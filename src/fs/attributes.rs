@@ -285,7 +285,7 @@ impl Fs {
                 Ok(())
             }
             // Something newer has become known meanwhile, by a commit perhaps.
-            _ if !node.is_directory() && !node.state().is_news(asked) => Ok(()),
+            _ if !node.is_directory() && !node.is_news(asked) => Ok(()),
             Ok(object) if node.live_draft().is_none() && self.kind_of(&object) != node.kind => {
                 // A listing took it for a file. The kernel looks the name up again.
                 if let Some(parent) = self.tree.get(node.parent()) {

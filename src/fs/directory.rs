@@ -51,7 +51,7 @@ impl Fs {
         let known = self.tree.child(parent, &listed.name);
         if let Some(known) = &known
             && !known.is_directory()
-            && !known.state().is_news(listed.asked)
+            && !known.is_news(listed.asked)
         {
             return (known.clone(), self.attributes(known));
         }

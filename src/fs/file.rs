@@ -352,6 +352,13 @@ impl Fs {
             let reader = self.reader(&file).await?;
             return match reader.read(offset, len).await {
                 Ok(data) => Ok(ReadData::Object(data)),
+                // This mount gave it another key, or copied it onto itself: look again.
+                Err(error)
+                    if matches!(error.kind, ErrorKind::Missing | ErrorKind::Conflict)
+                        && self.moved_on(&file).await =>
+                {
+                    continue;
+                }
                 // Read through an open file, an object that is gone is a stale one.
                 Err(error) if error.kind == ErrorKind::Missing => Err(Error::loud(
                     libc::ESTALE,
@@ -370,6 +377,14 @@ impl Fs {
         // Opened on a draft that was given up: what is in the bucket now?
         self.refresh(&file.node).await?;
         self.pinned(file)?.ok_or_else(|| Error::quiet(libc::ESTALE))
+    }
+
+    /// Has this mount made another version of what the file reads?
+    async fn moved_on(&self, file: &OpenFile) -> bool {
+        file.node.at_rest().await;
+        let commits = file.node.state().commits;
+        let used = file.used();
+        used.pin.as_ref().is_some_and(|pin| pin.commits != commits)
     }
 
     fn pinned(&self, file: &OpenFile) -> Result<Option<Arc<Reader>>> {
@@ -494,6 +509,11 @@ impl Fs {
             size: object.size,
         });
         let draft = self.attach_new_draft(&file.node, base, false);
+        if file.node.state().vanished {
+            // Another client took its name meanwhile.
+            draft.lose("another client took its name");
+            return Err(Error::quiet(libc::ESTALE));
+        }
         if file.readable {
             draft.keep_all();
         }

@@ -233,8 +233,7 @@ impl Fs {
         let (object, below) = tokio::join!(head, list);
         // A draft may have begun while we asked, or ended: it is the truth of this mount.
         if let Some(child) = self.tree.child(parent, name)
-            && (child.live_draft().is_some()
-                || (!child.is_directory() && !child.state().is_news(asked)))
+            && (child.live_draft().is_some() || (!child.is_directory() && !child.is_news(asked)))
         {
             return Ok(child);
         }

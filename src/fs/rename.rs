@@ -22,7 +22,7 @@ use super::copies::TRIES;
 use super::tree::{Kind, Node};
 use super::{Error, Fs, Result, metadata};
 use crate::draft::{Draft, Version};
-use crate::store::{Attributes, ErrorKind, ListEntry, ObjectInfo};
+use crate::store::{self, Attributes, ErrorKind, ListEntry, ObjectInfo};
 use crate::upload::ledger::{Before, Intent};
 
 /// What a rename may do to a name that is taken.
@@ -137,7 +137,23 @@ impl Rename {
     }
 
     async fn file(&self) -> Result<()> {
+        for _ in 0..TRIES {
+            if !self.file_as_it_is_known().await? {
+                self.fs.refresh(&self.source).await?;
+                self.fs.assert_named(&self.source)?;
+                continue;
+            }
+            return Ok(());
+        }
+        Err(Error::loud(libc::EBUSY, "another client keeps changing it"))
+    }
+
+    /// Answers false if another client has changed it since it became known.
+    async fn file_as_it_is_known(&self) -> Result<bool> {
         let (fs, source, new_key) = (&self.fs, &self.source, self.new_key());
+        if source.state().said.is_none() && self.changes_its_type(&new_key) {
+            fs.refresh(source).await?;
+        }
         let _changing = (
             source.change(),
             self.target.as_ref().map(|node| node.change()),
@@ -155,7 +171,11 @@ impl Rename {
         if let (Err(_), Some(target)) = (&copied, &self.target) {
             fs.not_parted(target);
         }
-        let moved = copied?;
+        let moved = match copied {
+            Ok(moved) => moved,
+            Err(error) if error.kind == ErrorKind::Conflict => return Ok(false),
+            Err(error) => return Err(error.into()),
+        };
         if moved.is_some()
             && let Err(error) = fs.store.delete(&old_key).await
         {
@@ -190,7 +210,7 @@ impl Rename {
         state.checked = Some(Instant::now());
         // Who reads it reads on, under its new key.
         state.commits += 1;
-        Ok(())
+        Ok(true)
     }
 
     /// The object that has the new name, as far as it is known.
@@ -211,57 +231,43 @@ impl Rename {
         Ok(None)
     }
 
-    /// Copies the source's object, if there is one, as it is now.
-    async fn copied(&self, old_key: &str, new_key: &str) -> Result<Option<Version>> {
-        for _ in 0..TRIES {
-            let Some(object) = self.source.state().object.clone() else {
-                return Ok(None);
-            };
-            let before = self.replaced();
-            let before = before.map_or(Before::Nothing, |v| Before::Version(v.etag));
-            let said = self.said_under(new_key).await?;
-            let copied = self
-                .fs
-                .copy_object(old_key, &object, new_key, before, said.as_ref());
-            match copied.await {
-                Ok(version) => {
-                    if let Some(said) = said {
-                        self.source.state().said = Some(Arc::new(said));
-                    }
-                    return Ok(Some(version));
-                }
-                // Another client changed it since we looked.
-                Err(error) if error.kind == ErrorKind::Conflict => {
-                    self.fs.refresh(&self.source).await?;
-                    self.fs.assert_named(&self.source)?;
-                }
-                Err(error) => return Err(error.into()),
-            }
+    /// Copies the source's object, if there is one, as it is known.
+    async fn copied(&self, old_key: &str, new_key: &str) -> store::Result<Option<Version>> {
+        let Some(object) = self.source.state().object.clone() else {
+            return Ok(None);
+        };
+        let before = self.replaced();
+        let before = before.map_or(Before::Nothing, |v| Before::Version(v.etag));
+        let said = self.said_under(new_key);
+        let copied = self
+            .fs
+            .copy_object(old_key, &object, new_key, before, said.as_ref());
+        let version = copied.await?;
+        if let Some(said) = said {
+            self.source.state().said = Some(Arc::new(said));
         }
-        Err(Error::loud(libc::EBUSY, "another client keeps changing it"))
+        Ok(Some(version))
+    }
+
+    /// Is its new name one of another Content-Type?
+    fn changes_its_type(&self, new_key: &str) -> bool {
+        let new = metadata::content_type(new_key);
+        self.source.kind == Kind::File
+            && new.is_some()
+            && new != metadata::content_type(&self.source.key())
     }
 
     /// What is to be said of it under its new key, if that is something else than now.
-    async fn said_under(&self, new_key: &str) -> Result<Option<Attributes>> {
-        let old_key = self.source.key();
-        let new = metadata::content_type(new_key);
-        if self.source.kind != Kind::File
-            || new.is_none()
-            || new == metadata::content_type(&old_key)
-        {
-            return Ok(None);
+    fn said_under(&self, new_key: &str) -> Option<Attributes> {
+        if !self.changes_its_type(new_key) {
+            return None;
         }
-        if self.source.state().said.is_none() {
-            self.fs.refresh(&self.source).await?;
-        }
-        let said = self.source.state().said.clone();
-        Ok(said.and_then(|said| {
-            let renamed = metadata::content_type_renamed(&said, &old_key, new_key)?;
-            Some(Attributes {
-                content_type: Some(renamed),
-                ..Attributes::clone(&said)
-            })
-        }))
+        let said = self.source.state().said.clone()?;
+        let renamed = metadata::content_type_renamed(&said, &self.source.key(), new_key)?;
+        Some(Attributes {
+            content_type: Some(renamed),
+            ..Attributes::clone(&said)
+        })
     }
 
     fn forget_what_was_known(&self) {
@@ -299,21 +305,21 @@ impl Rename {
             to: new.clone(),
             onto_empty: self.target.is_some(),
             at: milliseconds(fs.store.clock()),
+            until: None,
             copied: false,
         };
         self.intend(number, Some(&intent)).await?;
-        let copied = match self.copy_all(&old, &new, &mut progress).await {
-            Ok(copied) => copied,
-            Err((error, left)) => {
-                // What could not be taken back now is by the next mount.
-                if left == 0 {
-                    self.intend(number, None).await?;
-                }
-                return Err(error);
-            }
-        };
-        intent.copied = true;
-        self.intend(number, Some(&intent)).await?;
+        let mut copied = Vec::new();
+        let mut done = self.copy_all(&old, &new, &mut copied, &mut progress).await;
+        if done.is_ok() {
+            intent.copied = true;
+            done = self.intend(number, Some(&intent)).await;
+        }
+        if let Err(error) = done {
+            intent.copied = false;
+            self.take_back(copied, number, intent).await;
+            return Err(error);
+        }
         for (node, moving) in held_drafts {
             let key = format!("{new}{}", &node.key()[old.len()..]);
             let base = copied
@@ -350,39 +356,39 @@ impl Rename {
     /// Keeps what is being done, for whoever has to end it after a crash.
     async fn intend(&self, number: u64, intent: Option<&Intent>) -> Result<()> {
         let kept = self.fs.works.uploads.ledger().intend(number, intent).await;
-        kept.map_err(|error| Error::loud(libc::EIO, format!("the journal: {error}")))
+        kept.map_err(|error| {
+            let errno = match error.raw_os_error() {
+                Some(full @ (libc::ENOSPC | libc::EDQUOT)) => full,
+                _ => libc::EIO,
+            };
+            Error::loud(errno, format!("the journal: {error}"))
+        })
     }
 
-    /// Copies everything below `old`. If that fails, takes back what was copied, and says how much of it
-    /// could not be.
-    async fn copy_all(
-        &self,
-        old: &str,
-        new: &str,
-        progress: &mut Progress,
-    ) -> std::result::Result<Vec<Copied>, (Error, usize)> {
-        let mut copied = Vec::new();
-        let result = self.copy_pages(old, new, &mut copied, progress).await;
-        let Err(error) = result else {
-            return Ok(copied);
-        };
-        let fs = &self.fs;
-        let undo = stream::iter(copied).map(|copy| async move {
+    /// Removes the copies of a rename that has failed. What cannot be removed now is by the next mount.
+    async fn take_back(&self, copied: Vec<Copied>, number: u64, mut intent: Intent) {
+        let (fs, new) = (&self.fs, intent.to.clone());
+        let undo = stream::iter(copied).map(|copy| {
             let key = format!("{new}{}", copy.rest);
-            fs.store.delete(&key).await.is_err()
+            async move { fs.store.delete(&key).await.is_err() }
         });
         let left = undo
             .buffer_unordered(AT_ONCE)
             .filter(|left| std::future::ready(*left));
         let left = left.count().await;
-        if left > 0 {
-            warn!("/{new}: {left} copies could not be removed again");
-        }
         self.forget_what_was_known();
-        Err((error, left))
+        intent.until = Some(milliseconds(fs.store.clock()));
+        let kept = self.intend(number, Some(&intent).filter(|_| left > 0));
+        if let Err(error) = kept.await {
+            warn!("/{new}: {}", error.why.unwrap_or_default());
+        }
+        if left > 0 {
+            warn!("/{new}: {left} copies could not be removed again; the next mount tries");
+        }
     }
 
-    async fn copy_pages(
+    /// Copies everything below `old`, noting in `copied` what was.
+    async fn copy_all(
         &self,
         old: &str,
         new: &str,

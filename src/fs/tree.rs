@@ -33,6 +33,8 @@ pub struct Node {
     opens: AtomicU64,
     /// Operations of this mount that are changing its object or its key just now.
     changing: AtomicU64,
+    /// The last of them is over.
+    rests: tokio::sync::Notify,
     /// Held while the store is asked what is said of it, so that it is asked once.
     pub asking: tokio::sync::Mutex<()>,
 }
@@ -135,13 +137,30 @@ impl Node {
         self.opens.load(Ordering::Relaxed) > 0
     }
 
+    /// Until nothing of this mount is changing it.
+    pub async fn at_rest(&self) {
+        loop {
+            let rests = self.rests.notified();
+            if self.changing.load(Ordering::Acquire) == 0 {
+                return;
+            }
+            rests.await;
+        }
+    }
+
+    /// Is what the store answered to a question of that moment later than what is known? What this mount
+    /// is about to make of a file is not in it, and is not another client's doing.
+    pub fn is_news(&self, asked: Instant) -> bool {
+        let known = self.state().checked;
+        let at_rest = self.changing.load(Ordering::Acquire) == 0;
+        at_rest && known.is_none_or(|known| known <= asked)
+    }
+
     /// Have programs opened it as another version than the one that is there now (`None`: none is)? Then
     /// it stays that version: the kernel's pages and size of an inode are of one version only.
     pub fn is_open_as_another(&self, now: Option<&Version>) -> bool {
         let state = self.state();
-        // What this mount is about to make of it is not another client's.
-        let at_rest = state.draft.is_none() && self.changing.load(Ordering::Acquire) == 0;
-        at_rest
+        state.draft.is_none()
             && !state.unlinked
             && self.is_open()
             && !self.is_directory()
@@ -157,16 +176,13 @@ pub struct Changing<'a>(&'a Node);
 
 impl Drop for Changing<'_> {
     fn drop(&mut self) {
-        self.0.changing.fetch_sub(1, Ordering::AcqRel);
+        if self.0.changing.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.rests.notify_waiters();
+        }
     }
 }
 
 impl State {
-    /// Is what the store was asked at that moment later than what is known?
-    pub fn is_news(&self, asked: Instant) -> bool {
-        self.checked.is_none_or(|checked| checked <= asked)
-    }
-
     pub fn is_fresh(&self, ttl: Duration) -> bool {
         self.checked.is_some_and(|at| at.elapsed() < ttl)
     }
@@ -425,6 +441,7 @@ fn new_node(ino: u64, kind: Kind, parent: u64, name: String, key: String) -> Arc
         lookups: AtomicU64::new(0),
         opens: AtomicU64::new(0),
         changing: AtomicU64::new(0),
+        rests: tokio::sync::Notify::new(),
         asking: tokio::sync::Mutex::new(()),
         state: Mutex::new(State {
             object: None,

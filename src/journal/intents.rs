@@ -25,19 +25,29 @@ pub(super) fn keep(directory: &Path, number: u64, intent: Option<&Intent>) -> io
             let json = serde_json::to_string(intent).expect("an intent is plain data");
             let digits = checksum(CrcAlgorithm::Crc64Nvme, json.as_bytes());
             let new = directory.join(format!("{NAME}{number}{NEW}"));
-            let mut file = File::options()
-                .write(true)
-                .create(true)
-                .truncate(true)
-                .mode(0o600)
-                .open(&new)?;
-            writeln!(file, "{digits:016x} {json}")?;
-            file.sync_all()?;
+            let line = format!("{digits:016x} {json}\n");
+            // A full disk is not kept full by what was in vain.
+            let removed = |error| {
+                let _ = fs::remove_file(&new);
+                Err(error)
+            };
+            write_durably(&new, &line).or_else(removed)?;
             fs::rename(&new, &path)?;
         }
         None => fs::remove_file(&path)?,
     }
     File::open(directory)?.sync_all()
+}
+
+fn write_durably(path: &Path, line: &str) -> io::Result<()> {
+    let mut file = File::options()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)?;
+    file.write_all(line.as_bytes())?;
+    file.sync_all()
 }
 
 /// Those of an instance, by their numbers. One that is damaged is an error that names its file.
@@ -99,6 +109,7 @@ mod tests {
             to: "ü b/".to_string(),
             onto_empty: false,
             at: 1_700_000_000_000,
+            until: None,
             copied: false,
         };
         keep(folder.path(), 1, Some(&intent)).unwrap();

@@ -30,11 +30,14 @@ pub(super) async fn end_rename(store: &dyn Store, intent: &Intent) -> Result<()>
         // The empty directory that had the name before.
         going.remove("");
     }
-    let began = SystemTime::UNIX_EPOCH + Duration::from_millis(intent.at);
+    let moment = |at| SystemTime::UNIX_EPOCH + Duration::from_millis(at);
+    let (began, ended) = (moment(intent.at), intent.until.map(moment));
     going.retain(|rest, (size, modified)| {
         let is_of_it = match intent.copied {
             true => *modified <= began + ROUNDED,
-            false => *modified + ROUNDED >= began,
+            false => {
+                *modified + ROUNDED >= began && ended.is_none_or(|at| *modified <= at + ROUNDED)
+            }
         };
         is_of_it && is_there.get(rest).is_some_and(|(other, _)| other == size)
     });

@@ -56,6 +56,9 @@ pub struct Intent {
     pub onto_empty: bool,
     /// When it began, by the store's clock: milliseconds since 1970.
     pub at: u64,
+    /// When it was given up with copies left, likewise: what came later is not its doing.
+    #[serde(default)]
+    pub until: Option<u64>,
     /// Everything is there under the new name; what is left to do is to delete the old.
     pub copied: bool,
 }

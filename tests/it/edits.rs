@@ -679,3 +679,47 @@ fn random_writes_beyond_the_spools_limit_are_refused() {
     drop(file);
     store.assert_holds("other", &content);
 }
+
+// ---- A store that does not do it
+
+#[test]
+fn an_unlink_the_store_refuses_leaves_the_old_object_and_fails_its_writer() {
+    let store = Store::embedded();
+    let mount = mount(&store);
+    for size in [MIB, 12 * MIB] {
+        store.put("file", "the old object");
+        let mut writer = writer(&mount, "file", "rwct", size);
+        let refused = store.faults().script("op=DeleteObject:error=403");
+        let refused = refused.expect("a fault");
+        let error = std::fs::remove_file(mount.path("file")).expect_err("refused");
+        assert_eq!(error.kind(), ErrorKind::PermissionDenied);
+        assert_eq!(writer.attempt("close"), Err(libc::EIO));
+        writer.exit(0);
+        store.faults().remove(refused);
+        store.assert_no_uploads_within(5, "refused");
+        let shown = std::fs::read_to_string(mount.path("file"));
+        assert_eq!(shown.expect("read"), "the old object");
+        std::fs::remove_file(mount.path("file")).expect("unlinked");
+        assert_eq!(store.keys(), [""; 0]);
+    }
+    assert!(mount.terminate().success());
+}
+
+#[test]
+fn who_reads_a_file_that_could_not_be_kept_at_its_unlink_is_told_that_it_is_stale() {
+    let store = Store::embedded();
+    let mount = mount(&store);
+    store.put("file", "what it was");
+    let reader = File::open(mount.path("file")).expect("open");
+    let refused = store.faults().script("op=GetObject:error=403");
+    let refused = refused.expect("a fault");
+    std::fs::remove_file(mount.path("file")).expect("unlinked");
+    assert!(store.faults().fired(refused) > 0);
+    store.faults().remove(refused);
+    assert_eq!(store.keys(), [""; 0]);
+    let mut bytes = [0; 4];
+    let error = reader.read_at(&mut bytes, 0).expect_err("it is gone");
+    assert_eq!(error.raw_os_error(), Some(libc::ESTALE));
+    drop(reader);
+    assert!(mount.terminate().success());
+}

@@ -27,6 +27,7 @@ mod metadata;
 mod model;
 mod random_writes;
 mod rename;
+mod rename_crashes;
 mod sizes;
 mod suites;
 mod together;

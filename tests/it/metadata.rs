@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::fs::{self, File, Permissions};
 use std::io::Write;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, chown, symlink};
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, SystemTime};
@@ -329,5 +329,39 @@ fn symbolic_links_of_geesefs_are_read() {
     let link = mount.path("link");
     assert_eq!(fs::read_link(&link).expect("a link"), Path::new("a b/c"));
     assert_eq!(fs::symlink_metadata(&link).expect("there").len(), 5);
+    assert!(mount.terminate().success());
+}
+
+#[test]
+fn a_change_of_attributes_whose_answer_is_lost_is_made_once_and_readers_read_on() {
+    let store = Store::embedded();
+    let mount = Mount::with(&store, &["--part-size", "5M", "--metadata-ttl", "0s"]);
+    let content = Content::new(1, 12 * MIB);
+    let file = mount.path("file");
+    fs::write(&file, content.bytes()).expect("written");
+    let directory = mount.path("directory");
+    fs::create_dir(&directory).expect("made");
+    for (path, operation, moment, now) in [
+        (&file, "CopyObject", "before", 0o600),
+        (&file, "CopyObject", "after", 0o640),
+        (&directory, "PutObject", "before", 0o700),
+        (&directory, "PutObject", "after", 0o750),
+    ] {
+        // Its ETag becomes another when it is copied in one piece.
+        let reader = File::open(&file).expect("open");
+        let mut first = [0; 4096];
+        reader.read_exact_at(&mut first, 0).expect("read");
+        let lost = format!("op={operation},n=1:drop-{moment}");
+        let lost = store.faults().script(&lost).expect("a fault");
+        fs::set_permissions(path, Permissions::from_mode(now)).expect("chmod");
+        assert_eq!(store.faults().fired(lost), 1);
+        store.faults().clear();
+        assert_eq!(mode(path), now);
+        content.compare(&reader).expect("the same bytes");
+    }
+    store.assert_holds("file", &content);
+    assert_eq!(store.open_uploads(), []);
+    let mount = mounted_anew(mount, &store);
+    assert_eq!(mode(&mount.path("file")), 0o640);
     assert!(mount.terminate().success());
 }

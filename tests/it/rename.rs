@@ -9,8 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
-use crate::support::mount::detach;
-use crate::support::tools::{kill, run};
+use crate::support::tools::run;
 use crate::support::{
     Content, MIB, Mount, PART, Store, Writer, eventually, on_both_stores, seconds,
 };
@@ -293,133 +292,6 @@ fn a_large_file_is_copied_in_parts_by_a_journalled_upload() {
 }
 
 #[test]
-fn a_daemon_killed_at_any_request_of_a_rename_leaves_the_old_name_or_both() {
-    let (content, target) = (Content::new(1, 300 * MIB), Content::new(2, MIB));
-    let store = Store::embedded();
-    let mut kills = 0;
-    for moment in ["before", "after"] {
-        for k in 1.. {
-            let server = store.server();
-            server.put_object(&store.bucket, "old", content.bytes());
-            server.put_object(&store.bucket, "new", target.bytes());
-            let place = crate::support::mount::Place::default();
-            let source = format!("s3://{}", store.bucket);
-            let mut mount = Mount::within(&place, "mnt", &store, &source, &[]);
-            let faults = store.faults();
-            let pid = mount.daemon() as i32;
-            faults
-                .target()
-                .store(pid, std::sync::atomic::Ordering::SeqCst);
-            let fault = faults.script(&format!("n={k}:kill-{moment}=target"));
-            let fault = fault.expect("a fault");
-            let what = format!("killed {moment} request {k}");
-            let renamed = fs::rename(mount.path("old"), mount.path("new"));
-            let killed = faults.fired(fault) > 0;
-            if !killed {
-                renamed.expect("renamed");
-                kill(mount.pid(), libc::SIGTERM);
-            }
-            mount.wait_for_death();
-            detach(&mount.at);
-            faults.clear();
-            let old = store.compare("old", &content).is_ok();
-            let new = store.compare("new", &content).is_ok();
-            assert!(old || new, "{what}: neither name has it");
-            assert!(new || store.compare("new", &target).is_ok(), "{what}: torn");
-            store.assert_no_uploads_within(10, &what);
-            if !killed {
-                assert!(new && !old);
-                break;
-            }
-            kills += 1;
-        }
-    }
-    println!("{kills} kills");
-    assert!(kills >= 16, "only {kills} kills");
-}
-
-/// With the guardian, which recovers at once, and without, where the next mount does.
-#[test]
-fn a_daemon_killed_at_any_request_of_a_directorys_rename_leaves_one_name_and_all_of_it() {
-    let store = Store::embedded();
-    let server = store.server();
-    let below = ["", "1", "2", "3", "below/", "below/4", "below/5", "empty/"];
-    let keys = |directory: &str| -> Vec<String> {
-        let keys = below.iter().map(|rest| format!("{directory}/{rest}"));
-        keys.chain(["theirs".to_owned()]).collect()
-    };
-    let (mut kills, mut finished) = (0, 0);
-    for (guarded, onto_empty) in [(true, false), (true, true), (false, false)] {
-        for moment in ["before", "after"] {
-            for k in 1.. {
-                for key in store.keys() {
-                    store.delete(&key);
-                }
-                for key in keys("old") {
-                    server.put_object(
-                        &store.bucket,
-                        &key,
-                        key.trim_start_matches("old/").to_owned(),
-                    );
-                }
-                let mut unchanged = keys("old");
-                if onto_empty {
-                    server.put_object(&store.bucket, "new/", "");
-                    unchanged.insert(0, "new/".to_owned());
-                }
-                let place = crate::support::mount::Place::default();
-                let source = format!("s3://{}", store.bucket);
-                let options: &[&str] = if guarded { &[] } else { &["--no-guardian"] };
-                let mut mount = Mount::within(&place, "mnt", &store, &source, options);
-                let faults = store.faults();
-                let pid = mount.daemon() as i32;
-                faults
-                    .target()
-                    .store(pid, std::sync::atomic::Ordering::SeqCst);
-                let fault = faults.script(&format!("n={k}:kill-{moment}=target"));
-                let fault = fault.expect("a fault");
-                let what = format!("killed {moment} request {k}, guarded: {guarded}");
-                let renamed = fs::rename(mount.path("old"), mount.path("new"));
-                let killed = faults.fired(fault) > 0;
-                if !killed {
-                    renamed.expect("renamed");
-                    kill(mount.pid(), libc::SIGTERM);
-                }
-                mount.wait_for_death();
-                detach(&mount.at);
-                faults.clear();
-                if !guarded {
-                    let next = Mount::within(&place, "mnt", &store, &source, options);
-                    assert!(next.terminate().success(), "{what}");
-                }
-                let found = store.keys();
-                let is_new = found == keys("new");
-                assert!(is_new || found == unchanged, "{what}: {found:?}");
-                let name = if is_new { "new" } else { "old" };
-                assert_eq!(
-                    store.get(&format!("{name}/below/5")).as_deref(),
-                    Some(&b"below/5"[..])
-                );
-                let left = std::fs::read_dir(place.state()).map_or(0, Iterator::count);
-                assert_eq!(left, 0, "{what}: nothing is left in the state directory");
-                finished += usize::from(killed && is_new);
-                if !killed {
-                    assert!(is_new);
-                    break;
-                }
-                kills += 1;
-            }
-        }
-    }
-    println!("{kills} kills, {finished} finished, the others taken back");
-    assert!(kills >= 90, "only {kills} kills");
-    assert!(
-        finished >= 20 && kills - finished >= 20,
-        "{finished} of {kills} finished"
-    );
-}
-
-#[test]
 fn a_rename_that_the_store_refuses_changes_nothing() {
     let store = Store::embedded();
     let mount = Mount::with(&store, &["--request-timeout", "1s", "--attempts", "2"]);
@@ -462,4 +334,45 @@ fn ten_thousand_files_are_renamed_with_their_directory() {
     let found = fs::read_dir(mount.path("renamed")).expect("listed").count();
     assert_eq!(found, 10_000);
     assert_eq!(errno(fs::metadata(mount.path("directory"))), libc::ENOENT);
+}
+
+/// The old name is deleted, and the mount does not know yet that it is done.
+#[test]
+fn who_reads_or_looks_while_a_file_is_being_renamed_reads_on() {
+    let store = Store::embedded();
+    let content = Content::new(1, 12 * MIB);
+    store
+        .server()
+        .put_object(&store.bucket, "old", content.bytes());
+    let mount = Mount::with(&store, &["--metadata-ttl", "0s"]);
+    let (old, new) = (mount.path("old"), mount.path("new"));
+    let reader = File::open(&old).expect("open");
+    let mut first = [0; 4096];
+    reader.read_exact_at(&mut first, 0).expect("read");
+    let held = store.faults().script("op=DeleteObject:hold-after");
+    let held = held.expect("a fault");
+    std::thread::scope(|scope| {
+        let renaming = scope.spawn(|| fs::rename(&old, &new));
+        eventually(seconds(10), "the old key is deleted", || {
+            store.faults().fired(held) > 0
+        });
+        let heads = store.log().count("HeadObject");
+        let looking = scope.spawn(|| fs::metadata(&old));
+        let reading = scope.spawn(|| content.compare(&reader));
+        eventually(seconds(10), "the old name is looked up", || {
+            store.log().count("HeadObject") > heads
+        });
+        store.faults().remove(held);
+        renaming.join().expect("no panic").expect("renamed");
+        reading.join().expect("no panic").expect("the same bytes");
+        if let Err(error) = looking.join().expect("no panic") {
+            assert_eq!(error.kind(), ErrorKind::NotFound);
+        }
+    });
+    let mut last = [0; 4096];
+    let end = content.size - 4096;
+    reader.read_exact_at(&mut last, end).expect("read");
+    assert_eq!(last[..], content.range(end..content.size));
+    content.assert_file(&new);
+    assert_eq!(fs::metadata(&new).expect("metadata").nlink(), 1);
 }

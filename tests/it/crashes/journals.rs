@@ -136,6 +136,12 @@ fn on_a_full_disk_large_files_fail_at_once_and_small_ones_go_on() {
         scene.store.assert_holds(&key, &small);
         scene.store.delete(&key);
     }
+    let (old, new) = (mount.path("directory"), mount.path("renamed"));
+    scene.store.put("directory/file", "x");
+    let refused = std::fs::rename(&old, &new).expect_err("it cannot be noted");
+    assert_eq!(refused.raw_os_error(), Some(libc::ENOSPC));
+    assert!(old.join("file").exists() && !new.exists());
+    scene.store.delete("directory/file");
     assert_eq!(begun.attempt("close"), Err(libc::ENOSPC));
     drop(begun);
     scene.assert_none_of_ours_within(10, "a full disk");
