@@ -10,6 +10,7 @@ pub mod fs;
 pub mod fuse;
 pub mod host;
 pub mod journal;
+mod random;
 pub mod read;
 pub mod recovery;
 pub mod store;

@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 import fnmatch
 import functools
+import glob
 import hashlib
 import http.server
 import json
@@ -831,8 +832,12 @@ def make_inputs(folder):
 
 
 def paths_below(root):
-    """Relative to it."""
-    for folder, folders, files in os.walk(root):
+    """Relative to it. A directory that cannot be listed is no empty one."""
+
+    def fail(error):
+        raise error
+
+    for folder, folders, files in os.walk(root, onerror=fail):
         for name in folders + files:
             yield os.path.relpath(os.path.join(folder, name), root)
 
@@ -937,10 +942,88 @@ def last_line(text):
 # --- Running -------------------------------------------------------------------------------------
 
 
-class Matrix:
+def slug(name):
+    """As the name of a directory, or of an object."""
+    return re.sub("[^a-z0-9]+", "-", name.lower())
+
+
+@dataclasses.dataclass
+class Running:
+    script: subprocess.Popen
+    folder: str
+
+
+class Runner:
+    """Runs scenarios on whichever disk, one at a time."""
+
+    def __init__(self, place, url):
+        self.place, self.url, self.data = place, url, place.file("data")
+        self.told = [place.file("stdout"), place.file("stderr")]
+
+    def begin(self, scenario, root):
+        """In a directory of its own below that root, which is left for the comparison."""
+        folder = os.path.join(root, slug(scenario.name))
+        os.mkdir(folder)
+        scratch = self.place.folder("scratch")
+        environment = os.environ | {
+            "DATA": self.data, "URL": self.url, "TMPDIR": scratch, "HOME": scratch, "TZ": "UTC",
+        }  # fmt: skip
+        command = ["bash", "-euo", "pipefail", "-c", f"cd '{folder}'\n{scenario.script}"]
+        with open(self.told[0], "wb") as stdout, open(self.told[1], "wb") as stderr:
+            script = self.place.start(command, env=environment, umask=0o022, stdout=stdout, stderr=stderr)
+        return Running(script, folder)
+
+    def end(self, running, patience=PATIENCE):
+        """When it has ended by itself, or when it has had that many seconds."""
+        if rig.wait_until(lambda: running.script.poll() is not None, patience):
+            status = running.script.returncode
+        else:
+            os.killpg(running.script.pid, signal.SIGKILL)
+            status = f"not over after {patience} s"
+        shutil.rmtree(self.place.file("scratch"))
+        stdout, stderr = (open(path, errors="replace").read() for path in self.told)
+        return Outcome(status, stdout.splitlines(), stderr)
+
+    def run(self, scenario, root):
+        running = self.begin(scenario, root)
+        return running.folder, self.end(running)
+
+    def run_locally(self, scenario, root):
+        folder, expected = self.run(scenario, root)
+        if expected.status != 0:
+            raise RuntimeError(f"it fails on the local disk ({expected.status}): {last_line(expected.stderr)}")
+        return look_below(folder, scenario.times), expected
+
+
+def undeclared(scenario, found):
+    """What of that no deviation accounts for, and the reasons of those that account for the rest."""
+    reasons = []
+    for pattern, reason in scenario.deviations.items():
+        declared = [text for text in found if re.search(pattern, text)]
+        if not declared:
+            found = [*found, f"no longer so: {reason}"]
+        elif reason not in reasons:
+            reasons.append(reason)
+        found = [text for text in found if text not in declared]
+    return found, reasons
+
+
+def absent(scenario):
+    """Why it has to be left out, if it has."""
+    programs = [program for program in scenario.needs if not shutil.which(program)]
+    return f"left out: no {', '.join(programs)} here" if programs else None
+
+
+def open_uploads(wholefs, store):
+    command = [wholefs, "uploads", "--json", *store]
+    answer = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
+    return json.loads(answer.stdout)
+
+
+class Matrix(Runner):
     def __init__(self, place, wholefs, url):
-        self.place, self.wholefs, self.url = place, wholefs, url
-        self.data = place.file("data")
+        super().__init__(place, url)
+        self.wholefs = wholefs
         self.local, self.point = place.folder("local"), place.folder("mnt")
         # On disk: all the scenarios' files together are much for a small machine's memory.
         self.endpoint = place.serve(wholefs, "--bucket", BUCKET, "--dir", place.folder("bucket"))
@@ -964,62 +1047,24 @@ class Matrix:
             yield f"the mount ended with {self.process.returncode}"
         self.mount()
 
-    def open_uploads(self):
-        command = [self.wholefs, "uploads", "--json", *self.store]
-        answer = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
-        return json.loads(answer.stdout)
-
-    def run(self, scenario, root):
-        """In a directory of its own below that root, which is left for the comparison."""
-        folder = os.path.join(root, re.sub("[^a-z0-9]+", "-", scenario.name.lower()))
-        os.mkdir(folder)
-        scratch = self.place.folder("scratch")
-        environment = os.environ | {
-            "DATA": self.data, "URL": self.url, "TMPDIR": scratch, "HOME": scratch, "TZ": "UTC",
-        }  # fmt: skip
-        command = ["bash", "-euo", "pipefail", "-c", f"cd '{folder}'\n{scenario.script}"]
-        told = [self.place.file("stdout"), self.place.file("stderr")]
-        with open(told[0], "wb") as stdout, open(told[1], "wb") as stderr:
-            script = self.place.start(command, env=environment, umask=0o022, stdout=stdout, stderr=stderr)
-        if rig.wait_until(lambda: script.poll() is not None, PATIENCE):
-            status = script.returncode
-        else:
-            os.killpg(script.pid, signal.SIGKILL)
-            status = f"not over after {PATIENCE} s"
-        shutil.rmtree(scratch)
-        stdout, stderr = (open(path, errors="replace").read() for path in told)
-        return folder, Outcome(status, stdout.splitlines(), stderr)
-
     def found(self, scenario):
         """Everything that was not the same, in words."""
-        folder, expected = self.run(scenario, self.local)
-        if expected.status != 0:
-            raise RuntimeError(f"it fails on the local disk ({expected.status}): {last_line(expected.stderr)}")
-        local = look_below(folder, scenario.times)
+        local, expected = self.run_locally(scenario, self.local)
         folder, outcome = self.run(scenario, self.point)
         found = list(told_differently(expected, outcome))
         found += differences(local, look_below(folder, scenario.times))
-        found += [f"upload left open: {upload}" for upload in self.open_uploads()]
+        found += [f"upload left open: {upload}" for upload in open_uploads(self.wholefs, self.store)]
         again = [*self.remount(), *differences(local, look_below(folder, scenario.times))]
         # What was wrong before is not told twice.
         return found + [f"{text} (after the remount)" for text in again if text not in found]
 
     def judge(self, scenario):
-        absent = [program for program in scenario.needs if not shutil.which(program)]
-        if absent:
-            return Row(scenario.name, None, [f"left out: no {', '.join(absent)} here"])
+        if absent(scenario):
+            return Row(scenario.name, None, [absent(scenario)])
         try:
-            found = self.found(scenario)
+            found, reasons = undeclared(scenario, self.found(scenario))
         except (RuntimeError, OSError, subprocess.SubprocessError) as error:
             return Row(scenario.name, False, [f"could not be judged: {error}"])
-        reasons = []
-        for pattern, reason in scenario.deviations.items():
-            declared = [text for text in found if re.search(pattern, text)]
-            if not declared:
-                found.append(f"no longer so: {reason}")
-            elif reason not in reasons:
-                reasons.append(reason)
-            found = [text for text in found if text not in declared]
         return Row(scenario.name, not found, found or reasons)
 
 
@@ -1034,60 +1079,88 @@ class Row:
     remarks: list
 
     def __str__(self):
-        sign = {True: "✓", False: "✗", None: "–"}[self.good]
-        # A scenario that goes wrong may go wrong in hundreds of files.
-        shown = self.remarks[:5] + [f"and {len(self.remarks) - 5} more"] * (len(self.remarks) > 5)
-        cells = [self.name, sign, " ".join("; ".join(shown).split())]
-        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+        return in_a_row(self.name, *verdict(self.good, self.remarks))
 
 
-def main():
+def verdict(good, remarks):
+    sign = {True: "✓", False: "✗", None: "–"}[good]
+    # A scenario that goes wrong may go wrong in hundreds of files.
+    shown = remarks[:5] + [f"and {len(remarks) - 5} more"] * (len(remarks) > 5)
+    return sign, "; ".join(shown)
+
+
+def in_a_row(*cells):
+    return "| " + " | ".join(" ".join(str(cell).split()).replace("|", "\\|") for cell in cells) + " |"
+
+
+def arguments():
     parser = argparse.ArgumentParser()
     parser.add_argument("--wholefs")
     parser.add_argument("--only", action="append")
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--markdown")
     parser.add_argument("--keep-logs")
-    options = parser.parse_args()
-    names = [scenario.name for scenario in SCENARIOS]
-    if options.list:
-        print("\n".join(names))
-        return
-    unknown = set(options.only or []) - set(names)
+    return parser
+
+
+def chosen(scenarios, only):
+    unknown = set(only or []) - {scenario.name for scenario in scenarios}
     if unknown:
         sys.exit(f"scripts/tools: no scenario is called {', '.join(sorted(unknown))}; see --list")
-    rig.prepare()
-    chosen = [scenario for scenario in SCENARIOS if not options.only or scenario.name in options.only]
-    print(HEAD, flush=True)
-    # Not in /tmp, which may be of memory: a local disk is to be compared with.
-    with Place("tools", below="/var/tmp") as place, serving(place.folder("data")) as url:
-        make_inputs(place.file("data"))
-        rows = []
-        try:
-            matrix = Matrix(place, options.wholefs, url)
-            for scenario in chosen:
-                rows.append(matrix.judge(scenario))
-                print(rows[-1], flush=True)
-        except rig.Ended:
-            sys.exit(130)
-        finally:
-            keep_logs(place, options.keep_logs)
-    if options.markdown:
-        with open(options.markdown, "w") as file:
-            file.writelines(f"{line}\n" for line in [HEAD, *rows])
+    return [scenario for scenario in scenarios if not only or scenario.name in only]
+
+
+def tell_names(scenarios):
+    print("\n".join(scenario.name for scenario in scenarios))
+
+
+def tell_rows(head, judge, scenarios):
+    """As each is judged."""
+    print(head, flush=True)
+    for scenario in scenarios:
+        row = judge(scenario)
+        print(row, flush=True)
+        yield row
+
+
+def tell_omissions(rows):
     for row in rows:
         if row.good is None:
             print(f"scripts/tools: {row.name}: {row.remarks[0]}", file=sys.stderr)
-    if any(row.good is False for row in rows):
-        sys.exit("scripts/tools: tools find differences that are not declared")
+
+
+def write_table(path, head, rows):
+    if path:
+        with open(path, "w") as file:
+            file.writelines(f"{line}\n" for line in [head, *rows])
 
 
 def keep_logs(place, folder):
     if folder:
         os.makedirs(folder, exist_ok=True)
-        for log in ("mount.log", "server.log"):
-            if os.path.exists(place.file(log)):
-                shutil.copy(place.file(log), folder)
+        for log in glob.glob(place.file("*.log")):
+            shutil.copy(log, folder)
+
+
+def main():
+    options = arguments().parse_args()
+    if options.list:
+        return tell_names(SCENARIOS)
+    scenarios = chosen(SCENARIOS, options.only)
+    rig.prepare()
+    # Not in /tmp, which may be of memory: a local disk is to be compared with.
+    with Place("tools", below="/var/tmp") as place, serving(place.folder("data")) as url:
+        make_inputs(place.file("data"))
+        try:
+            rows = list(tell_rows(HEAD, Matrix(place, options.wholefs, url).judge, scenarios))
+        except rig.Ended:
+            sys.exit(130)
+        finally:
+            keep_logs(place, options.keep_logs)
+    write_table(options.markdown, HEAD, rows)
+    tell_omissions(rows)
+    if any(row.good is False for row in rows):
+        sys.exit("scripts/tools: tools find differences that are not declared")
 
 
 if __name__ == "__main__":

@@ -71,6 +71,9 @@ pub(crate) struct BucketArguments {
     /// All parts but the last must have the same size
     #[arg(long, help_heading = "Dialect")]
     equal_parts: bool,
+    /// Objects can be renamed (RenameObject)
+    #[arg(long, help_heading = "Dialect")]
+    rename: bool,
     /// Parts in flight at an abort may land after it
     #[arg(long, help_heading = "Dialect")]
     parts_land_after_abort: bool,
@@ -106,6 +109,7 @@ pub(crate) fn run(arguments: BucketArguments) -> Result<(), Failure> {
             list_uploads_exact_key_only: arguments.list_uploads_exact_key_only,
             list_v1_only: arguments.list_v1_only,
             equal_parts: arguments.equal_parts,
+            rename: arguments.rename,
             part_min: arguments.part_min,
             parts_land_after_abort: arguments.parts_land_after_abort,
             virtual_host_only: arguments.virtual_host_only,

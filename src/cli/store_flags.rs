@@ -46,8 +46,8 @@ impl StoreArguments {
                 "--request-timeout 0 leaves no time for an answer: give at least 100ms",
             ));
         }
-        capabilities(self.provider.as_deref(), self.endpoint_url.as_deref())
-            .map_err(Failure::usage)?;
+        let (provider, endpoint) = (self.provider.as_deref(), self.endpoint_url.as_deref());
+        capabilities(provider, endpoint, &bucket).map_err(Failure::usage)?;
         Ok(StoreOptions {
             bucket,
             prefix,

@@ -5,6 +5,7 @@
 
 mod lists;
 mod objects;
+pub(super) mod rename;
 mod uploads;
 
 use std::sync::Arc;

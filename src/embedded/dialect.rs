@@ -16,6 +16,8 @@ pub struct Dialect {
     pub list_v1_only: bool,
     /// Complete refuses parts of unequal size, the last one excepted (R2).
     pub equal_parts: bool,
+    /// RenameObject is answered (S3's directory buckets).
+    pub rename: bool,
     /// The smallest size of a part that is not the last.
     pub part_min: u64,
     /// An UploadPart that was in flight when its upload was aborted is kept, and with it the
@@ -48,6 +50,7 @@ impl Default for Dialect {
             list_uploads_exact_key_only: false,
             list_v1_only: false,
             equal_parts: false,
+            rename: false,
             part_min: 5 << 20,
             parts_land_after_abort: false,
             virtual_host_only: false,

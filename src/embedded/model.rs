@@ -85,6 +85,8 @@ pub(super) struct Bucket {
     pub objects: BTreeMap<String, Arc<Object>>,
     pub uploads: BTreeMap<UploadName, Upload>,
     completed: Recent<(String, Arc<Object>)>,
+    /// The new keys of RenameObject, by the clients' tokens.
+    renamed: Recent<String>,
     /// What was aborted and when, without its parts.
     aborted: Recent<(Instant, String, Upload)>,
 }
@@ -96,6 +98,7 @@ impl Bucket {
             objects: BTreeMap::new(),
             uploads: BTreeMap::new(),
             completed: Recent::default(),
+            renamed: Recent::default(),
             aborted: Recent::default(),
         }
     }
@@ -310,20 +313,54 @@ impl Model {
         })
     }
 
+    /// Gives an object another key; `token` is the client's name of the request, by which a repetition is
+    /// known.
+    pub fn rename(
+        &self,
+        bucket: &str,
+        source: &str,
+        key: &str,
+        token: &str,
+        conditions: [&Condition; 2],
+    ) -> Result<()> {
+        self.with(bucket, |held| {
+            if held.renamed.values.get(token).is_some_and(|to| to == key) {
+                return Ok(());
+            }
+            let object = held.objects.get(source).ok_or_else(Error::no_such_key)?;
+            let object = Object::clone(object);
+            let [of_source, of_target] = conditions;
+            self.check(of_source, held.objects.get(source))?;
+            self.check(of_target, held.objects.get(key))?;
+            if source != key {
+                self.place(bucket, held, key, object)?;
+                self.remove(bucket, held, source)?;
+            }
+            if !token.is_empty() {
+                held.renamed.insert(token.to_owned(), key.to_owned());
+            }
+            Ok(())
+        })
+    }
+
+    fn remove(&self, bucket: &str, held: &mut Bucket, key: &str) -> Result<()> {
+        if let Some(disk) = &self.disk {
+            disk.remove_object(bucket, key)?;
+        }
+        if let Some(old) = held.objects.remove(key) {
+            old.blob.release();
+        }
+        Ok(())
+    }
+
     /// Deleting what is not there succeeds, unless a condition says it must be there.
     pub fn delete(&self, bucket: &str, key: &str, condition: &Condition) -> Result<()> {
         self.with(bucket, |held| {
             self.check(condition, held.objects.get(key))?;
-            if !held.objects.contains_key(key) {
-                return Ok(());
+            match held.objects.contains_key(key) {
+                true => self.remove(bucket, held, key),
+                false => Ok(()),
             }
-            if let Some(disk) = &self.disk {
-                disk.remove_object(bucket, key)?;
-            }
-            if let Some(old) = held.objects.remove(key) {
-                old.blob.release();
-            }
-            Ok(())
         })
     }
 

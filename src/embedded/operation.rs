@@ -126,6 +126,7 @@ pub fn operation_of(
                 "UploadPart"
             }
         }
+        ("PUT", Level::Object) if has("renameObject") => "RenameObject",
         ("PUT", Level::Object) => {
             if copies {
                 "CopyObject"
@@ -141,7 +142,7 @@ pub fn operation_of(
 }
 
 /// The raw value of a query parameter; empty for one without a value.
-fn parameter<'a>(query: &'a str, name: &str) -> Option<&'a str> {
+pub(super) fn parameter<'a>(query: &'a str, name: &str) -> Option<&'a str> {
     query
         .split('&')
         .map(|pair| pair.split_once('=').unwrap_or((pair, "")))

@@ -22,6 +22,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
 
+use super::api::rename::Renames;
 use super::api::{Api, Domain, Keys};
 use super::dialect::Dialect;
 use super::disk::Disk;
@@ -140,6 +141,10 @@ impl Server {
         });
         let secret = SecretKey::from(options.secret_key.as_str());
         service.set_auth(Keys(SimpleAuth::from_single(options.access_key, secret)));
+        service.set_route(Renames {
+            model: model.clone(),
+            base_domain: options.base_domain.clone(),
+        });
         if let Some(domain) = &options.base_domain {
             service.set_host(Domain(domain.clone()));
         }

@@ -1,5 +1,5 @@
 //! Giving files and directories another name. A bucket knows no names, only keys: what is renamed is
-//! copied on the server and then deleted under its old key.
+//! copied on the server and then deleted under its old key. (Few stores can do it for a file in one step.)
 //!
 //! Invariants:
 //! - The old key is deleted only when the whole object is there under the new one: whoever crashes
@@ -167,16 +167,22 @@ impl Rename {
         if let Some(target) = &self.target {
             fs.part_with(target).await?;
         }
-        let copied = self.copied(&old_key, &new_key).await;
-        if let (Err(_), Some(target)) = (&copied, &self.target) {
+        // Where the store has a way to do that, and nothing else is to be said of it.
+        let in_one_step = fs.store.capabilities().rename && self.said_under(&new_key).is_none();
+        let moved = match in_one_step {
+            true => self.moved(&old_key, &new_key).await,
+            false => self.copied(&old_key, &new_key).await,
+        };
+        if let (Err(_), Some(target)) = (&moved, &self.target) {
             fs.not_parted(target);
         }
-        let moved = match copied {
+        let moved = match moved {
             Ok(moved) => moved,
             Err(error) if error.kind == ErrorKind::Conflict => return Ok(false),
             Err(error) => return Err(error.into()),
         };
         if moved.is_some()
+            && !in_one_step
             && let Err(error) = fs.store.delete(&old_key).await
         {
             // Both names are there, and the program is told that it did not go well.
@@ -229,6 +235,16 @@ impl Rename {
             self.fs.commit_to_the_end(node, &draft).await?;
         }
         Ok(None)
+    }
+
+    /// Has the store give the source's object, if there is one, its new key.
+    async fn moved(&self, old_key: &str, new_key: &str) -> store::Result<Option<Version>> {
+        let object = self.source.state().object.clone();
+        if let Some(object) = &object {
+            let renamed = self.fs.store.rename(new_key, old_key, &object.etag);
+            renamed.await?;
+        }
+        Ok(object)
     }
 
     /// Copies the source's object, if there is one, as it is known.

@@ -162,6 +162,8 @@ pub struct Capabilities {
     pub parts_equal: bool,
     /// UploadPartCopy is there, for ranges.
     pub part_copy: bool,
+    /// RenameObject is there, for objects.
+    pub rename: bool,
     /// The largest object a single PUT takes.
     pub put_max: u64,
     /// Checksum header `x-amz-checksum-crc64nvme` is taken and checked.
@@ -250,6 +252,10 @@ pub trait Store: Send + Sync + 'static {
         size: u64,
         attributes: Option<&Attributes>,
     ) -> Result<ETag>;
+
+    /// Gives the object `source` the key `key` in one step, as long as it is the version `etag`
+    /// ([`ErrorKind::Conflict`] otherwise); it stays that version. Where [`Capabilities::rename`] says so.
+    async fn rename(&self, key: &str, source: &str, etag: &ETag) -> Result<()>;
 
     /// Succeeds also when there is nothing to delete.
     async fn delete(&self, key: &str) -> Result<()>;

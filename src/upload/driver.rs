@@ -17,9 +17,9 @@ use super::ledger::{Before, Entry, Ledger};
 use super::life::{
     AbortAnswer, Action, Event, Life, Listing, PartAnswer, Record, Search, Token, Verdict,
 };
-use super::random::{random_token, random_u64};
 use super::search::{SearchWindow, Siblings, find_upload};
 use super::turns::{Turn, Turns};
+use crate::random::{random_token, random_u64};
 use crate::store::{
     Attributes, Body, CompletedPart, ETag, Error, ErrorKind, Metadata, PartReceipt, Precondition,
     Store, UploadId,

@@ -11,7 +11,6 @@ pub mod ledger;
 pub mod life;
 #[cfg(test)]
 mod life_tests;
-mod random;
 pub mod recovery;
 pub(crate) mod search;
 pub(crate) mod turns;

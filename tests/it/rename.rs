@@ -376,3 +376,51 @@ fn who_reads_or_looks_while_a_file_is_being_renamed_reads_on() {
     content.assert_file(&new);
     assert_eq!(fs::metadata(&new).expect("metadata").nlink(), 1);
 }
+
+#[test]
+fn a_store_that_can_rename_does_it_in_one_step() {
+    let store = Store::that_renames();
+    let mount = Mount::with(&store, &["--metadata-ttl", "1h"]);
+    let content = Content::new(1, 12 * MIB);
+    let (old, new) = (mount.path("old"), mount.path("ä new+one"));
+    for lost in ["", "drop-before", "drop-after"] {
+        fs::write(&old, content.bytes()).expect("written");
+        fs::write(&new, "replaced").expect("written");
+        let reader = File::open(&old).expect("open");
+        store.log().reset();
+        if !lost.is_empty() {
+            let lost = format!("op=RenameObject,n=1:{lost}");
+            store.faults().script(&lost).expect("a fault");
+        }
+        fs::rename(&old, &new).expect("renamed");
+        let tries = if lost.is_empty() { 1 } else { 2 };
+        assert_eq!(store.log().count("RenameObject"), tries, "{lost}");
+        assert_eq!(store.log().count("CopyObject"), 0, "{lost}");
+        assert_eq!(store.log().count("DeleteObject"), 0, "{lost}");
+        assert_eq!(errno(fs::metadata(&old)), libc::ENOENT);
+        content.assert_file(&new);
+        content.compare(&reader).expect("who reads it reads on");
+        assert_eq!(store.keys(), ["ä new+one"]);
+        store.assert_holds("ä new+one", &content);
+        store.faults().clear();
+        fs::remove_file(&new).expect("removed");
+    }
+    // Changed by another client since it was looked at: that is what is renamed.
+    fs::write(&old, "ours").expect("written");
+    store.put("old", "theirs");
+    fs::rename(&old, &new).expect("renamed");
+    assert_eq!(fs::read_to_string(&new).expect("read"), "theirs");
+    // What is to be said of it is another: the store cannot do that in one step.
+    fs::rename(&new, mount.path("page.html")).expect("renamed");
+    assert_eq!(store.said_of("page.html").1.as_deref(), Some("text/html"));
+    // While it is written it moves too, and what is written follows.
+    let mut writer = Writer::start();
+    writer.open(&mount.path("page.html"), "wct").write(1, MIB);
+    fs::rename(mount.path("page.html"), mount.path("other.html")).expect("renamed");
+    assert_eq!(store.get("other.html").as_deref(), Some(&b"theirs"[..]));
+    writer.step("close");
+    writer.exit(0);
+    store.assert_holds("other.html", &Content::new(1, MIB));
+    assert_eq!(store.keys(), ["other.html"]);
+    assert!(mount.terminate().success());
+}

@@ -38,14 +38,18 @@ fn renamed_and_killed_at(
 #[test]
 fn a_daemon_killed_at_any_request_of_a_rename_leaves_the_old_name_or_both() {
     let (content, target) = (Content::new(1, 300 * MIB), Content::new(2, MIB));
-    let store = Store::embedded();
+    let stores = [Store::embedded(), Store::that_renames()];
     let mut kills = 0;
-    for moment in ["before", "after"] {
+    let moments = ["before", "after"];
+    let tried = stores
+        .iter()
+        .flat_map(|store| moments.map(|moment| (store, moment)));
+    for (store, moment) in tried {
         for k in 1.. {
             let server = store.server();
             server.put_object(&store.bucket, "old", content.bytes());
             server.put_object(&store.bucket, "new", target.bytes());
-            let killed = renamed_and_killed_at(&store, &Place::default(), &[], moment, k);
+            let killed = renamed_and_killed_at(store, &Place::default(), &[], moment, k);
             let what = format!("killed {moment} request {k}");
             let old = store.compare("old", &content).is_ok();
             let new = store.compare("new", &content).is_ok();

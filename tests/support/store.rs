@@ -104,6 +104,16 @@ impl Store {
         }
     }
 
+    /// The embedded bucket as a directory bucket of Amazon's, which can rename.
+    pub fn that_renames() -> Store {
+        let mut options = Options::default();
+        options.dialect.rename = true;
+        Store {
+            provider: "aws-express",
+            ..Store::embedded_with(options)
+        }
+    }
+
     /// `None`, said loudly, when there is no Garage here.
     pub fn garage() -> Option<Store> {
         let node = Garage::start()?;

@@ -243,6 +243,9 @@ impl Store for Mock {
     ) -> Result<ETag> {
         unimplemented!()
     }
+    async fn rename(&self, _: &str, _: &str, _: &ETag) -> Result<()> {
+        unimplemented!()
+    }
     async fn delete(&self, _: &str) -> Result<()> {
         unimplemented!()
     }

@@ -21,6 +21,7 @@ use super::classify::{self, Failure, Op};
 use super::forms::{content_range, decode_crc64, encode_crc64, quoted, unquoted};
 use super::list::{Next, Page, decoder, time};
 use super::{S3Store, body, keys};
+use crate::random::random_token;
 use crate::store::{
     Attributes, Body, Capabilities, CompletedPart, Continuation, Download, ETag, ErrorKind,
     ListPage, ListUploadsPage, ListedPart, ListedUpload, Metadata, ObjectInfo, PartReceipt,
@@ -306,6 +307,23 @@ impl Store for S3Store {
             etag(op, key, result.and_then(|r| r.e_tag()))
         })
         .await
+    }
+
+    async fn rename(&self, key: &str, source: &str, version: &ETag) -> Result<()> {
+        // By it the store knows a repetition, which would not find the source any more.
+        let token = random_token();
+        let request = || {
+            self.client
+                .rename_object()
+                .bucket(&self.bucket)
+                .key(self.full(key))
+                .rename_source(keys::encoded(&self.full(source)))
+                .source_if_match(quoted(version))
+                .client_token(&token)
+                .send()
+        };
+        self.call(Op::RENAME, key, self.patience(0), request, |_| Ok(()))
+            .await
     }
 
     async fn delete(&self, key: &str) -> Result<()> {

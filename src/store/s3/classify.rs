@@ -45,6 +45,7 @@ impl Op {
     pub const PUT: Op = Op::new("PutObject", Nature::Write, false);
     pub const PUT_GUARDED: Op = Op::new("PutObject", Nature::Guarded, false);
     pub const COPY: Op = Op::new("CopyObject", Nature::Write, false);
+    pub const RENAME: Op = Op::new("RenameObject", Nature::Write, false);
     pub const DELETE: Op = Op::new("DeleteObject", Nature::Write, false);
     pub const CREATE: Op = Op::new("CreateMultipartUpload", Nature::Commit, false);
     pub const PART: Op = Op::new("UploadPart", Nature::Write, true);

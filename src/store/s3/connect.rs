@@ -69,7 +69,8 @@ async fn search(options: &Options, shown: &mut Option<String>) -> Result<Found, 
     }
     let config = load(options).await?;
     let endpoint = endpoint(options, &config)?;
-    let mut capabilities = dialects::capabilities(options.provider.as_deref(), endpoint.as_deref())
+    let provider = options.provider.as_deref();
+    let mut capabilities = dialects::capabilities(provider, endpoint.as_deref(), &options.bucket)
         .map_err(ConnectError::Options)?;
     if let Some(path_style) = options.force_path_style {
         let is_address = endpoint

@@ -15,6 +15,8 @@ const TIB: u64 = 1 << 40;
 /// A vendor: what it can do, and how it is recognised.
 struct Row {
     capabilities: Capabilities,
+    /// Buckets whose names end so are this vendor's, where no endpoint is named.
+    buckets: &'static [&'static str],
     /// Host names ending so (at a label's border) are this vendor's.
     hosts: &'static [&'static str],
     /// What comes before and after the region in this vendor's host names.
@@ -29,6 +31,7 @@ const GENERIC: Capabilities = Capabilities {
     object_max: 5 * TIB,
     parts_equal: false,
     part_copy: true,
+    rename: false,
     put_max: 5 * GIB,
     crc64: false,
     conditional_writes: false,
@@ -47,8 +50,25 @@ static TABLE: &[Row] = &[
             virtual_host: true,
             ..GENERIC
         },
+        buckets: &[],
         hosts: &["amazonaws.com", "amazonaws.com.cn"],
         region_between: &[("s3.", ".amazonaws.com"), ("s3.", ".amazonaws.com.cn")],
+    },
+    Row {
+        // Directory buckets. Their listings are not sorted; an object beside a directory of the same
+        // name is not always hidden by it therefore.
+        capabilities: Capabilities {
+            name: "aws-express",
+            object_max: 10_000 * 5 * GIB,
+            crc64: true,
+            conditional_writes: true,
+            virtual_host: true,
+            rename: true,
+            ..GENERIC
+        },
+        buckets: &["--x-s3"],
+        hosts: &[],
+        region_between: &[],
     },
     Row {
         // If-Match and If-None-Match are ignored in silence; no least part size. The checksum is
@@ -59,6 +79,7 @@ static TABLE: &[Row] = &[
             crc64: true,
             ..GENERIC
         },
+        buckets: &[],
         hosts: &[],
         region_between: &[],
     },
@@ -69,6 +90,7 @@ static TABLE: &[Row] = &[
             conditional_writes: true,
             ..GENERIC
         },
+        buckets: &[],
         hosts: &[],
         region_between: &[],
     },
@@ -78,6 +100,7 @@ static TABLE: &[Row] = &[
             name: "ceph",
             ..GENERIC
         },
+        buckets: &[],
         hosts: &[],
         region_between: &[],
     },
@@ -89,6 +112,7 @@ static TABLE: &[Row] = &[
             object_max: 5 * TIB - 5 * GIB,
             ..GENERIC
         },
+        buckets: &[],
         hosts: &["r2.cloudflarestorage.com"],
         region_between: &[],
     },
@@ -98,6 +122,7 @@ static TABLE: &[Row] = &[
             object_max: 10_000_000_000_000,
             ..GENERIC
         },
+        buckets: &[],
         hosts: &["backblazeb2.com"],
         region_between: &[("s3.", ".backblazeb2.com")],
     },
@@ -107,6 +132,7 @@ static TABLE: &[Row] = &[
             part_copy: false,
             ..GENERIC
         },
+        buckets: &[],
         hosts: &["storage.googleapis.com"],
         region_between: &[],
     },
@@ -116,6 +142,7 @@ static TABLE: &[Row] = &[
             list_v2: false,
             ..GENERIC
         },
+        buckets: &[],
         hosts: &["ncloudstorage.com", "ncpstorage.com"],
         region_between: &[],
     },
@@ -129,6 +156,7 @@ static TABLE: &[Row] = &[
             key_max: 850,
             ..GENERIC
         },
+        buckets: &[],
         hosts: &["myqcloud.com"],
         region_between: &[("cos.", ".myqcloud.com")],
     },
@@ -137,6 +165,7 @@ static TABLE: &[Row] = &[
             name: "wasabi",
             ..GENERIC
         },
+        buckets: &[],
         hosts: &["wasabisys.com"],
         region_between: &[("s3.", ".wasabisys.com")],
     },
@@ -148,30 +177,40 @@ static TABLE: &[Row] = &[
             conditional_writes: true,
             ..GENERIC
         },
+        buckets: &[],
         hosts: &[],
         region_between: &[],
     },
     Row {
         capabilities: GENERIC,
+        buckets: &[],
         hosts: &[],
         region_between: &[],
     },
 ];
 
-/// The row for `provider`, else for the endpoint's host, else `generic`; no endpoint means AWS.
+/// The row for `provider`, else for the endpoint's host, else `generic`; no endpoint means AWS, where
+/// the bucket's name tells which kind it is.
 pub fn capabilities(
     provider: Option<&str>,
     endpoint: Option<&str>,
+    bucket: &str,
 ) -> Result<Capabilities, String> {
-    row(provider, endpoint).map(|row| row.capabilities.clone())
+    row(provider, endpoint, bucket).map(|row| row.capabilities.clone())
 }
 
-fn row(provider: Option<&str>, endpoint: Option<&str>) -> Result<&'static Row, String> {
+fn row(
+    provider: Option<&str>,
+    endpoint: Option<&str>,
+    bucket: &str,
+) -> Result<&'static Row, String> {
     if let Some(name) = provider {
         return by_name(&name.to_ascii_lowercase()).ok_or_else(|| unknown(name));
     }
     let Some(endpoint) = endpoint else {
-        return by_name("aws").ok_or_else(|| unknown("aws"));
+        let named_so = |row: &&Row| row.buckets.iter().any(|suffix| bucket.ends_with(suffix));
+        let row = TABLE.iter().find(named_so).or_else(|| by_name("aws"));
+        return row.ok_or_else(|| unknown("aws"));
     };
     let host = host(endpoint);
     TABLE
@@ -252,7 +291,7 @@ mod tests {
     use super::*;
 
     fn name(provider: Option<&str>, endpoint: Option<&str>) -> &'static str {
-        capabilities(provider, endpoint).expect("a row").name
+        capabilities(provider, endpoint, "b").expect("a row").name
     }
 
     #[test]
@@ -284,11 +323,13 @@ mod tests {
             assert_eq!(name(None, Some(endpoint)), expected, "{endpoint}");
         }
         assert_eq!(name(None, None), "aws");
+        let kind = |bucket| capabilities(None, None, bucket).expect("a row").name;
+        assert_eq!(kind("logs--usw2-az1--x-s3"), "aws-express");
     }
 
     #[test]
     fn a_wrong_name_meets_the_nearest_and_all() {
-        let message = capabilities(Some("mino"), None).expect_err("unknown");
+        let message = capabilities(Some("mino"), None, "b").expect_err("unknown");
         assert!(message.contains("did you mean \"minio\""), "{message}");
         for row in TABLE {
             assert!(message.contains(row.capabilities.name), "{message}");
@@ -307,13 +348,17 @@ mod tests {
             );
             assert!(c.put_max <= c.object_max, "{}", c.name);
         }
-        let ncloud = capabilities(Some("ncloud"), None).expect("ncloud");
+        let ncloud = capabilities(Some("ncloud"), None, "b").expect("ncloud");
         assert!(!ncloud.list_v2 && !ncloud.crc64);
-        assert!(capabilities(Some("cos"), None).expect("cos").virtual_host);
-        assert!(capabilities(Some("r2"), None).expect("r2").parts_equal);
-        assert!(!capabilities(Some("gcs"), None).expect("gcs").part_copy);
         assert!(
-            !capabilities(Some("garage"), None)
+            capabilities(Some("cos"), None, "b")
+                .expect("cos")
+                .virtual_host
+        );
+        assert!(capabilities(Some("r2"), None, "b").expect("r2").parts_equal);
+        assert!(!capabilities(Some("gcs"), None, "b").expect("gcs").part_copy);
+        assert!(
+            !capabilities(Some("garage"), None, "b")
                 .expect("garage")
                 .conditional_writes
         );

@@ -60,8 +60,13 @@ pub(super) fn decode(text: &str) -> String {
 
 /// `x-amz-copy-source`: bucket and key, URL-encoded but for the slashes.
 pub(super) fn copy_source(bucket: &str, key: &str) -> String {
-    let mut encoded = String::with_capacity(bucket.len() + key.len() + 1);
-    for byte in bucket.bytes().chain([b'/']).chain(key.bytes()) {
+    format!("{}/{}", encoded(bucket), encoded(key))
+}
+
+/// A key in a header: URL-encoded but for the slashes.
+pub(super) fn encoded(key: &str) -> String {
+    let mut encoded = String::with_capacity(key.len());
+    for byte in key.bytes() {
         match byte {
             b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' | b'/' => {
                 encoded.push(byte as char)

@@ -1,12 +1,12 @@
 //! Randomness from the kernel: tokens that nobody guesses, pauses that do not coincide.
 
-pub(super) fn random_u64() -> u64 {
+pub(crate) fn random_u64() -> u64 {
     let mut bytes = [0u8; 8];
     random_bytes(&mut bytes);
     u64::from_le_bytes(bytes)
 }
 
-pub(super) fn random_token() -> String {
+pub(crate) fn random_token() -> String {
     let mut bytes = [0u8; 16];
     random_bytes(&mut bytes);
     bytes.iter().map(|b| format!("{b:02x}")).collect()
