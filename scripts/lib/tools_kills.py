@@ -145,9 +145,9 @@ class Recorder(http.server.ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, server):
+    def __init__(self, endpoint):
         super().__init__(("127.0.0.1", 0), Passing)
-        self.server = server
+        self.upstream = endpoint
         self.endpoint = f"http://127.0.0.1:{self.server_port}"
         self.committed = []
 
@@ -171,7 +171,7 @@ class Passing(http.server.BaseHTTPRequestHandler):
 
     def setup(self):
         super().setup()
-        self.bucket = Bucket(self.server.server)
+        self.bucket = Bucket(self.server.upstream)
 
     def finish(self):
         self.bucket.connection.close()
@@ -214,8 +214,8 @@ class Passing(http.server.BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def recording(server):
-    with Recorder(server) as recorder:
+def recording(endpoint):
+    with Recorder(endpoint) as recorder:
         threading.Thread(target=recorder.serve_forever, daemon=True).start()
         yield recorder
         recorder.shutdown()
@@ -257,12 +257,14 @@ class Row:
     # None: it was left out.
     good: object = True
     kills: int = 0
+    # Kills while the tool ran, and not just after it.
+    amid: int = 0
     counts: collections.Counter = dataclasses.field(default_factory=collections.Counter)
     uploads: int = 0
     remarks: list = dataclasses.field(default_factory=list)
 
     def __str__(self):
-        counts = [self.kills, self.counts["whole"], self.counts["unchecked"]]
+        counts = [f"{self.kills} ({self.amid})", self.counts["whole"], self.counts["unchecked"]]
         return tools.in_a_row(self.name, *counts, *tools.verdict(self.good, self.remarks))
 
 
@@ -274,7 +276,9 @@ class Trial(tools.Runner):
         self.wholefs, self.endpoint, self.scenario = wholefs, endpoint, scenario
         self.point, self.state = place.folder("mnt"), place.folder("state")
         self.log = f"{tools.slug(scenario.name)}.log"
-        self.versions, self.seconds = Versions(), []
+        self.versions, self.uploads = Versions(), set()
+        # The quickest run yet.
+        self.seconds = float("inf")
         self.row = Row(scenario.name)
 
     def mount(self, prefix, endpoint, guarded=True):
@@ -296,17 +300,17 @@ class Trial(tools.Runner):
         if text not in self.row.remarks:
             self.row.remarks.append(text)
 
-    def timed(self, root):
-        begun = time.monotonic()
-        folder, outcome = self.run(self.scenario, root)
-        self.seconds.append(time.monotonic() - begun)
-        return folder, outcome
+    def run_undisturbed(self):
+        """The recorder slows everything down: how long it takes is measured without it."""
+        mount = self.mount("undisturbed/", self.endpoint)
+        self.compare("undisturbed")
+        self.unmount(mount)
 
     def record(self):
         prefix = f"recorded-{len(self.versions.runs)}/"
         with recording(self.endpoint) as recorder:
             mount = self.mount(prefix, recorder.endpoint)
-            _, outcome = self.timed(self.point)
+            _, outcome = self.run(self.scenario, self.point)
             self.unmount(mount)
             self.versions.runs.append(recorder.versions(prefix))
         if outcome.status != 0:
@@ -321,10 +325,10 @@ class Trial(tools.Runner):
         mount = self.mount(prefix, self.endpoint)
         self.await_recovery(when)
         objects = Bucket(self.endpoint).contents(prefix)
-        self.judge_objects(objects, when)
         self.judge_files(objects, when)
-        self.run_again(when)
+        self.compare(f"{when}, run anew")
         self.unmount(mount)
+        self.judge_objects(objects, when)
 
     def die(self, mount, moment, guarded, when):
         # What was started is the guardian, if there is one.
@@ -333,6 +337,7 @@ class Trial(tools.Runner):
         if rig.ending.wait(moment):
             raise rig.Ended
         os.kill(daemon, signal.SIGKILL)
+        self.row.amid += running.script.poll() is None
         self.end(running, GRACE)
         # Also what it has left in the background: nobody is to come back when there is a mount again.
         with contextlib.suppress(ProcessLookupError):
@@ -359,8 +364,10 @@ class Trial(tools.Runner):
     def count_uploads(self, text):
         store = [f"s3://{tools.BUCKET}", "--endpoint-url", self.endpoint, "--state-dir", self.state]
         for upload in tools.open_uploads(self.wholefs, store):
-            self.row.uploads += 1
-            self.remark(f"{text}: {json.dumps(upload)}")
+            # One that stays is found more than once.
+            if upload["upload_id"] not in self.uploads:
+                self.uploads.add(upload["upload_id"])
+                self.remark(f"{text}: {json.dumps(upload)}")
 
     def judge_objects(self, objects, when):
         judged = {name: self.versions.judge(name, content) for name, content in objects.items()}
@@ -374,7 +381,7 @@ class Trial(tools.Runner):
             if found == "torn":
                 self.remark(f"{when}: TORN {name}: {self.describe(name, objects[name])}")
             elif found == "unchecked":
-                self.note("unchecked: what is not the same in undisturbed runs")
+                self.note("unchecked: contents that are not the same in all undisturbed runs")
 
     def describe(self, name, content):
         known = sorted({content.size for contents in self.versions.of(name) for content in contents})
@@ -406,26 +413,28 @@ class Trial(tools.Runner):
             return f"{content.size} bytes can be read of {status.st_size}"
         return None if objects.get(path) == content else "not what the bucket has"
 
-    def run_again(self, when):
-        """On the mount as it is now, and it is to leave what it leaves on a local disk."""
-        again = os.path.join(self.point, "again")
-        os.mkdir(again)
-        folder, outcome = self.timed(again)
+    def compare(self, when):
+        """What the scenario leaves on the mount as it is now with what it leaves on a local disk."""
+        fresh = os.path.join(self.point, "fresh")
+        os.mkdir(fresh)
+        begun = time.monotonic()
+        folder, outcome = self.run(self.scenario, fresh)
+        self.seconds = min(self.seconds, time.monotonic() - begun)
         found = list(tools.told_differently(self.expected, outcome))
         found += tools.differences(self.local, tools.look_below(folder, self.scenario.times))
         for text in tools.undeclared(self.scenario, found)[0]:
-            self.remark(f"{when}, run anew: {text}")
-        self.count_uploads(f"{when}, run anew: left open")
+            self.remark(f"{when}: {text}")
+        self.count_uploads(f"{when}: left open")
 
     def judge(self, kills, chance):
         local = self.place.folder("local")
         self.local, self.expected = self.run_locally(self.scenario, local)
         shutil.rmtree(local)
+        self.run_undisturbed()
         for _ in range(RECORDED):
             self.record()
         for number in range(kills):
-            # Within the quickest run yet: the recorder slows it down.
-            self.kill(chance.uniform(0, min(self.seconds)), guarded=number % 2 == 0)
+            self.kill(chance.uniform(0, self.seconds), guarded=number % 2 == 0)
 
 
 def judge(place, url, options, scenario):
@@ -439,23 +448,27 @@ def judge(place, url, options, scenario):
         trial.judge(options.kills, random.Random(f"{options.seed} {scenario.name}"))
     except (RuntimeError, OSError, subprocess.SubprocessError, http.client.HTTPException) as error:
         trial.remark(f"could not be judged: {error}")
-    for process in reversed(place.processes[place.processes.index(server):]):
+    # What an error has left is not to be in the next one's way.
+    for point in rig.mounted_below(trial.point):
+        rig.detach(point)
+    for process in reversed(place.processes[place.processes.index(server) :]):
         rig.end(process)
-    for name in ("bucket", "local", "state"):
+    for name in ("bucket", "local", "mnt", "scratch", "state"):
         shutil.rmtree(place.file(name), ignore_errors=True)
+    trial.row.uploads = len(trial.uploads)
     return trial.row
 
 
-HEAD = "| scenario | kills | objects found whole | unchecked | result | remark |\n| --- | --- | --- | --- | --- | --- |"
+HEAD = "| scenario | kills (amid) | objects found whole | unchecked | result | remark |\n| --- | --- | --- | --- | --- | --- |"
 
 
 def tell_totals(rows):
     counts = sum((row.counts for row in rows), collections.Counter())
-    kills, uploads = (sum(numbers) for numbers in zip(*((row.kills, row.uploads) for row in rows)))
+    kills, amid, uploads = (sum(getattr(row, name) for row in rows) for name in ("kills", "amid", "uploads"))
     judged = sum(row.good is not None for row in rows)
     print(
-        f"\n{judged} scenarios, {kills:,} kills, {counts['whole']:,} objects whole, {counts['unchecked']:,} unchecked, "
-        f"{counts['torn']:,} torn, {uploads:,} uploads left"
+        f"\n{judged} scenarios, {kills:,} kills ({amid:,} while a tool ran), {counts['whole']:,} objects whole, "
+        f"{counts['unchecked']:,} unchecked, {counts['torn']:,} torn, {uploads:,} uploads left"
     )
 
 
@@ -464,7 +477,6 @@ def main():
     parser.add_argument("--kills", type=int, required=True)
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 32))
     options = parser.parse_args()
-    os.environ["PATH"] += os.pathsep + os.path.expanduser("~/.cache/wholefs/suites/bin")
     scenarios = [*tools.SCENARIOS, *DESTRUCTIVE]
     if options.list:
         return tools.tell_names(scenarios)

@@ -378,7 +378,7 @@ ARCHIVES = [
     Scenario("tar of many small files", """
         mkdir "$TMPDIR"/many
         for i in {1..500}; do echo $i > "$TMPDIR"/many/$i; done
-        touch -d @1234567890.125 "$TMPDIR"/many/*
+        touch -d @1234567890.125 "$TMPDIR"/many/* "$TMPDIR"/many
         tar -cf - -C "$TMPDIR" many | tar -xf -
         tar -cf - --sort=name many | tar -xf - --one-top-level=again
         find many -type f | wc -l
@@ -502,6 +502,8 @@ LOOKING = [
     """),
     Scenario("inotifywait", """
         watch() {
+            # What the last one said is not to be taken for this one's.
+            : > "$TMPDIR"/said
             inotifywait -t 20 "$@" --format '%e %f' . 2> "$TMPDIR"/said > "$TMPDIR"/heard &
             until grep -q established "$TMPDIR"/said; do sleep 0.02; done
         }
@@ -867,10 +869,15 @@ class Inputs(http.server.SimpleHTTPRequestHandler):
         pass
 
 
+class InputServer(http.server.ThreadingHTTPServer):
+    def handle_error(self, *_):
+        """A tool that is killed does not take the rest of what it asked for."""
+
+
 @contextlib.contextmanager
 def serving(folder):
     handler = functools.partial(Inputs, directory=folder)
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+    with InputServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
