@@ -45,6 +45,7 @@ pub(crate) fn run(arguments: DemoArguments) -> Result<(), Failure> {
     let mount = MountOptions {
         source: "s3://demo".to_string(),
         read_only: false,
+        no_exec: false,
         allow_other: arguments.tuning.allow_other,
         threads: event_threads(),
     };

@@ -1,21 +1,29 @@
 //! The command line: flags parsed once into options, errors in one line, exit codes.
 //!
-//! 0: done. 1: it could not be done. 2: the command line is wrong.
+//! 0: done. 1: it could not be done. 2: the command line is wrong. Called by mount(8) they are those of its
+//! manual: 1, the call is wrong; 32, the mount failed.
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
+use crate::host;
+
 mod bucket;
+mod config;
 mod demo;
+mod generate;
 mod mount;
 mod recover;
 mod serve;
 mod store_flags;
 mod tuning;
 mod units;
+mod unmount;
 mod uploads;
+mod words;
 
 #[derive(Parser)]
 #[command(
@@ -33,6 +41,9 @@ struct Arguments {
 enum Command {
     /// Mount a bucket (or a prefix of one) at a directory
     Mount(Box<mount::MountArguments>),
+    /// Take a mount away, and wait until what was closed is in the bucket
+    #[command(visible_alias = "umount")]
+    Unmount(unmount::UnmountArguments),
     /// End the uploads that dead mounts left open
     Recover(Box<recover::RecoverArguments>),
     /// Show what is being uploaded, and abort what others left behind
@@ -41,6 +52,10 @@ enum Command {
     Demo(demo::DemoArguments),
     /// Serve the embedded bucket over S3, for tests and benchmarks
     Bucket(Box<bucket::BucketArguments>),
+    /// Print completions for a shell
+    Completions(generate::CompletionsArguments),
+    /// Write the manual pages
+    Man(generate::ManArguments),
 }
 
 /// A failure, and the exit code that goes with it.
@@ -65,47 +80,94 @@ impl From<String> for Failure {
 }
 
 pub fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
+    host::ensure_home();
+    let given: Vec<_> = std::env::args_os().collect();
+    let by_mount = words::is_called_by_mount(&given);
+    match (run(given), by_mount) {
+        (0, _) => ExitCode::SUCCESS,
+        (2, true) => ExitCode::from(1),
+        (_, true) => ExitCode::from(32),
+        (code, false) => ExitCode::from(code),
+    }
+}
+
+fn run(given: Vec<OsString>) -> u8 {
+    let given = match words::in_our_form(given) {
+        Ok(given) => given,
+        Err(failure) => return failed(&failure),
+    };
+    let arguments = match Arguments::try_parse_from(&given) {
         Ok(arguments) => arguments,
         Err(error) => return usage(&error),
     };
     let result = match arguments.command {
-        Command::Mount(arguments) => mount::run(*arguments),
+        Command::Mount(arguments) => mount(*arguments, given),
+        Command::Unmount(arguments) => unmount::run(arguments),
         Command::Recover(arguments) => recover::run(*arguments),
         Command::Uploads(arguments) => uploads::run(*arguments),
         Command::Demo(arguments) => demo::run(arguments),
         Command::Bucket(arguments) => bucket::run(*arguments),
+        Command::Completions(arguments) => generate::completions(arguments),
+        Command::Man(arguments) => generate::man(arguments),
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            eprintln!("wholefs: {}", failure.line);
-            ExitCode::from(failure.code)
+        Ok(()) => 0,
+        Err(failure) => failed(&failure),
+    }
+}
+
+/// The flags of a named mount are as if they had been given first.
+fn mount(arguments: mount::MountArguments, given: Vec<OsString>) -> Result<(), Failure> {
+    if arguments.source.contains("://") {
+        return mount::run(arguments, None);
+    }
+    let named = config::named(&arguments.source, arguments.config.as_deref())?;
+    let (program, theirs) = given.split_at(2);
+    let flags = named.flags.iter().map(OsString::from);
+    let all = program
+        .iter()
+        .cloned()
+        .chain(flags)
+        .chain(theirs.iter().cloned());
+    match Arguments::try_parse_from(all) {
+        Ok(Arguments {
+            command: Command::Mount(arguments),
+        }) => mount::run(*arguments, Some(named)),
+        Ok(_) => unreachable!("it was a mount before"),
+        Err(error) => Err(Failure::usage(in_one_line(&error))),
+    }
+}
+
+fn failed(failure: &Failure) -> u8 {
+    eprintln!("wholefs: {}", failure.line);
+    failure.code
+}
+
+/// Help goes out as it is; an error becomes one line.
+fn usage(error: &clap::Error) -> u8 {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            let _ = error.print();
+            0
+        }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            let _ = error.print();
+            2
+        }
+        _ => {
+            eprintln!("wholefs: {}", in_one_line(error));
+            2
         }
     }
 }
 
-/// Help goes out as it is; an error becomes one line.
-fn usage(error: &clap::Error) -> ExitCode {
-    match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            let _ = error.print();
-            ExitCode::SUCCESS
-        }
-        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            let _ = error.print();
-            ExitCode::from(2)
-        }
-        _ => {
-            let text = error.render().to_string();
-            let said: Vec<&str> = text
-                .lines()
-                .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"))
-                .map(|line| line.trim().trim_start_matches("error: "))
-                .filter(|line| !line.is_empty())
-                .collect();
-            eprintln!("wholefs: {} (see wholefs --help)", said.join("; "));
-            ExitCode::from(2)
-        }
-    }
+fn in_one_line(error: &clap::Error) -> String {
+    let text = error.render().to_string();
+    let said: Vec<&str> = text
+        .lines()
+        .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"))
+        .map(|line| line.trim().trim_start_matches("error: "))
+        .filter(|line| !line.is_empty())
+        .collect();
+    format!("{} (see wholefs --help)", said.join("; "))
 }

@@ -9,6 +9,7 @@ use clap::{Args, ValueEnum};
 use tracing::{error, info, warn};
 
 use super::Failure;
+use super::config::Named;
 use super::serve::{Settings, serve};
 use super::store_flags::{StoreArguments, identity, parse_source};
 use super::tuning::TuningArguments;
@@ -22,17 +23,26 @@ use crate::store::s3::{Options as StoreOptions, S3Store};
 use crate::upload::ledger::Forgetful;
 
 #[derive(Args)]
-#[command(after_help = "Examples:
+#[command(
+    args_override_self = true,
+    after_help = "Examples:
   wholefs mount s3://backups /mnt/backups
   wholefs mount s3://data/2026/ ~/data --read-only --endpoint-url https://s3.example.org
+  wholefs mount s3://logs /mnt/logs -o ro,allow_other,region=eu-west-1
+  wholefs mount backups               (a [mounts.backups] of the configuration file)
+  mount -t fuse.wholefs s3://logs /mnt/logs -o ro,_netdev      (and so in /etc/fstab)
 
 Credentials come from the usual places: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile,
-SSO, or the machine's role.")]
+SSO, or the machine's role."
+)]
 pub(crate) struct MountArguments {
-    /// What to mount: s3://BUCKET or s3://BUCKET/PREFIX
-    source: String,
-    /// Where: an existing, empty directory
-    directory: PathBuf,
+    /// What to mount: s3://BUCKET, s3://BUCKET/PREFIX, or a mount that the configuration file names
+    pub(super) source: String,
+    /// Where: an existing, empty directory (the one the file names, if none is given)
+    directory: Option<PathBuf>,
+    /// The file that names mounts [default: ~/.config/wholefs/config.toml, then /etc/wholefs/config.toml]
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
 
     /// Stay attached to the terminal and log to it
     #[arg(long, short = 'f')]
@@ -40,6 +50,9 @@ pub(crate) struct MountArguments {
     /// Refuse every change
     #[arg(long)]
     read_only: bool,
+    /// Let nothing on it be run as a program
+    #[arg(long)]
+    no_exec: bool,
     /// Mount over a directory that is not empty
     #[arg(long)]
     nonempty: bool,
@@ -73,13 +86,26 @@ enum Journalling {
     Off,
 }
 
-pub(crate) fn run(arguments: MountArguments) -> Result<(), Failure> {
-    let (bucket, prefix) = parse_source(&arguments.source).map_err(Failure::usage)?;
+/// `named`: what the configuration file says of the source, when that is a name.
+pub(crate) fn run(arguments: MountArguments, named: Option<Named>) -> Result<(), Failure> {
+    let (source, usual) = match named {
+        Some(named) => (named.source, named.directory),
+        None => (arguments.source.clone(), None),
+    };
+    let (bucket, prefix) = parse_source(&source).map_err(Failure::usage)?;
     let store = arguments.store.options(bucket, prefix)?;
-    let mount_point = mountpoint::check(&arguments.directory, arguments.nonempty)?;
+    let directory = arguments.directory.clone().or(usual);
+    let directory = directory.ok_or_else(|| {
+        Failure::usage(format!(
+            "where is {source} to be mounted? Name an empty directory"
+        ))
+    })?;
+    let mount_point = mountpoint::check(&directory, arguments.nonempty)?;
     let mount = MountOptions {
+        // As it was given: `mount -a` knows by it that it is mounted.
         source: arguments.source.clone(),
         read_only: arguments.read_only,
+        no_exec: arguments.no_exec,
         allow_other: arguments.tuning.allow_other,
         threads: event_threads(),
     };
@@ -98,6 +124,7 @@ pub(crate) fn run(arguments: MountArguments) -> Result<(), Failure> {
         match watched(&arguments, &store, &settings, &mut readiness)? {
             Some((lifeline, again)) => {
                 restarted = again;
+                readiness.guarded();
                 lifeline
                 .watch(|| {
                     warn!("the guardian was killed: the mount goes on; if this process dies too, the next mount or `wholefs recover` ends its uploads")

@@ -10,7 +10,7 @@ use tracing::{info, warn};
 use crate::draft::{SpoolSpace, Works, WriteMemory};
 use crate::fs::{Fs, Options as FsOptions};
 use crate::fuse::{MountOptions, mount};
-use crate::host::{daemon::Readiness, mountpoint};
+use crate::host::{daemon::Readiness, mountpoint, supervisor};
 use crate::read::ReadMemory;
 use crate::store::Store;
 use crate::upload::Uploads;
@@ -30,6 +30,9 @@ pub(crate) struct Settings {
     pub upload_concurrency: usize,
     pub shutdown_timeout: Duration,
 }
+
+/// What comes behind the uploads' end takes no longer.
+const AFTERWARDS: Duration = Duration::from_secs(5);
 
 /// Mounts, says so, serves until unmounted or told to end, and leaves nothing behind.
 pub(crate) async fn serve(
@@ -67,11 +70,21 @@ pub(crate) async fn serve(
     .map_err(|e| mountpoint::explain(&e, &settings.mount_point))?;
     ready();
     readiness.ready();
-    info!(
-        "mounted {} at {}",
+    let what = format!(
+        "{} at {}",
         settings.mount.source,
         settings.mount_point.display()
     );
+    supervisor::ready(&format!("serving {what}"));
+    info!("mounted {what}");
+    if let Some(period) = supervisor::watchdog_period() {
+        tokio::spawn(async move {
+            loop {
+                supervisor::alive();
+                tokio::time::sleep(period).await;
+            }
+        });
+    }
 
     let asked = tokio::select! {
         result = &mut mounted.ended => {
@@ -85,6 +98,8 @@ pub(crate) async fn serve(
         _ = hangup.recv() => Some("SIGHUP"),
     };
     let deadline = tokio::time::Instant::now() + settings.shutdown_timeout;
+    let patience = settings.shutdown_timeout + AFTERWARDS;
+    supervisor::stopping("finishing what is closed", patience);
     let left = match asked {
         None => fs.end(deadline).await,
         Some(signal) => {

@@ -1,12 +1,13 @@
 //! The flags about the store, and what they say as the store's options and as the journal's identity.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
 
 use super::{Failure, units};
 use crate::journal::Identity;
-use crate::store::s3::{Options as StoreOptions, capabilities};
+use crate::store::s3::{Options as StoreOptions, Said, capabilities};
 use crate::store::{Limits, Store};
 
 #[derive(Args)]
@@ -21,8 +22,11 @@ pub(super) struct StoreArguments {
     /// A profile of the AWS configuration files
     #[arg(long)]
     profile: Option<String>,
+    /// A file of keys in AWS's form, instead of ~/.aws/credentials
+    #[arg(long, value_name = "FILE")]
+    credentials_file: Option<PathBuf>,
     /// Do not sign requests: for public buckets
-    #[arg(long, conflicts_with = "profile")]
+    #[arg(long, conflicts_with_all = ["profile", "credentials_file"])]
     no_sign_request: bool,
     /// Whose store it is, if its address does not tell (garage, minio, ceph, r2…)
     #[arg(long, value_name = "NAME")]
@@ -30,6 +34,21 @@ pub(super) struct StoreArguments {
     /// Put the bucket into the path (or into the host name: --path-style=false)
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     path_style: Option<bool>,
+    /// The class of what is written (STANDARD_IA, INTELLIGENT_TIERING…)
+    #[arg(long, value_name = "CLASS")]
+    storage_class: Option<String>,
+    /// How the store encrypts what is written: AES256, aws:kms or aws:kms:dsse
+    #[arg(long, value_name = "ALGORITHM", value_parser = ["AES256", "aws:kms", "aws:kms:dsse"])]
+    sse: Option<String>,
+    /// With which key of the key service
+    #[arg(long, value_name = "KEY", requires = "sse")]
+    sse_kms_key_id: Option<String>,
+    /// Who may read what is written, besides its owner (bucket-owner-full-control, public-read…)
+    #[arg(long, value_name = "NAME")]
+    acl: Option<String>,
+    /// Pay for the requests instead of the bucket's owner
+    #[arg(long)]
+    requester_pays: bool,
     /// How long one request may go without an answer or 1 MiB of progress
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = units::duration)]
     request_timeout: Duration,
@@ -60,6 +79,14 @@ impl StoreArguments {
             limits: Limits {
                 request_timeout: self.request_timeout,
                 attempts: self.attempts,
+            },
+            credentials_file: self.credentials_file.clone(),
+            said: Said {
+                storage_class: self.storage_class.clone(),
+                encryption: self.sse.clone(),
+                kms_key: self.sse_kms_key_id.clone(),
+                acl: self.acl.clone(),
+                requester_pays: self.requester_pays,
             },
             ..StoreOptions::default()
         })

@@ -18,6 +18,7 @@ pub struct MountOptions {
     /// Shown as the source in mountinfo.
     pub source: String,
     pub read_only: bool,
+    pub no_exec: bool,
     pub allow_other: bool,
     pub threads: usize,
 }
@@ -56,6 +57,9 @@ pub fn mount(
             MountOption::RW
         },
     ];
+    if options.no_exec {
+        config.mount_options.push(MountOption::NoExec);
+    }
     config.acl = if options.allow_other {
         SessionACL::All
     } else {

@@ -7,7 +7,10 @@ use std::io::{Read, Write};
 use std::os::fd::{FromRawFd, OwnedFd};
 
 /// The daemon's line to the command that waits for it.
-pub struct Readiness(Option<File>);
+pub struct Readiness {
+    pipe: Option<File>,
+    is_guarded: bool,
+}
 
 pub enum Role {
     /// The command: report this and exit.
@@ -29,9 +32,10 @@ pub fn split() -> std::io::Result<Role> {
         -1 => Err(std::io::Error::last_os_error()),
         0 => {
             drop(read);
-            // SAFETY: no pointers involved. A session of its own: no terminal's signals.
-            unsafe { libc::setsid() };
-            Ok(Role::Daemon(Readiness(Some(File::from(write)))))
+            Ok(Role::Daemon(Readiness {
+                pipe: Some(File::from(write)),
+                is_guarded: false,
+            }))
         }
         _ => {
             drop(write);
@@ -51,27 +55,41 @@ pub fn split() -> std::io::Result<Role> {
 impl Readiness {
     /// Nobody waits: in the foreground.
     pub fn nobody() -> Readiness {
-        Readiness(None)
+        Readiness {
+            pipe: None,
+            is_guarded: false,
+        }
     }
 
-    /// The mount serves: let the command return and give up its terminal.
+    /// A guardian passes signals on: those of the terminal are for it alone.
+    pub fn guarded(&mut self) {
+        self.is_guarded = true;
+    }
+
+    /// The mount serves: let the command return and give up its terminal. Until then the daemon is of the
+    /// caller's process group: an automount lets nobody else come near the mount point.
     pub fn ready(&mut self) {
-        if let Some(mut pipe) = self.0.take() {
+        if let Some(mut pipe) = self.pipe.take() {
             let _ = pipe.write_all(b"ready");
             detach_from_terminal();
+        } else if self.is_guarded {
+            // SAFETY: no pointers involved.
+            unsafe { libc::setpgid(0, 0) };
         }
     }
 
     /// It does not; answers whether somebody was told.
     pub fn failed(&mut self, why: &str) -> bool {
-        self.0
+        self.pipe
             .take()
             .is_some_and(|mut pipe| pipe.write_all(why.as_bytes()).is_ok())
     }
 }
 
-/// Lets go of the terminal and of the working directory.
+/// Lets go of the terminal, its signals, and the working directory.
 pub fn detach_from_terminal() {
+    // SAFETY: no pointers involved. It fails for who leads a group, and so has one of its own.
+    unsafe { libc::setsid() };
     let _ = std::env::set_current_dir("/");
     if let Ok(null) = File::options().read(true).write(true).open("/dev/null") {
         use std::os::fd::AsRawFd;

@@ -4,8 +4,8 @@
 //!
 //! Invariants:
 //! - It has one thread for ever (so it may fork), opens no connection and holds no lock.
-//! - Signals meant for the mount go to the guardian and are passed on; the daemon has a process
-//!   group of its own, so that a terminal's Ctrl-C does not reach it twice.
+//! - Signals meant for the mount go to the guardian and are passed on; the daemon that serves has a
+//!   process group of its own, so that a terminal's Ctrl-C does not reach it twice.
 //! - If the guardian itself is killed the daemon goes on, and says so.
 
 use std::fs::File;
@@ -90,8 +90,6 @@ pub fn guard(in_guardian: impl FnOnce()) -> io::Result<Side> {
         }
         0 => {
             drop(write);
-            // SAFETY: no pointers involved. A group of its own: see the module's text.
-            unsafe { libc::setpgid(0, 0) };
             set_handlers(libc::SIG_DFL);
             restore_signals(&before);
             Ok(Side::Daemon(Lifeline(File::from(read))))

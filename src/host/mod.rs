@@ -1,9 +1,29 @@
 //! What the machine gives: processes, mount points, daemons, limits.
 
+use std::ffi::{CStr, OsStr};
+use std::os::unix::ffi::OsStrExt;
+
 pub mod daemon;
 pub mod guardian;
 pub mod mountpoint;
 pub mod process;
+pub mod supervisor;
+
+/// Where there is no HOME (in systemd's units) the user's own says where keys and settings are.
+/// Must run before any thread is started.
+pub fn ensure_home() {
+    if std::env::var_os("HOME").is_some_and(|home| !home.is_empty()) {
+        return;
+    }
+    // SAFETY: one thread; the entry is copied before anything else asks for one.
+    unsafe {
+        let entry = libc::getpwuid(libc::getuid());
+        if !entry.is_null() {
+            let home = CStr::from_ptr((*entry).pw_dir);
+            std::env::set_var("HOME", OsStr::from_bytes(home.to_bytes()));
+        }
+    }
+}
 
 /// Many open files need many descriptors (spools, connections): take what the machine allows.
 pub fn raise_descriptor_limit() {

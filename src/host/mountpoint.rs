@@ -63,20 +63,37 @@ pub fn check(path: &Path, nonempty: bool) -> Result<PathBuf, String> {
 
 /// A mount that cannot be reached any more, and is of this program: its absolute path.
 fn dead_mount_of_ours(path: &Path) -> Option<PathBuf> {
+    absolute(path).filter(|at| source_of_ours(at).is_some())
+}
+
+/// The path from the root, without looking at what is there: it may not answer.
+pub fn absolute(path: &Path) -> Option<PathBuf> {
+    let Some(name) = path.file_name() else {
+        return path.canonicalize().ok();
+    };
     let directory = match path.parent() {
         Some(above) if above != Path::new("") => above,
         _ => Path::new("."),
     };
-    // The last component cannot be looked at.
-    let at = directory.canonicalize().ok()?.join(path.file_name()?);
+    let at = directory.canonicalize().ok()?.join(name);
+    // A symbolic link to it is as good.
+    match std::fs::read_link(&at) {
+        Ok(_) => at.canonicalize().ok(),
+        Err(_) => Some(at),
+    }
+}
+
+/// The source of what is mounted at exactly this path, if that is a mount of this program.
+pub fn source_of_ours(path: &Path) -> Option<String> {
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
     let last = mounts.lines().rev().find_map(|line| {
         let (before, after) = line.split_once(" - ")?;
         let target = before.split(' ').nth(4)?;
-        (Path::new(&unescape(target)) == at)
-            .then(|| after.split(' ').next() == Some("fuse.wholefs"))
+        (Path::new(&unescape(target)) == path).then_some(after)
     });
-    last.filter(|ours| *ours).map(|_| at)
+    let mut fields = last?.split(' ');
+    let is_ours = fields.next() == Some("fuse.wholefs");
+    fields.next().filter(|_| is_ours).map(unescape)
 }
 
 /// The source of the FUSE mount at exactly this path, if there is one.
@@ -146,23 +163,42 @@ pub fn of_path(path: &Path) -> Option<PathBuf> {
 
 /// Takes a mount away from everybody, at once: what is open of it fails when its daemon ends.
 pub fn detach(path: &Path) -> std::io::Result<()> {
+    match unmount(path, Unmounting::Lazily) {
+        // Somebody else took it away already.
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOENT)) => Ok(()),
+        done => done,
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unmounting {
+    /// EBUSY when somebody uses it.
+    WhenIdle,
+    Lazily,
+}
+
+/// umount(2), by fusermount3 where we may not.
+pub fn unmount(path: &Path, how: Unmounting) -> std::io::Result<()> {
     let target = CString::new(path.as_os_str().as_bytes()).map_err(std::io::Error::other)?;
+    let (flags, option) = match how {
+        Unmounting::WhenIdle => (0, "-uq"),
+        Unmounting::Lazily => (libc::MNT_DETACH, "-uzq"),
+    };
     // SAFETY: `target` is a C string that outlives the call.
-    if unsafe { libc::umount2(target.as_ptr(), libc::MNT_DETACH) } == 0 {
+    if unsafe { libc::umount2(target.as_ptr(), flags) } == 0 {
         return Ok(());
     }
     let error = std::io::Error::last_os_error();
-    match error.raw_os_error() {
-        // Somebody else took it away already.
-        Some(libc::EINVAL | libc::ENOENT) => Ok(()),
-        Some(libc::EPERM) => {
-            let status = std::process::Command::new("fusermount3")
-                .args(["-u", "-z", "-q", "--"])
-                .arg(path)
-                .status()?;
-            if status.success() { Ok(()) } else { Err(error) }
-        }
-        _ => Err(error),
+    if error.raw_os_error() != Some(libc::EPERM) {
+        return Err(error);
+    }
+    let mut command = std::process::Command::new("fusermount3");
+    let done = command.args([option, "--"]).arg(path).output()?;
+    let said = String::from_utf8_lossy(&done.stderr).contains("busy");
+    match (done.status.success(), said) {
+        (true, _) => Ok(()),
+        (false, true) => Err(std::io::Error::from_raw_os_error(libc::EBUSY)),
+        (false, false) => Err(error),
     }
 }
 

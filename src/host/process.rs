@@ -59,6 +59,33 @@ fn fate_from_stat(stat: &str) -> Fate {
     }
 }
 
+/// The processes that have something open below a path, or work there: their numbers and names.
+pub fn users_of(path: &Path) -> Vec<(u32, String)> {
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let numbers = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let mut users: Vec<(u32, String)> = numbers
+        .filter(|pid| uses(*pid, path))
+        .map(|pid| {
+            let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+            (pid, name.trim().to_string())
+        })
+        .collect();
+    users.sort();
+    users
+}
+
+fn uses(pid: u32, path: &Path) -> bool {
+    // Links are read, never followed: what they lead to may not answer.
+    let is_below = |link: &Path| fs::read_link(link).is_ok_and(|to| to.starts_with(path));
+    let of_process = format!("/proc/{pid}");
+    let of_process = Path::new(&of_process);
+    let descriptors = fs::read_dir(of_process.join("fd")).into_iter().flatten();
+    ["cwd", "root", "exe"]
+        .iter()
+        .any(|link| is_below(&of_process.join(link)))
+        || descriptors.flatten().any(|entry| is_below(&entry.path()))
+}
+
 /// The process a thread belongs to.
 pub fn process_of(tid: u32) -> Option<u32> {
     if tid == 0 {
@@ -86,6 +113,11 @@ fn status_field(tid: u32, name: &str) -> Option<String> {
         .map(|value| value.trim().to_string())
 }
 
+/// So many descriptors of a process are looked at for one close: it takes some milliseconds, and whoever
+/// closes as many files would wait for hours otherwise. A file that cannot be told to be closed is
+/// published when the kernel lets go of it, a moment later, its error to the log.
+const LOOKED_AT_MAX: usize = 2048;
+
 /// A file of a mount, as /proc names it. (Not by its path: following a descriptor's link waits for
 /// a process in the middle of execve(2), which may be waiting for us.)
 #[derive(Clone, Debug)]
@@ -103,25 +135,36 @@ impl OpenedFile {
         }
     }
 
-    /// Does the process have it open for writing?
+    /// Does the process have it open for writing? Of one with very many descriptors that is taken for
+    /// granted.
     pub fn is_written_by(&self, process: u32) -> bool {
-        let Ok(entries) = fs::read_dir(format!("/proc/{process}/fdinfo")) else {
-            return false;
-        };
-        entries
-            .flatten()
-            .any(|entry| fs::read_to_string(entry.path()).is_ok_and(|info| self.is_written(&info)))
+        self.is_among(process, &mut { LOOKED_AT_MAX })
     }
 
-    /// Does any process?
+    /// Does any process? The same of a machine with very many.
     pub fn is_written_by_anyone(&self) -> bool {
         let Ok(entries) = fs::read_dir("/proc") else {
             return false;
         };
+        let mut budget = 16 * LOOKED_AT_MAX;
         entries
             .flatten()
             .filter_map(|entry| entry.file_name().to_string_lossy().parse::<u32>().ok())
-            .any(|process| self.is_written_by(process))
+            .any(|process| self.is_among(process, &mut budget))
+    }
+
+    fn is_among(&self, process: u32, budget: &mut usize) -> bool {
+        let Ok(entries) = fs::read_dir(format!("/proc/{process}/fdinfo")) else {
+            return false;
+        };
+        let entries: Vec<_> = entries.flatten().take(*budget + 1).collect();
+        if entries.len() > *budget {
+            return true;
+        }
+        *budget -= entries.len();
+        entries
+            .iter()
+            .any(|entry| fs::read_to_string(entry.path()).is_ok_and(|info| self.is_written(&info)))
     }
 
     fn is_written(&self, info: &str) -> bool {

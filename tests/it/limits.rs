@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, RwLock};
 use std::time::{Duration, Instant};
@@ -227,4 +228,23 @@ mod long {
         }
         file.sync_all()
     }
+}
+
+/// Each close would look through all the descriptors of whoever closes: that has a limit, and what is not
+/// looked through is published all the same.
+#[test]
+fn who_has_very_many_files_open_has_them_all_published() {
+    const FILES: usize = 6000;
+    let store = Store::embedded();
+    let mount = Mount::new(&store);
+    // Not by this process: other tests close files in it.
+    let script = r#"ulimit -n 6100; exec perl -e '
+        my ($at, $count) = @ARGV;
+        my @files = map { open(my $file, ">", "$at/$_") or die "$_: $!"; $file } 1..$count;
+        for (@files) { syswrite($_, "x") or die $! }
+        for (@files) { close($_) or die $! }
+    ' "$1" "$2""#;
+    sh_ok(script, &[&mount.path(""), Path::new(&FILES.to_string())]);
+    eventually(seconds(60), "all of them", || store.keys().len() == FILES);
+    assert!(mount.terminate().success());
 }

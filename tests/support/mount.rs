@@ -163,6 +163,19 @@ impl Mount {
         source: &str,
         options: &[&str],
     ) -> Mount {
+        Mount::started(place, point, store, source, options, &[])
+    }
+
+    /// The same with more in the environment.
+    #[track_caller]
+    pub fn started(
+        place: &Place,
+        point: &str,
+        store: &Store,
+        source: &str,
+        options: &[&str],
+        environment: &[(&str, String)],
+    ) -> Mount {
         let at = place.path(point);
         // One that holds a dead mount is there already.
         if let Err(error) = std::fs::create_dir_all(&at) {
@@ -170,6 +183,7 @@ impl Mount {
         }
         let mut command = mount_command(store);
         command.args(["--foreground"]).args(options);
+        command.envs(environment.iter().map(|(name, value)| (*name, value)));
         command.arg("--state-dir").arg(place.state());
         command.arg(source).arg(&at).stderr(Stdio::piped());
         if place.preload().exists() {

@@ -11,6 +11,7 @@ use aws_config::environment::EnvironmentVariableRegionProvider;
 use aws_config::meta::region::RegionProviderChain;
 use aws_config::profile::{ProfileFileCredentialsProvider, ProfileFileRegionProvider};
 use aws_config::{BehaviorVersion, SdkConfig};
+use aws_runtime::env_config::file::{EnvConfigFileKind, EnvConfigFiles};
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
@@ -161,11 +162,18 @@ async fn provider(options: &Options) -> SharedCredentialsProvider {
             "wholefs",
         ));
     }
-    if let Some(profile) = &options.profile {
-        let provider = ProfileFileCredentialsProvider::builder()
-            .profile_name(profile)
-            .build();
-        return SharedCredentialsProvider::new(provider);
+    if options.profile.is_some() || options.credentials_file.is_some() {
+        let mut provider = ProfileFileCredentialsProvider::builder();
+        if let Some(profile) = &options.profile {
+            provider = provider.profile_name(profile);
+        }
+        if let Some(file) = &options.credentials_file {
+            let files = EnvConfigFiles::builder()
+                .with_file(EnvConfigFileKind::Credentials, file)
+                .include_default_config_file(true);
+            provider = provider.profile_files(files.build());
+        }
+        return SharedCredentialsProvider::new(provider.build());
     }
     let imds = aws_config::imds::Client::builder()
         .connect_timeout(IMDS)
@@ -347,7 +355,8 @@ impl Check<'_> {
         let mut config = aws_sdk_s3::config::Builder::from(self.config)
             .region(Region::new(region.to_string()))
             .force_path_style(!self.capabilities.virtual_host)
-            .interceptor(self.clock.clone());
+            .interceptor(self.clock.clone())
+            .interceptor(self.options.said.clone());
         if let Some(endpoint) = self.endpoint {
             config = config.endpoint_url(endpoint);
         }

@@ -6,6 +6,7 @@
 //!   promised wrongly costs data (a condition ignored) or every upload (a header refused).
 //! - A store nobody named and no host gives away gets `generic`, which promises least.
 
+use crate::nearest::nearest;
 use crate::store::Capabilities;
 
 const MIB: u64 = 1 << 20;
@@ -244,9 +245,7 @@ fn by_name(name: &str) -> Option<&'static Row> {
 fn unknown(name: &str) -> String {
     let names = || TABLE.iter().map(|row| row.capabilities.name);
     let lower = name.to_ascii_lowercase();
-    let nearest = names()
-        .min_by_key(|known| distance(known, &lower))
-        .unwrap_or_default();
+    let nearest = nearest(&lower, names()).unwrap_or_default();
     let all = names().collect::<Vec<_>>().join(", ");
     format!("unknown provider {name:?}; did you mean {nearest:?}? Known providers: {all}")
 }
@@ -269,21 +268,6 @@ pub(super) fn host(url: &str) -> String {
         None => host.split(':').next().unwrap_or_default(),
     };
     host.trim_end_matches('.').to_ascii_lowercase()
-}
-
-/// Levenshtein's distance.
-fn distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.chars().enumerate() {
-            let replaced = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.chars().count()]
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //!
 //! - `connect`: credentials, region, endpoint; the check at mount. `refusal`: why it failed.
 //! - `dialects`: the table of what vendors can do.
+//! - `headers`: what every request says beside its own.
 //! - `classify`: what came back, sorted into the kinds callers branch on.
 //! - `retry`: the one retry policy.
 //! - `calls`: each call of the trait, as S3's request and answer.
@@ -33,12 +34,14 @@ mod clock;
 mod connect;
 mod dialects;
 mod forms;
+mod headers;
 mod keys;
 mod list;
 mod refusal;
 mod retry;
 
 pub use dialects::capabilities;
+pub use headers::Said;
 pub use refusal::ConnectError;
 
 const MIB: u64 = 1 << 20;
@@ -53,6 +56,8 @@ pub struct Options {
     pub endpoint_url: Option<String>,
     pub region: Option<String>,
     pub profile: Option<String>,
+    /// Where profiles and their keys are, instead of the usual file.
+    pub credentials_file: Option<std::path::PathBuf>,
     /// Used instead of the chain of environment, profile and metadata services.
     pub keys: Option<Keys>,
     /// Ask without signing, for public buckets.
@@ -60,6 +65,7 @@ pub struct Options {
     /// A row of the dialect table, where the endpoint's host does not give the vendor away.
     pub provider: Option<String>,
     pub force_path_style: Option<bool>,
+    pub said: Said,
     pub limits: Limits,
     /// Overrides the dialect's word on the checksum header.
     pub checksum: Option<bool>,
@@ -76,10 +82,12 @@ impl Default for Options {
             endpoint_url: None,
             region: None,
             profile: None,
+            credentials_file: None,
             keys: None,
             no_sign_request: false,
             provider: None,
             force_path_style: None,
+            said: Said::default(),
             limits: Limits::default(),
             checksum: None,
             max_connections: 128,

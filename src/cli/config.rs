@@ -1,0 +1,202 @@
+//! The configuration file: named mounts, their flags written as the words of `-o`.
+//!
+//! ```toml
+//! [defaults]
+//! region = "eu-west-1"
+//!
+//! [mounts.backups]
+//! source = "s3://backups/2026"
+//! directory = "/mnt/backups"
+//! read_only = true
+//! ```
+
+use std::path::{Path, PathBuf};
+
+use toml::{Table, Value};
+
+use super::Failure;
+use super::words::flag_of;
+
+/// A mount as the file has it.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Named {
+    pub source: String,
+    pub directory: Option<PathBuf>,
+    pub flags: Vec<String>,
+}
+
+/// The mount of that name: in `file`, or in the first of the usual files that has one.
+pub(super) fn named(name: &str, file: Option<&Path>) -> Result<Named, Failure> {
+    let files = file.map_or_else(usual, |file| vec![file.to_path_buf()]);
+    let mut known = Vec::new();
+    for path in &files {
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && file.is_none() => {
+                continue;
+            }
+            Err(error) => {
+                return Err(format!(
+                    "the configuration {} cannot be read: {error}",
+                    path.display()
+                )
+                .into());
+            }
+        };
+        let table = text.parse::<Table>().map_err(|error| {
+            let line = error
+                .span()
+                .map_or(1, |span| text[..span.start].lines().count().max(1));
+            let said = error.message().lines().next().unwrap_or_default();
+            format!(
+                "the configuration {} is wrong in line {line}: {said}",
+                path.display()
+            )
+        })?;
+        let found = read(&table, name).map_err(|said| {
+            Failure::usage(format!("the configuration {}: {said}", path.display()))
+        })?;
+        match found {
+            Ok(named) => return Ok(named),
+            Err(names) => known.extend(names),
+        }
+    }
+    let shown: Vec<String> = files
+        .iter()
+        .map(|path| path.display().to_string())
+        .collect();
+    let known = match known.is_empty() {
+        true => format!("no mount is named in {}", shown.join(" or ")),
+        false => format!(
+            "the mounts named in {} are {}",
+            shown.join(" or "),
+            known.join(", ")
+        ),
+    };
+    Err(Failure::usage(format!(
+        "{name:?} is not something to mount: write s3://BUCKET or s3://BUCKET/PREFIX, or the name of a mount ({known})"
+    )))
+}
+
+fn usual() -> Vec<PathBuf> {
+    let home = std::env::var_os("HOME").map(PathBuf::from);
+    let own = std::env::var_os("XDG_CONFIG_HOME")
+        .map(PathBuf::from)
+        .or_else(|| home.map(|home| home.join(".config")));
+    let own = own.map(|directory| directory.join("wholefs/config.toml"));
+    own.into_iter()
+        .chain(["/etc/wholefs/config.toml".into()])
+        .collect()
+}
+
+/// The mount of that name, or the names that are there.
+fn read(file: &Table, name: &str) -> Result<Result<Named, Vec<String>>, String> {
+    if let Some(other) = file
+        .keys()
+        .find(|key| !["mounts", "defaults"].contains(&key.as_str()))
+    {
+        return Err(format!("{other:?} is neither [defaults] nor [mounts.NAME]"));
+    }
+    let table = |value: Option<&Value>, what: &str| match value {
+        None => Ok(Table::new()),
+        Some(Value::Table(table)) => Ok(table.clone()),
+        Some(_) => Err(format!("{what} is not a table")),
+    };
+    let mounts = table(file.get("mounts"), "mounts")?;
+    let Some(mount) = mounts.get(name) else {
+        return Ok(Err(mounts.keys().cloned().collect()));
+    };
+    let mut mount = table(Some(mount), &format!("mounts.{name}"))?;
+    let mut text = |key: &str| match mount.remove(key) {
+        None => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text)),
+        Some(_) => Err(format!("mounts.{name}.{key} is not a text")),
+    };
+    let source = text("source")?.ok_or_else(|| format!("mounts.{name} has no source"))?;
+    let directory = text("directory")?.map(PathBuf::from);
+    let defaults = table(file.get("defaults"), "defaults")?;
+    let spelt = |(key, value): (String, Value)| (key.replace('-', "_"), value);
+    // What the mount says takes the place of a default.
+    let words: Table = defaults.into_iter().chain(mount).map(spelt).collect();
+    let mut flags = Vec::new();
+    for (key, value) in &words {
+        flags.extend(flag(key, value)?);
+    }
+    Ok(Ok(Named {
+        source,
+        directory,
+        flags,
+    }))
+}
+
+fn flag(key: &str, value: &Value) -> Result<Option<String>, String> {
+    let word = match value {
+        Value::Boolean(false) => {
+            return flag_of(key).map(|_| None).map_err(|failure| failure.line);
+        }
+        Value::Boolean(true) => key.to_string(),
+        Value::String(text) => format!("{key}={text}"),
+        Value::Integer(number) => format!("{key}={number}"),
+        _ => return Err(format!("{key} is neither a text, a number, true nor false")),
+    };
+    flag_of(&word).map_err(|failure| failure.line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(text: &str) -> Result<Result<Named, Vec<String>>, String> {
+        read(&text.parse().expect("TOML"), "backups")
+    }
+
+    #[test]
+    fn what_a_mount_says_takes_the_place_of_the_defaults() {
+        let text = "
+            [defaults]
+            region = 'eu-west-1'
+            part-size = '16M'
+            allow_other = true
+            [mounts.backups]
+            source = 's3://backups/2026'
+            directory = '/mnt/backups'
+            read_only = true
+            allow_other = false
+            attempts = 3
+            part_size = '32M'
+        ";
+        let named = found(text).expect("right").expect("there");
+        assert_eq!(named.source, "s3://backups/2026");
+        assert_eq!(named.directory, Some("/mnt/backups".into()));
+        let expected = [
+            "--attempts=3",
+            "--part-size=32M",
+            "--read-only",
+            "--region=eu-west-1",
+        ];
+        assert_eq!(named.flags, expected);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (text, expected) in [
+            ("[mounts.backups]", "no source"),
+            ("[mounts.backups]\nsource = 1", "not a text"),
+            (
+                "[mounts.backups]\nsource = 's3://b'\nendpoint_ulr = 'x'",
+                "endpoint_url",
+            ),
+            (
+                "[mounts.backups]\nsource = 's3://b'\nattempts = [1]",
+                "neither a text",
+            ),
+            ("[mount.backups]\nsource = 's3://b'", "\"mount\""),
+            ("mounts = 1", "not a table"),
+        ] {
+            let said = found(text).expect_err(text);
+            assert!(said.contains(expected), "{text}: {said}");
+        }
+        let others = found("[mounts.other]\nsource = 's3://b'").expect("right");
+        assert_eq!(others, Err(vec!["other".to_string()]));
+    }
+}

@@ -1,0 +1,381 @@
+//! Mount options as mount(8), /etc/fstab and systemd write them: one list of words, `-o ro,part_size=16M`.
+//! Every long flag of `wholefs mount` is such a word, with dashes or underscores, and the words that every
+//! filesystem knows are understood. Pure.
+//!
+//! Calls by mount(8) come as `SOURCE DIRECTORY [-sfnv] [-N NAMESPACE] [-o WORDS] [-t TYPE]`.
+
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
+
+use clap::{Args, Command};
+
+use super::Failure;
+use super::mount::MountArguments;
+use crate::nearest::nearest;
+
+/// Of no meaning here, or true of every mount of ours.
+const UNDERSTOOD: [&str; 36] = [
+    "_netdev",
+    "async",
+    "atime",
+    "auto",
+    "defaults",
+    "default_permissions",
+    "dev",
+    "diratime",
+    "exec",
+    "group",
+    "iversion",
+    "lazytime",
+    "loud",
+    "mand",
+    "noatime",
+    "noauto",
+    "nodev",
+    "nodiratime",
+    "nofail",
+    "noiversion",
+    "nolazytime",
+    "nomand",
+    "norelatime",
+    "nostrictatime",
+    "nosuid",
+    "nouser",
+    "nousers",
+    "owner",
+    "relatime",
+    "rw",
+    "silent",
+    "strictatime",
+    "suid",
+    "user",
+    "users",
+    "nosymfollow",
+];
+
+/// Words of others, and what they are called here.
+const RENAMED: [(&str, &str); 6] = [
+    ("ro", "read-only"),
+    ("url", "endpoint-url"),
+    ("endpoint", "endpoint-url"),
+    ("use_path_request_style", "path-style"),
+    ("noexec", "no-exec"),
+    ("passwd_file", "credentials-file"),
+];
+
+/// What cannot be had, and why.
+const REFUSED: [(&str, &str); 5] = [
+    (
+        "remount",
+        "a mount is what it was mounted as: unmount it, and mount it anew",
+    ),
+    (
+        "allow_root",
+        "there is no mount for root and its owner alone: say allow_other, or leave it out",
+    ),
+    (
+        "sync",
+        "a file is published when it is closed; a program that wants every write published opens it with O_SYNC",
+    ),
+    (
+        "dirsync",
+        "directories are always in the bucket at once: leave it out",
+    ),
+    (
+        "foreground",
+        "mount(8) waits for the mount and not for its end: leave it out",
+    ),
+];
+
+/// Was this program called as mount(8) calls its helpers, by a link's name or (mount.fuse3) by its own?
+pub(super) fn is_called_by_mount(arguments: &[OsString]) -> bool {
+    let program = arguments.first().map(Path::new).and_then(Path::file_name);
+    let by_name = program.is_some_and(|name| name.as_encoded_bytes().starts_with(b"mount."));
+    let first = arguments.get(1).and_then(|first| first.to_str());
+    by_name || first.is_some_and(|first| !first.starts_with('-') && first.contains("://"))
+}
+
+/// The arguments as clap reads them: a call by mount(8), and every `-o`, in the form of `wholefs mount`.
+pub(super) fn in_our_form(arguments: Vec<OsString>) -> Result<Vec<OsString>, Failure> {
+    match arguments.get(1) {
+        _ if is_called_by_mount(&arguments) => called_by_mount(&arguments[1..]),
+        Some(command) if command == "mount" => spelt_out(arguments),
+        _ => Ok(arguments),
+    }
+}
+
+fn called_by_mount(arguments: &[OsString]) -> Result<Vec<OsString>, Failure> {
+    let (mut operands, mut words, mut sloppy) = (Vec::new(), Vec::new(), false);
+    let mut rest = arguments.iter();
+    while let Some(argument) = rest.next() {
+        let text = argument.to_string_lossy();
+        let mut value = |name: &str| {
+            let attached = text[2..].to_string();
+            let value = match attached.is_empty() {
+                true => rest.next().map(|next| next.to_string_lossy().into_owned()),
+                false => Some(attached),
+            };
+            value.ok_or_else(|| Failure::usage(format!("{name} needs a value")))
+        };
+        match text.as_ref() {
+            o if o.starts_with("-o") => words.extend(split(&value("-o")?)),
+            t if t.starts_with("-t") => _ = value("-t")?,
+            n if n.starts_with("-N") => _ = value("-N")?,
+            flags if flags.len() > 1 && flags.starts_with('-') => {
+                for flag in flags[1..].chars() {
+                    match flag {
+                        's' => sloppy = true,
+                        // Nothing is to be mounted: mount(8) is asked what it would do.
+                        'f' => std::process::exit(0),
+                        'n' | 'v' | 'r' | 'w' => {}
+                        _ => return Err(Failure::usage(format!("mount(8) has no option -{flag}"))),
+                    }
+                }
+            }
+            _ => operands.push(argument.clone()),
+        }
+    }
+    let [source, directory] = operands.try_into().map_err(|_| {
+        Failure::usage(
+            "called by mount(8) it takes a source and a directory: s3://BUCKET DIR -o OPTIONS",
+        )
+    })?;
+    let mut ours = vec!["wholefs".into(), "mount".into()];
+    for word in words {
+        match flag_of(&word) {
+            Err(_) if sloppy => {}
+            flag => ours.extend(flag?.map(OsString::from)),
+        }
+    }
+    ours.extend(["--".into(), source, directory]);
+    Ok(ours)
+}
+
+/// `wholefs mount … -o WORDS`
+fn spelt_out(arguments: Vec<OsString>) -> Result<Vec<OsString>, Failure> {
+    let mut ours = Vec::new();
+    let mut rest = arguments.into_iter();
+    while let Some(argument) = rest.next() {
+        if argument == "--" {
+            ours.push(argument);
+            ours.extend(rest.by_ref());
+            break;
+        }
+        let words = match argument.to_str().and_then(|text| text.strip_prefix("-o")) {
+            None => {
+                ours.push(argument);
+                continue;
+            }
+            Some("") => {
+                let next = rest
+                    .next()
+                    .ok_or_else(|| Failure::usage("-o needs a value"))?;
+                OsStr::to_string_lossy(&next).into_owned()
+            }
+            Some(attached) => attached.to_string(),
+        };
+        for word in split(&words) {
+            ours.extend(flag_of(&word)?.map(OsString::from));
+        }
+    }
+    Ok(ours)
+}
+
+/// Words are separated by commas, but for those between double quotes.
+fn split(words: &str) -> Vec<String> {
+    let (mut found, mut quoted) = (vec![String::new()], false);
+    for c in words.chars() {
+        match c {
+            '"' => quoted = !quoted,
+            ',' if !quoted => found.push(String::new()),
+            c => found.last_mut().expect("never empty").push(c),
+        }
+    }
+    found.retain(|word| !word.is_empty());
+    found
+}
+
+/// The flag of a word; `None` for one that changes nothing.
+pub(super) fn flag_of(word: &str) -> Result<Option<String>, Failure> {
+    let (name, value) = match word.split_once('=') {
+        Some((name, value)) => (name, Some(value)),
+        None => (word, None),
+    };
+    let said = |known: &str| known == name;
+    if UNDERSTOOD.into_iter().any(said) || name.starts_with("x-") || name == "comment" {
+        return Ok(None);
+    }
+    if let Some((_, why)) = REFUSED.into_iter().find(|(refused, _)| said(refused)) {
+        return Err(Failure::usage(format!("option {name}: {why}")));
+    }
+    let renamed = RENAMED.into_iter().find(|(theirs, _)| said(theirs));
+    let long = renamed.map_or_else(|| name.replace('_', "-"), |(_, ours)| ours.to_string());
+    let flags = MountArguments::augment_args(Command::new("mount"));
+    let flag = flags
+        .get_arguments()
+        .find(|flag| flag.get_long() == Some(&long));
+    let Some(flag) = flag else {
+        return Err(Failure::usage(unknown(name, &flags)));
+    };
+    let takes_a_value = flag.get_action().takes_values();
+    let may_do_without = flag
+        .get_num_args()
+        .is_some_and(|count| count.min_values() == 0);
+    match value {
+        None if takes_a_value && !may_do_without => Err(Failure::usage(format!(
+            "option {name} needs a value: {name}=…"
+        ))),
+        Some(_) if !takes_a_value => Err(Failure::usage(format!("option {name} takes no value"))),
+        None => Ok(Some(format!("--{long}"))),
+        Some(value) => Ok(Some(format!("--{long}={value}"))),
+    }
+}
+
+fn unknown(name: &str, flags: &Command) -> String {
+    let longs = flags.get_arguments().filter(|flag| !flag.is_hide_set());
+    let ours: Vec<String> = longs
+        .filter_map(|flag| flag.get_long())
+        .map(|long| long.replace('-', "_"))
+        .collect();
+    let all = ours
+        .iter()
+        .map(String::as_str)
+        .chain(UNDERSTOOD)
+        .chain(["ro"]);
+    let nearest = nearest(&name.replace('-', "_"), all).unwrap_or_default();
+    format!("unknown option {name:?}; did you mean {nearest:?}? (see wholefs mount --help)")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ours(arguments: &[&str]) -> Result<Vec<String>, String> {
+        let arguments = arguments.iter().map(OsString::from).collect();
+        let text = |argument: OsString| argument.into_string().expect("text");
+        match in_our_form(arguments) {
+            Ok(ours) => Ok(ours.into_iter().map(text).collect()),
+            Err(failure) => Err(failure.line),
+        }
+    }
+
+    #[test]
+    fn a_call_by_mount_is_a_mount_command() {
+        let expected = [
+            "wholefs",
+            "mount",
+            "--read-only",
+            "--part-size=16M",
+            "--",
+            "s3://b/p",
+            "/mnt",
+        ];
+        let words = "rw,_netdev,nofail,x-systemd.automount,ro,part_size=16M,comment=x";
+        for call in [
+            vec![
+                "/sbin/mount.wholefs",
+                "s3://b/p",
+                "/mnt",
+                "-n",
+                "-o",
+                words,
+                "-t",
+                "fuse.wholefs",
+            ],
+            vec![
+                "mount.fuse.wholefs",
+                "s3://b/p",
+                "/mnt",
+                "-nv",
+                &format!("-o{words}"),
+            ],
+            vec!["/usr/bin/wholefs", "s3://b/p", "/mnt", "-o", words],
+        ] {
+            assert_eq!(ours(&call).expect("understood"), expected, "{call:?}");
+        }
+        assert!(ours(&["mount.wholefs", "s3://b"]).is_err());
+        let sloppy = ours(&["mount.wholefs", "-s", "s3://b", "/m", "-o", "nosuchword"]);
+        assert_eq!(
+            sloppy.expect("let through"),
+            ["wholefs", "mount", "--", "s3://b", "/m"]
+        );
+    }
+
+    #[test]
+    fn every_long_flag_is_a_word() {
+        let flags = MountArguments::augment_args(Command::new("mount"));
+        let mut tried = 0;
+        for flag in flags.get_arguments() {
+            let Some(long) = flag.get_long() else {
+                continue;
+            };
+            if REFUSED.iter().any(|(refused, _)| *refused == long) {
+                continue;
+            }
+            let value = if flag.get_action().takes_values() {
+                "=x"
+            } else {
+                ""
+            };
+            for word in [long.to_string(), long.replace('-', "_")] {
+                let flag = flag_of(&format!("{word}{value}"));
+                let flag = flag.map_err(|failure| failure.line).expect(long);
+                assert_eq!(flag, Some(format!("--{long}{value}")));
+                tried += 1;
+            }
+        }
+        println!("{tried} words");
+        assert!(tried > 40);
+    }
+
+    #[test]
+    fn other_commands_are_left_alone() {
+        for call in [
+            vec!["wholefs"],
+            vec!["wholefs", "demo", "-o", "x"],
+            vec!["wholefs", "--help"],
+            vec!["wholefs", "mount", "s3://b", "/m", "--", "-o"],
+        ] {
+            assert_eq!(ours(&call).expect("left alone"), call);
+        }
+        let with = ours(&[
+            "wholefs",
+            "mount",
+            "s3://b",
+            "/m",
+            "-o",
+            "allow_other,uid=5",
+        ]);
+        let expected = [
+            "wholefs",
+            "mount",
+            "s3://b",
+            "/m",
+            "--allow-other",
+            "--uid=5",
+        ];
+        assert_eq!(with.expect("understood"), expected);
+    }
+
+    #[test]
+    fn what_is_not_understood_says_why() {
+        for (word, expected) in [
+            ("remount", "unmount it"),
+            ("endpoint_ulr=x", "\"endpoint_url\""),
+            ("relatme", "\"relatime\""),
+            ("part_size", "needs a value"),
+            ("allow_other=1", "takes no value"),
+            ("sync", "O_SYNC"),
+        ] {
+            let said = ours(&["mount.wholefs", "s3://b", "/m", "-o", word]);
+            let said = said.expect_err(word);
+            assert!(said.contains(expected), "{word}: {said}");
+        }
+    }
+
+    #[test]
+    fn a_quoted_comma_separates_nothing() {
+        assert_eq!(split("a=\"x,y\",b,,c"), ["a=x,y", "b", "c"]);
+        assert!(split("").is_empty());
+    }
+}

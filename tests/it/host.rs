@@ -1,0 +1,330 @@
+//! On a host: called by mount(8), named in a configuration file, watched by a supervisor, installed.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::support::mount::{PROGRAM, Place, detach, is_mounted, program};
+use crate::support::tools::{Outcome, run, run_within, sh_ok};
+use crate::support::{Mount, Store, eventually, seconds};
+
+/// A place with the helper's link in it, as the installation makes it.
+struct Host {
+    store: Store,
+    place: Place,
+    at: PathBuf,
+}
+
+impl Host {
+    fn new() -> Host {
+        let place = Place::default();
+        let at = place.path("mnt");
+        fs::create_dir(&at).expect("made");
+        symlink(PROGRAM, place.path("mount.wholefs")).expect("linked");
+        Host {
+            store: Store::embedded(),
+            place,
+            at,
+        }
+    }
+
+    fn words(&self) -> String {
+        let state = self.place.state();
+        let (endpoint, state) = (&self.store.endpoint, state.display());
+        format!("rw,_netdev,x-systemd.requires=x,endpoint_url={endpoint},state_dir={state}")
+    }
+
+    /// The store's keys, and nothing of this machine's settings.
+    fn command(&self, program_: &Path) -> Command {
+        let mut command = program(&self.store);
+        let environment: Vec<_> = command
+            .get_envs()
+            .map(|(name, value)| (name.to_owned(), value.map(ToOwned::to_owned)))
+            .collect();
+        command = Command::new(program_);
+        for (name, value) in environment {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        command.env("HOME", self.place.path("home"));
+        command
+    }
+
+    /// As mount(8) calls it.
+    fn helper(&self, source: &str, words: &str) -> Outcome {
+        let mut command = self.command(&self.place.path("mount.wholefs"));
+        command.arg(source).arg(&self.at).args(["-n", "-o", words]);
+        run_within(&mut command, seconds(30))
+    }
+
+    fn wholefs(&self, arguments: &[&str]) -> Outcome {
+        run_within(
+            self.command(Path::new(PROGRAM)).args(arguments),
+            seconds(30),
+        )
+    }
+
+    fn unmount(&self) -> Outcome {
+        let (at, state) = (self.at.display().to_string(), self.place.state());
+        let state = state.display().to_string();
+        self.wholefs(&["unmount", &at, "--state-dir", &state])
+    }
+
+    fn source(&self) -> String {
+        sh_ok("findmnt -no SOURCE \"$1\"", &[&self.at])
+            .trim()
+            .to_owned()
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        if is_mounted(&self.at) {
+            detach(&self.at);
+        }
+    }
+}
+
+#[test]
+fn called_by_mount_it_returns_when_it_serves_or_says_why_not() {
+    let host = Host::new();
+    let bucket = format!("s3://{}/", host.store.bucket);
+    let done = host.helper(&bucket, &host.words());
+    assert!(done.ok(), "{}", done.err);
+    assert_eq!(done.err, "");
+    // By this `mount -a` knows that it is mounted.
+    assert_eq!(host.source(), bucket);
+    fs::write(host.at.join("file"), "x").expect("written");
+    let again = host.helper(&bucket, &host.words());
+    assert_eq!(again.status.code(), Some(32));
+    assert!(again.err.contains("already mounted"), "{}", again.err);
+    assert!(host.unmount().ok());
+    assert_eq!(host.store.get("file").as_deref(), Some(&b"x"[..]));
+
+    let read_only = host.helper(&bucket, &format!("{},ro", host.words()));
+    assert!(read_only.ok(), "{}", read_only.err);
+    let refused = fs::write(host.at.join("other"), "x").expect_err("read only");
+    assert_eq!(refused.raw_os_error(), Some(libc::EROFS));
+    assert!(host.unmount().ok());
+
+    for (source, words, code, said) in [
+        ("s3://nosuch", "", 32, "\"nosuch\" does not exist"),
+        (&bucket, ",remount", 1, "unmount it"),
+        (&bucket, ",endpoint_ulr=x", 1, "\"endpoint_url\""),
+        ("elsewhere", "", 1, "s3://BUCKET"),
+    ] {
+        let refused = host.helper(source, &format!("{}{words}", host.words()));
+        assert_eq!(
+            refused.status.code(),
+            Some(code),
+            "{source} {words}: {}",
+            refused.err
+        );
+        assert!(refused.err.contains(said), "{}", refused.err);
+        assert_eq!(refused.err.lines().count(), 1, "{}", refused.err);
+        assert!(!is_mounted(&host.at));
+    }
+}
+
+#[test]
+fn a_mount_is_named_in_the_configuration_file() {
+    let host = Host::new();
+    let own = host.place.path("home/.config/wholefs");
+    fs::create_dir_all(&own).expect("made");
+    let text = format!(
+        "[defaults]\nendpoint_url = {:?}\nstate_dir = {:?}\nread_only = true\n\n\
+         [mounts.docs]\nsource = \"s3://{}/docs\"\ndirectory = {:?}\nread_only = false\n\n\
+         [mounts.wrong]\nsource = \"s3://x\"\npart_sise = \"8M\"\n",
+        host.store.endpoint,
+        host.place.state(),
+        host.store.bucket,
+        host.at,
+    );
+    // What the mount says wins over the defaults: `false` takes a flag back.
+    fs::write(own.join("config.toml"), &text).expect("written");
+    let done = host.wholefs(&["mount", "docs"]);
+    assert!(done.ok(), "{}", done.err);
+    fs::write(host.at.join("file"), "x").expect("written");
+    assert!(host.unmount().ok());
+    assert_eq!(host.store.keys(), ["docs/file"]);
+
+    // What the command says wins over both.
+    let done = host.wholefs(&["mount", "docs", "--read-only"]);
+    assert!(done.ok(), "{}", done.err);
+    assert!(fs::write(host.at.join("file"), "y").is_err());
+    assert!(host.unmount().ok());
+
+    for (name, said) in [("dogs", "are docs, wrong"), ("wrong", "\"part_size\"")] {
+        let refused = host.wholefs(&["mount", name]);
+        assert_eq!(refused.status.code(), Some(2), "{}", refused.err);
+        assert!(refused.err.contains(said), "{}", refused.err);
+        assert!(refused.err.contains("config.toml"), "{}", refused.err);
+    }
+    fs::write(own.join("config.toml"), "[defaults]\nx =\n").expect("written");
+    let refused = host.wholefs(&["mount", "docs"]);
+    assert!(refused.err.contains("line 2"), "{}", refused.err);
+}
+
+#[test]
+fn unmount_says_who_is_in_the_way_and_waits_for_the_end() {
+    let host = Host::new();
+    let source = format!("s3://{}", host.store.bucket);
+    assert!(host.helper(&source, &host.words()).ok());
+    let kept = fs::File::create(host.at.join("file")).expect("made");
+    let busy = host.unmount();
+    assert_eq!(busy.status.code(), Some(1));
+    let us = format!("({})", std::process::id());
+    assert!(
+        busy.err.contains(&us) && busy.err.contains("--lazy"),
+        "{}",
+        busy.err
+    );
+    drop(kept);
+    eventually(seconds(10), "it is released", || host.unmount().ok());
+    // Its daemon has ended, and its journal with it.
+    assert_eq!(
+        fs::read_dir(host.place.state()).map_or(0, Iterator::count),
+        0
+    );
+    let nothing = host.unmount();
+    assert!(
+        nothing.err.contains("no mount of wholefs"),
+        "{}",
+        nothing.err
+    );
+
+    assert!(host.helper(&source, &host.words()).ok());
+    let mut kept = fs::File::create(host.at.join("kept")).expect("made");
+    let at = host.at.display().to_string();
+    assert!(host.wholefs(&["unmount", "--lazy", &at]).ok());
+    assert!(!is_mounted(&host.at));
+    std::io::Write::write_all(&mut kept, b"to the end").expect("written");
+    drop(kept);
+    eventually(seconds(10), "it is published", || {
+        host.store.get("kept").as_deref() == Some(&b"to the end"[..])
+    });
+}
+
+#[test]
+fn a_supervisor_is_told_what_the_mount_is_doing() {
+    let store = Store::embedded();
+    let place = Place::default();
+    fs::create_dir(place.path("mnt")).expect("made");
+    let socket = UnixDatagram::bind(place.path("notify")).expect("bound");
+    socket.set_read_timeout(Some(seconds(30))).expect("set");
+    let heard = || {
+        let mut bytes = [0; 4096];
+        let len = socket.recv(&mut bytes).expect("something is said");
+        String::from_utf8_lossy(&bytes[..len]).into_owned()
+    };
+    let watched = [
+        ("NOTIFY_SOCKET", place.path("notify").display().to_string()),
+        ("WATCHDOG_USEC", "200000".to_owned()),
+    ];
+    let source = format!("s3://{}", store.bucket);
+    let mount = Mount::started(&place, "mnt", &store, &source, &[], &watched);
+    let first = heard();
+    assert!(first.contains("READY=1"), "{first}");
+    let status = format!("STATUS=serving s3://{}", store.bucket);
+    assert!(first.contains(&status), "{first}");
+    for _ in 0..3 {
+        assert_eq!(heard().trim(), "WATCHDOG=1");
+    }
+    assert!(mount.terminate().success());
+    let last = std::iter::repeat_with(heard).find(|said| said.contains("STOPPING=1"));
+    assert!(last.expect("it ends").contains("EXTEND_TIMEOUT_USEC="));
+}
+
+#[test]
+fn what_is_written_has_the_class_encryption_and_access_asked_for() {
+    let store = Store::embedded();
+    let options = [
+        "--storage-class",
+        "STANDARD_IA",
+        "--sse",
+        "aws:kms",
+        "--sse-kms-key-id",
+        "key",
+        "--acl",
+        "bucket-owner-full-control",
+        "--requester-pays",
+        "--part-size",
+        "5M",
+    ];
+    let mount = Mount::with(&store, &options);
+    fs::write(mount.path("small"), "x").expect("written");
+    fs::write(mount.path("large"), vec![0; 6 << 20]).expect("written");
+    fs::rename(mount.path("small"), mount.path("renamed")).expect("renamed");
+    for key in ["large", "renamed"] {
+        let found = store.server().objects(&store.bucket);
+        let object = found
+            .into_iter()
+            .find(|object| object.key == key)
+            .expect(key);
+        assert_eq!(
+            object.storage_class.as_deref(),
+            Some("STANDARD_IA"),
+            "{key}"
+        );
+    }
+    assert!(mount.terminate().success());
+    let wrong =
+        run(crate::support::mount::mount_command(&store).args(["--sse", "rot13", "s3://x", "/"]));
+    assert!(wrong.err.contains("AES256"), "{}", wrong.err);
+}
+
+#[test]
+fn it_is_installed_and_removed_without_a_trace() {
+    let place = Place::default();
+    let root = place.path("root");
+    fs::create_dir(&root).expect("made");
+    let install = |arguments: &[&str]| {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/install");
+        let mut command = Command::new(script);
+        command
+            .args(arguments)
+            .env("DESTDIR", &root)
+            .env("WHOLEFS_BIN", PROGRAM);
+        run_within(&mut command, seconds(60))
+    };
+    let nothing = install(&["--uninstall"]);
+    assert!(
+        nothing.err.contains("nothing of wholefs"),
+        "{}",
+        nothing.err
+    );
+    for _ in 0..2 {
+        let done = install(&[]);
+        assert!(done.ok(), "{}", done.err);
+    }
+    let there = |path: &str| root.join(path).exists();
+    assert!(there("usr/local/bin/wholefs"));
+    assert!(there("usr/local/share/man/man1/wholefs-mount.1"));
+    assert!(there("usr/local/lib/systemd/system/wholefs@.service"));
+    let helper = fs::read_link(root.join("sbin/mount.fuse.wholefs")).expect("a link");
+    assert_eq!(helper, Path::new("/usr/local/bin/wholefs"));
+    let unit = fs::read_to_string(root.join("usr/local/lib/systemd/system/wholefs@.service"));
+    assert!(
+        unit.expect("read")
+            .contains("ExecStart=/usr/local/bin/wholefs")
+    );
+    // bash completes a flag.
+    let words = sh_ok(
+        "bash -c '. \"$0\"; COMP_WORDS=(wholefs mount --endp); COMP_CWORD=2; _wholefs wholefs --endp mount; \
+         echo \"${COMPREPLY[@]}\"' \"$1\"",
+        &[&root.join("usr/local/share/bash-completion/completions/wholefs")],
+    );
+    assert_eq!(words.trim(), "--endpoint-url");
+    fs::write(root.join("usr/local/share/theirs"), "").expect("written");
+    assert!(install(&["--uninstall"]).ok());
+    let left = sh_ok("find \"$1\" ! -type d", &[&root]);
+    assert_eq!(
+        left.trim(),
+        root.join("usr/local/share/theirs").display().to_string()
+    );
+    assert!(!there("usr/local/share/wholefs") && !there("usr/local/share/doc/wholefs"));
+}
