@@ -14,5 +14,6 @@ mod nearest;
 mod random;
 pub mod read;
 pub mod recovery;
+pub mod status;
 pub mod store;
 pub mod upload;

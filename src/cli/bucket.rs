@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::mount::{block_on, start_log};
+use super::log::start_on_terminal;
+use super::mount::block_on;
 use super::{Failure, units};
 use crate::embedded::{CompleteRepeated, ConditionalWrites, Dialect, Keep, Options, Server};
 use crate::host;
@@ -86,7 +87,7 @@ pub(crate) struct BucketArguments {
 }
 
 pub(crate) fn run(arguments: BucketArguments) -> Result<(), Failure> {
-    start_log(None, true)?;
+    start_on_terminal();
     host::raise_descriptor_limit();
     let options = Options {
         listen: arguments.listen,

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use clap::Args;
 
-use super::mount::{block_on, end_orphans, event_threads, start_log};
+use super::log::start_on_terminal;
+use super::mount::{block_on, end_orphans, event_threads};
 use super::serve::serve;
 use super::tuning::TuningArguments;
 use super::{Failure, bucket};
@@ -50,7 +51,7 @@ pub(crate) fn run(arguments: DemoArguments) -> Result<(), Failure> {
         threads: event_threads(),
     };
     let settings = arguments.tuning.settings(mount_point, mount)?;
-    start_log(None, true)?;
+    start_on_terminal();
     host::raise_descriptor_limit();
     host::die_on_panic();
     block_on(async move {
@@ -112,7 +113,7 @@ The same bucket over S3:
             .map_err(|e| format!("the journal: {e}"))?;
         let journal = Arc::new(journal);
         let mut nobody = Readiness::nobody();
-        let result = serve(store, journal.clone(), settings, &mut nobody, ready)
+        let result = serve(store, Some(journal.clone()), settings, &mut nobody, ready)
             .await
             .map_err(Failure::from);
         let _ = tokio::task::spawn_blocking(move || journal.close()).await;

@@ -14,10 +14,13 @@ use crate::host;
 mod bucket;
 mod config;
 mod demo;
+mod doctor;
 mod generate;
+mod log;
 mod mount;
 mod recover;
 mod serve;
+mod status;
 mod store_flags;
 mod tuning;
 mod units;
@@ -44,10 +47,14 @@ enum Command {
     /// Take a mount away, and wait until what was closed is in the bucket
     #[command(visible_alias = "umount")]
     Unmount(unmount::UnmountArguments),
+    /// Show what the mounts of this machine are doing
+    Status(status::StatusArguments),
     /// End the uploads that dead mounts left open
     Recover(Box<recover::RecoverArguments>),
     /// Show what is being uploaded, and abort what others left behind
     Uploads(Box<uploads::UploadsArguments>),
+    /// Check what a mount needs, of this machine and of a bucket
+    Doctor(Box<doctor::DoctorArguments>),
     /// Mount the embedded bucket at a directory, to try things out
     Demo(demo::DemoArguments),
     /// Serve the embedded bucket over S3, for tests and benchmarks
@@ -103,8 +110,10 @@ fn run(given: Vec<OsString>) -> u8 {
     let result = match arguments.command {
         Command::Mount(arguments) => mount(*arguments, given),
         Command::Unmount(arguments) => unmount::run(arguments),
+        Command::Status(arguments) => status::run(arguments),
         Command::Recover(arguments) => recover::run(*arguments),
         Command::Uploads(arguments) => uploads::run(*arguments),
+        Command::Doctor(arguments) => doctor::run(*arguments),
         Command::Demo(arguments) => demo::run(arguments),
         Command::Bucket(arguments) => bucket::run(*arguments),
         Command::Completions(arguments) => generate::completions(arguments),
@@ -116,18 +125,25 @@ fn run(given: Vec<OsString>) -> u8 {
     }
 }
 
-/// The flags of a named mount are as if they had been given first.
+/// The flags of a named mount are as if they had been given, but for those that were.
 fn mount(arguments: mount::MountArguments, given: Vec<OsString>) -> Result<(), Failure> {
     if arguments.source.contains("://") {
         return mount::run(arguments, None);
     }
     let named = config::named(&arguments.source, arguments.config.as_deref())?;
-    let (program, theirs) = given.split_at(2);
-    let flags = named.flags.iter().map(OsString::from);
-    let all = program
+    let name_of = |flag: &str| flag.split('=').next().unwrap_or_default().to_string();
+    let said: Vec<String> = given
         .iter()
-        .cloned()
-        .chain(flags)
+        .map(|arg| name_of(&arg.to_string_lossy()))
+        .collect();
+    let flags = named
+        .flags
+        .iter()
+        .filter(|flag| !said.contains(&name_of(flag)));
+    let (program, theirs) = given.split_at(2);
+    let all = program.iter().cloned();
+    let all = all
+        .chain(flags.map(OsString::from))
         .chain(theirs.iter().cloned());
     match Arguments::try_parse_from(all) {
         Ok(Arguments {

@@ -10,6 +10,7 @@ use tracing::{error, info, warn};
 
 use super::Failure;
 use super::config::Named;
+use super::log::LogArguments;
 use super::serve::{Settings, serve};
 use super::store_flags::{StoreArguments, identity, parse_source};
 use super::tuning::TuningArguments;
@@ -20,12 +21,9 @@ use crate::journal::{Identity, Journal, default_state_dir};
 use crate::recovery::{self, Summary, Which};
 use crate::store::Store;
 use crate::store::s3::{Options as StoreOptions, S3Store};
-use crate::upload::ledger::Forgetful;
 
 #[derive(Args)]
-#[command(
-    args_override_self = true,
-    after_help = "Examples:
+#[command(after_help = "Examples:
   wholefs mount s3://backups /mnt/backups
   wholefs mount s3://data/2026/ ~/data --read-only --endpoint-url https://s3.example.org
   wholefs mount s3://logs /mnt/logs -o ro,allow_other,region=eu-west-1
@@ -33,8 +31,7 @@ use crate::upload::ledger::Forgetful;
   mount -t fuse.wholefs s3://logs /mnt/logs -o ro,_netdev      (and so in /etc/fstab)
 
 Credentials come from the usual places: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile,
-SSO, or the machine's role."
-)]
+SSO, or the machine's role.")]
 pub(crate) struct MountArguments {
     /// What to mount: s3://BUCKET, s3://BUCKET/PREFIX, or a mount that the configuration file names
     pub(super) source: String,
@@ -56,9 +53,6 @@ pub(crate) struct MountArguments {
     /// Mount over a directory that is not empty
     #[arg(long)]
     nonempty: bool,
-    /// Append the log to this file (in the background nothing is logged otherwise)
-    #[arg(long, value_name = "FILE")]
-    log_file: Option<PathBuf>,
 
     /// Do not leave a guardian behind that clears up when the mount dies
     #[arg(long, help_heading = "Crashes", conflicts_with = "restart")]
@@ -74,6 +68,8 @@ pub(crate) struct MountArguments {
     #[arg(long, value_enum, default_value_t = Journalling::On, hide = true)]
     journal: Journalling,
 
+    #[command(flatten)]
+    log: LogArguments,
     #[command(flatten)]
     store: StoreArguments,
     #[command(flatten)]
@@ -112,6 +108,7 @@ pub(crate) fn run(arguments: MountArguments, named: Option<Named>) -> Result<(),
     let mut settings = arguments.tuning.settings(mount_point, mount)?;
     settings.fs.read.attempts = arguments.store.attempts;
 
+    arguments.log.check()?;
     let mut readiness = daemon::Readiness::nobody();
     if !arguments.foreground {
         match daemon::split().map_err(|e| format!("cannot start the daemon: {e}"))? {
@@ -135,7 +132,7 @@ pub(crate) fn run(arguments: MountArguments, named: Option<Named>) -> Result<(),
         }
     }
     // From here on in the process that serves.
-    start_log(arguments.log_file.as_deref(), arguments.foreground)?;
+    arguments.log.start(arguments.foreground)?;
     host::raise_descriptor_limit();
     host::die_on_panic();
     let served = AtomicBool::new(false);
@@ -178,7 +175,7 @@ async fn mount_and_serve(
         ));
     }
     if arguments.journal == Journalling::Off {
-        return serve(store, Arc::new(Forgetful), settings, readiness, ready).await;
+        return serve(store, None, settings, readiness, ready).await;
     }
     let identity = identity(&options, &*store);
     let state = arguments
@@ -199,7 +196,7 @@ async fn mount_and_serve(
     let journal = Journal::create(&state, &identity, &settings.mount_point)
         .map_err(|e| format!("cannot mount {source}: the journal: {e}"))?;
     let journal = Arc::new(journal);
-    let result = serve(store, journal.clone(), settings, readiness, ready).await;
+    let result = serve(store, Some(journal.clone()), settings, readiness, ready).await;
     // Whatever could not be ended stays in it.
     let _ = tokio::task::spawn_blocking(move || journal.close()).await;
     result
@@ -277,7 +274,7 @@ fn watched(
         };
         // Before anything else: whoever comes now must not meet a dead mount.
         let cleared = clear_dead_mount(settings);
-        start_log(arguments.log_file.as_deref(), arguments.foreground)?;
+        arguments.log.start(arguments.foreground)?;
         if let Some(signal) = signal {
             error!(
                 "the mount of {} died (signal {signal}); {cleared}",
@@ -372,38 +369,4 @@ pub(super) fn block_on<T>(future: impl Future<Output = T>) -> T {
     // Tasks that are still there wait for a store nobody waits for any more.
     runtime.shutdown_background();
     result
-}
-
-/// `WHOLEFS_LOG` takes tracing's filter syntax; by default what a person should know. The log of a
-/// guardian is its next daemon's as well: started already, it goes on.
-pub(super) fn start_log(file: Option<&std::path::Path>, terminal: bool) -> Result<(), String> {
-    use std::io::IsTerminal;
-    let filter = tracing_subscriber::EnvFilter::try_from_env("WHOLEFS_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("wholefs=info"));
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_target(false);
-    match file {
-        Some(path) => {
-            let file = std::fs::File::options()
-                .create(true)
-                .append(true)
-                .open(path)
-                .map_err(|e| format!("the log file {} cannot be written: {e}", path.display()))?;
-            builder
-                .with_ansi(false)
-                .with_writer(std::sync::Mutex::new(file))
-                .try_init()
-        }
-        None if terminal => builder
-            .with_ansi(std::io::stderr().is_terminal())
-            .with_writer(std::io::stderr)
-            .try_init(),
-        None => builder
-            .with_ansi(false)
-            .with_writer(std::io::sink)
-            .try_init(),
-    }
-    .ok();
-    Ok(())
 }

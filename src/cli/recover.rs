@@ -7,7 +7,8 @@ use clap::Args;
 use serde::Serialize;
 
 use super::Failure;
-use super::mount::{block_on, start_log};
+use super::log::start_on_terminal;
+use super::mount::block_on;
 use super::store_flags::StoreArguments;
 use crate::journal::{default_state_dir, peek};
 use crate::recovery::{self, Summary};
@@ -59,7 +60,7 @@ struct Planned {
 }
 
 pub(crate) fn run(arguments: RecoverArguments) -> Result<(), Failure> {
-    start_log(None, true)?;
+    start_on_terminal();
     let state = arguments
         .state_dir
         .clone()

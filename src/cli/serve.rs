@@ -2,19 +2,21 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{SignalKind, signal};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::draft::{SpoolSpace, Works, WriteMemory};
 use crate::fs::{Fs, Options as FsOptions};
 use crate::fuse::{MountOptions, mount};
 use crate::host::{daemon::Readiness, mountpoint, supervisor};
+use crate::journal::Journal;
 use crate::read::ReadMemory;
+use crate::status::{self, Address, Sources};
 use crate::store::Store;
 use crate::upload::Uploads;
-use crate::upload::ledger::Ledger;
+use crate::upload::ledger::{Forgetful, Ledger};
 
 /// Everything about a mount but its store.
 #[derive(Clone, Debug)]
@@ -29,6 +31,7 @@ pub(crate) struct Settings {
     pub spool_limit: u64,
     pub upload_concurrency: usize,
     pub shutdown_timeout: Duration,
+    pub metrics: Option<Address>,
 }
 
 /// What comes behind the uploads' end takes no longer.
@@ -37,21 +40,48 @@ const AFTERWARDS: Duration = Duration::from_secs(5);
 /// Mounts, says so, serves until unmounted or told to end, and leaves nothing behind.
 pub(crate) async fn serve(
     store: Arc<dyn Store>,
-    ledger: Arc<dyn Ledger>,
+    journal: Option<Arc<Journal>>,
     settings: Settings,
     readiness: &mut Readiness,
     ready: impl FnOnce(),
 ) -> Result<(), String> {
+    let began = Instant::now();
+    let ledger: Arc<dyn Ledger> = match &journal {
+        Some(journal) => journal.clone(),
+        None => Arc::new(Forgetful),
+    };
     let uploads = Uploads::new(store.clone(), ledger, settings.upload_concurrency);
     let memory = WriteMemory::new(settings.write_memory);
     let spool = SpoolSpace::new(settings.spool_directory.clone(), settings.spool_limit);
     let works = Works::new(store.clone(), uploads, memory, spool, settings.part_size);
+    let read_memory = Arc::new(ReadMemory::new(settings.read_memory));
     let fs = Fs::new(
         store.clone(),
-        works,
-        Arc::new(ReadMemory::new(settings.read_memory)),
+        works.clone(),
+        read_memory.clone(),
         settings.fs.clone(),
     );
+    let sources = Arc::new(Sources {
+        source: settings.mount.source.clone(),
+        mount_point: settings.mount_point.display().to_string(),
+        began,
+        store: store.clone(),
+        fs: fs.clone(),
+        works,
+        read_memory,
+        journal: journal.clone(),
+    });
+    if let Some(address) = &settings.metrics {
+        let served = status::serve_metrics(address, sources.clone()).await;
+        let at = served.map_err(|e| format!("cannot serve metrics at {address}: {e}"))?;
+        debug!("metrics are at {at}");
+    }
+    if let Some(journal) = &journal
+        && let Err(error) = status::serve(journal.directory(), sources)
+    {
+        // The mount is of use without.
+        warn!("`wholefs status` will not know of this mount: {error}");
+    }
 
     // Before the mount: a signal in between must not leave it behind.
     let mut terminate =

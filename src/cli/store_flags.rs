@@ -30,7 +30,7 @@ pub(super) struct StoreArguments {
     no_sign_request: bool,
     /// Whose store it is, if its address does not tell (garage, minio, ceph, r2…)
     #[arg(long, value_name = "NAME")]
-    provider: Option<String>,
+    pub provider: Option<String>,
     /// Put the bucket into the path (or into the host name: --path-style=false)
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     path_style: Option<bool>,

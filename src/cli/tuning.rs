@@ -10,6 +10,7 @@ use super::{Failure, units};
 use crate::draft::SpoolSpace;
 use crate::fs::Options as FsOptions;
 use crate::fuse::MountOptions;
+use crate::status::Address;
 
 #[derive(Args)]
 #[command(next_help_heading = "Files")]
@@ -62,6 +63,9 @@ pub(super) struct TuningArguments {
     /// Parts on their way to the store at once
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=1024), help_heading = "Memory and disk")]
     pub upload_concurrency: u16,
+    /// Serve metrics for Prometheus there: 127.0.0.1:PORT, or a socket's absolute path
+    #[arg(long, value_name = "ADDRESS", help_heading = "Log")]
+    pub metrics_listen: Option<Address>,
     /// How long the end of the mount may take to finish closed files and to abort open ones
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = units::duration, help_heading = "Memory and disk")]
     pub shutdown_timeout: Duration,
@@ -147,6 +151,7 @@ impl TuningArguments {
             spool_limit,
             upload_concurrency: usize::from(self.upload_concurrency),
             shutdown_timeout: self.shutdown_timeout,
+            metrics: self.metrics_listen.clone(),
         })
     }
 }

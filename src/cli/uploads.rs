@@ -9,7 +9,8 @@ use std::time::{Duration, SystemTime};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use super::mount::{block_on, start_log};
+use super::log::start_on_terminal;
+use super::mount::block_on;
 use super::recover::with_slash;
 use super::store_flags::{StoreArguments, parse_source};
 use super::{Failure, units};
@@ -118,7 +119,7 @@ struct Shown {
 }
 
 pub(crate) fn run(arguments: UploadsArguments) -> Result<(), Failure> {
-    start_log(None, true)?;
+    start_on_terminal();
     match arguments.action {
         None => block_on(show(arguments.look)),
         Some(Action::Abort {

@@ -86,6 +86,10 @@ impl WriteMemory {
         self.reserve_bytes
     }
 
+    pub fn limit(&self) -> u64 {
+        (self.chunks_max * CHUNK) as u64 + self.reserve_bytes
+    }
+
     /// Bytes lent to drafts and parts under way.
     pub fn used(&self) -> u64 {
         (self.lock().lent * CHUNK) as u64

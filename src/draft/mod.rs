@@ -133,6 +133,23 @@ pub struct Version {
     pub modified: SystemTime,
 }
 
+/// How far a draft is, for people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// `writing`, `uploading`, `publishing`.
+    pub state: &'static str,
+    pub size: u64,
+    /// Parts that the bucket has.
+    pub parts: u64,
+}
+
+impl std::fmt::Display for Progress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Progress { state, size, parts } = self;
+        write!(f, "{state}: {size} bytes, {parts} parts in the bucket")
+    }
+}
+
 /// When a draft was written to last.
 #[derive(Clone, Copy, Debug)]
 pub struct Times {
@@ -302,8 +319,7 @@ impl Draft {
         })
     }
 
-    /// How far it is, for people.
-    pub fn progress(&self) -> String {
+    pub fn progress(&self) -> Progress {
         let upload = self.upload.lock().expect("no panic while held").clone();
         let state = match (self.is_committing(), &upload) {
             (true, _) => "publishing",
@@ -311,10 +327,8 @@ impl Draft {
             (false, None) => "writing",
         };
         let parts = upload.map_or(0, |upload| upload.acknowledged());
-        format!(
-            "{state}: {} bytes, {parts} parts in the bucket",
-            self.size()
-        )
+        let size = self.size();
+        Progress { state, size, parts }
     }
 
     pub fn size(&self) -> u64 {

@@ -21,7 +21,7 @@ impl Fs {
         if !node.is_directory() {
             return Err(Error::quiet(libc::ENOTDIR));
         }
-        let handle = self.next_handle();
+        let handle = self.next_number();
         self.listings
             .lock()
             .expect("no panic while held")

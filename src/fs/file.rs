@@ -1,5 +1,6 @@
 //! Open files: what each was opened for and which version it reads; reading and writing through them.
 
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::ops::Range;
 use std::sync::atomic::Ordering;
@@ -120,7 +121,7 @@ impl Fs {
             used: Mutex::new(used),
         };
         file.node.opened();
-        let handle = self.next_handle();
+        let handle = self.next_number();
         self.files
             .lock()
             .expect("no panic while held")
@@ -135,6 +136,17 @@ impl Fs {
             .iter()
             .map(|(h, f)| (*h, f.clone()))
             .collect()
+    }
+
+    /// What is being written through open files, and its keys.
+    pub fn drafts(&self) -> Vec<(String, Arc<Draft>)> {
+        let mut found: HashMap<u64, (String, Arc<Draft>)> = HashMap::new();
+        for (_, file) in self.open_files() {
+            if let Some(draft) = file.node.live_draft() {
+                found.insert(file.node.ino, (file.node.key().to_string(), draft));
+            }
+        }
+        found.into_values().collect()
     }
 
     pub(super) fn remove_file(&self, handle: u64) -> Option<Arc<OpenFile>> {

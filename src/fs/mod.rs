@@ -89,7 +89,7 @@ pub struct Fs {
     listings: Mutex<HashMap<u64, Arc<Listing>>>,
     /// Names the store just said are not there, for the create that follows such a lookup.
     absent: Mutex<LruCache<(u64, String), Instant>>,
-    next_handle: AtomicU64,
+    next_number: AtomicU64,
     /// Looks at objects ahead of whoever goes through a directory.
     looks_ahead: Arc<tokio::sync::Semaphore>,
     kernel: std::sync::OnceLock<Box<dyn KernelCache>>,
@@ -118,7 +118,7 @@ impl Fs {
             files: Mutex::new(HashMap::new()),
             listings: Mutex::new(HashMap::new()),
             absent: Mutex::new(LruCache::new(ABSENT_MAX)),
-            next_handle: AtomicU64::new(1),
+            next_number: AtomicU64::new(1),
             looks_ahead: Arc::new(tokio::sync::Semaphore::new(attributes::AHEAD)),
             kernel: std::sync::OnceLock::new(),
             mounted_at: SystemTime::now(),
@@ -320,8 +320,8 @@ impl Fs {
         }
     }
 
-    fn next_handle(&self) -> u64 {
-        self.next_handle.fetch_add(1, Ordering::Relaxed)
+    fn next_number(&self) -> u64 {
+        self.next_number.fetch_add(1, Ordering::Relaxed)
     }
 
     fn forget_data(&self, ino: u64) {

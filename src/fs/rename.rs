@@ -315,7 +315,7 @@ impl Rename {
             held_drafts.push((node, held(node, draft).await?));
         }
         let mut progress = Progress::new(&old, &new);
-        let number = fs.next_handle();
+        let number = fs.next_number();
         let mut intent = Intent {
             from: old.to_string(),
             to: new.clone(),

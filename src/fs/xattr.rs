@@ -138,7 +138,7 @@ impl Fs {
 
     async fn known_of(&self, node: &Node, what: &str) -> Result<Vec<u8>> {
         let told = match what {
-            "upload" => node.live_draft().map(|draft| draft.progress()),
+            "upload" => node.live_draft().map(|draft| draft.progress().to_string()),
             "etag" | "version" | "storage-class" if !node.is_directory() => {
                 let object = match self.store.head(&node.key()).await {
                     Err(error) if error.kind == ErrorKind::Missing => return Err(none()),

@@ -14,29 +14,30 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use fuser::{
-    AccessFlags, BsdFileFlags, CopyFileRangeFlags, Errno, FileAttr, FileHandle, FileType,
-    Filesystem, FopenFlags, Generation, INodeNo, InitFlags, KernelConfig, LockOwner, OpenFlags,
-    RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry,
-    ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+    AccessFlags, BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, FopenFlags,
+    INodeNo, InitFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate,
+    ReplyData, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs,
+    ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 use tokio::runtime::Handle;
 use tracing::warn;
 
+mod answers;
 mod cache;
 mod session;
 
 pub use session::{MountOptions, Mounted, mount};
 
-use crate::fs::{Attributes, Caller, Error, Fs, Kind, NAME_MAX, Posix, Renaming, Result, Setting};
+use crate::fs::{Caller, Error, Fs, NAME_MAX, Posix, Renaming, Result, Setting};
 use crate::host::process;
+use answers::{
+    GENERATION, file_attr, open_flags, read_directory, reply_empty, reply_entry, reply_sized,
+};
 
 struct Frontend {
     fs: Arc<Fs>,
     runtime: Handle,
 }
-
-/// An inode number is never given to another file in the life of a mount.
-const GENERATION: Generation = Generation(0);
 
 impl Frontend {
     /// Runs what may wait for the store, and answers when it is done or its caller is killed.
@@ -95,44 +96,6 @@ async fn killed(tid: u32) {
         if process::is_being_killed(tid) {
             return;
         }
-    }
-}
-
-fn file_attr(attributes: &Attributes) -> FileAttr {
-    let Attributes {
-        ino,
-        kind,
-        size,
-        modified,
-        accessed,
-        changed,
-        links,
-        mode,
-        uid,
-        gid,
-        ..
-    } = *attributes;
-    FileAttr {
-        ino: INodeNo(ino),
-        size,
-        blocks: size.div_ceil(512),
-        atime: accessed,
-        mtime: modified,
-        ctime: changed,
-        crtime: modified,
-        kind: match kind {
-            Kind::File => FileType::RegularFile,
-            Kind::Directory => FileType::Directory,
-            Kind::Symlink => FileType::Symlink,
-        },
-        perm: mode,
-        nlink: links,
-        uid,
-        gid,
-        rdev: 0,
-        // What cp and friends use as their buffer.
-        blksize: 1 << 20,
-        flags: 0,
     }
 }
 
@@ -759,109 +722,3 @@ fn maker(request: &Request) -> Caller {
 
 /// A whole number of gibibytes, so that what follows begins at a part's border.
 const COPY_MAX: u64 = 3 << 30;
-
-/// At most this many entries go into one answer; the kernel's buffer is the real limit.
-const ENTRIES_AT_ONCE: usize = 1024;
-
-async fn read_directory(
-    fs: Arc<Fs>,
-    handle: u64,
-    offset: u64,
-    mut reply: ReplyDirectoryPlus,
-) -> std::result::Result<(), (ReplyDirectoryPlus, Error)> {
-    let listing = match fs.listing(handle) {
-        Ok(listing) => listing,
-        Err(error) => return Err((reply, error)),
-    };
-    let node = listing.node.clone();
-    let mut at = offset;
-    // `.` and `..` are offsets 0 and 1; they are not lookups.
-    for (position, name) in [(0, "."), (1, "..")] {
-        if at == position {
-            let ino = if name == "." { node.ino } else { node.parent() };
-            let shown = fs
-                .node(ino)
-                .map(|n| fs.attributes(&n))
-                .unwrap_or_else(|_| fs.attributes(&node));
-            at += 1;
-            if reply.add(
-                INodeNo(ino),
-                at,
-                name,
-                &Duration::ZERO,
-                &file_attr(&shown),
-                GENERATION,
-            ) {
-                reply.ok();
-                return Ok(());
-            }
-        }
-    }
-    let entries = match listing.read(&fs, at - 2, ENTRIES_AT_ONCE).await {
-        Ok(entries) => entries,
-        Err(error) => return Err((reply, error)),
-    };
-    let given = entries.len();
-    for listed in entries {
-        let (child, attributes) = fs.node_of(&node, &listed);
-        // Counted before the kernel can forget it.
-        fs.remember(&child);
-        if reply.add(
-            INodeNo(child.ino),
-            listed.next + 2,
-            &listed.name,
-            &attributes.ttl,
-            &file_attr(&attributes),
-            GENERATION,
-        ) {
-            fs.forget(child.ino, 1);
-            reply.ok();
-            return Ok(());
-        }
-    }
-    if given < ENTRIES_AT_ONCE {
-        fs.listed_all(&listing, at - 2 + given as u64).await;
-    }
-    reply.ok();
-    Ok(())
-}
-
-fn reply_entry(reply: ReplyEntry, attributes: &Attributes) {
-    reply.entry(&attributes.ttl, &file_attr(attributes), GENERATION);
-}
-
-fn reply_empty(reply: ReplyEmpty, result: Result<()>, say: impl FnOnce(&Error) -> Errno) {
-    match result {
-        Ok(()) => reply.ok(),
-        Err(error) => reply.error(say(&error)),
-    }
-}
-
-/// What is asked for twice: how long it is, and then itself.
-fn reply_sized(
-    reply: ReplyXattr,
-    room: u32,
-    result: Result<Vec<u8>>,
-    say: impl FnOnce(&Error) -> Errno,
-) {
-    match result {
-        Ok(data) if room == 0 => reply.size(data.len() as u32),
-        Ok(data) if data.len() > room as usize => reply.error(Errno::ERANGE),
-        Ok(data) => reply.data(&data),
-        Err(error) => reply.error(say(&error)),
-    }
-}
-
-fn open_flags(opened: &crate::fs::Opened, flags: i32) -> FopenFlags {
-    let mut out = FopenFlags::empty();
-    if opened.direct {
-        out |= FopenFlags::FOPEN_DIRECT_IO;
-    } else if opened.keep_cache {
-        out |= FopenFlags::FOPEN_KEEP_CACHE;
-    }
-    if flags & libc::O_ACCMODE == libc::O_RDONLY {
-        // Closing a reader means nothing to us.
-        out |= FopenFlags::FOPEN_NOFLUSH;
-    }
-    out
-}

@@ -28,6 +28,8 @@ use super::{Note, Stats, keep_intent};
 use crate::upload::ledger::Intent;
 
 const LOCK: &str = "lock";
+/// Where a living mount tells of itself.
+pub const STATUS_SOCKET: &str = "status";
 
 /// Between a directory's creation and its journal no more than this goes by.
 const MOMENT: Duration = Duration::from_secs(60);
@@ -210,7 +212,7 @@ fn sync_directory(path: &Path) -> Result<(), Error> {
 /// removed is swept some other time.
 pub(super) fn remove(directory: &Path) {
     intents::sweep(directory);
-    for name in [JOURNAL, JOURNAL_NEW, LOCK] {
+    for name in [JOURNAL, JOURNAL_NEW, STATUS_SOCKET, LOCK] {
         let _ = fs::remove_file(directory.join(name));
     }
     let _ = fs::remove_dir(directory);

@@ -19,6 +19,7 @@ use bytes::Bytes;
 mod body;
 mod error;
 pub mod s3;
+pub mod tally;
 
 pub use body::Body;
 pub use error::{Error, ErrorKind};
@@ -197,6 +198,9 @@ impl Default for Limits {
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
     fn capabilities(&self) -> &Capabilities;
+
+    /// What was asked of it so far.
+    fn tally(&self) -> &tally::Tally;
 
     /// `s3://bucket/prefix`, for messages.
     fn describe(&self) -> String;

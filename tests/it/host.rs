@@ -11,14 +11,14 @@ use crate::support::tools::{Outcome, run, run_within, sh_ok};
 use crate::support::{Mount, Store, eventually, seconds};
 
 /// A place with the helper's link in it, as the installation makes it.
-struct Host {
-    store: Store,
-    place: Place,
-    at: PathBuf,
+pub struct Host {
+    pub store: Store,
+    pub place: Place,
+    pub at: PathBuf,
 }
 
 impl Host {
-    fn new() -> Host {
+    pub fn new() -> Host {
         let place = Place::default();
         let at = place.path("mnt");
         fs::create_dir(&at).expect("made");
@@ -30,7 +30,7 @@ impl Host {
         }
     }
 
-    fn words(&self) -> String {
+    pub fn words(&self) -> String {
         let state = self.place.state();
         let (endpoint, state) = (&self.store.endpoint, state.display());
         format!("rw,_netdev,x-systemd.requires=x,endpoint_url={endpoint},state_dir={state}")
@@ -55,20 +55,20 @@ impl Host {
     }
 
     /// As mount(8) calls it.
-    fn helper(&self, source: &str, words: &str) -> Outcome {
+    pub fn helper(&self, source: &str, words: &str) -> Outcome {
         let mut command = self.command(&self.place.path("mount.wholefs"));
         command.arg(source).arg(&self.at).args(["-n", "-o", words]);
         run_within(&mut command, seconds(30))
     }
 
-    fn wholefs(&self, arguments: &[&str]) -> Outcome {
+    pub fn wholefs(&self, arguments: &[&str]) -> Outcome {
         run_within(
             self.command(Path::new(PROGRAM)).args(arguments),
             seconds(30),
         )
     }
 
-    fn unmount(&self) -> Outcome {
+    pub fn unmount(&self) -> Outcome {
         let (at, state) = (self.at.display().to_string(), self.place.state());
         let state = state.display().to_string();
         self.wholefs(&["unmount", &at, "--state-dir", &state])

@@ -26,6 +26,7 @@ mod house;
 mod limits;
 mod metadata;
 mod model;
+mod operator;
 mod random_writes;
 mod rename;
 mod rename_crashes;

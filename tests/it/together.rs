@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::fd::AsRawFd;
+use std::os::fd::IntoRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -23,10 +23,8 @@ fn begun(path: &Path, content: &Content) -> File {
 
 /// close(2), with its answer.
 fn close(file: File) -> io::Result<()> {
-    let copy = file.as_raw_fd();
-    std::mem::forget(file);
     // SAFETY: the descriptor was given up just now and is closed once.
-    match unsafe { libc::close(copy) } {
+    match unsafe { libc::close(file.into_raw_fd()) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }

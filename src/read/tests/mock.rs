@@ -160,6 +160,9 @@ impl BodyStream for MockBody {
 
 #[async_trait]
 impl Store for Mock {
+    fn tally(&self) -> &crate::store::tally::Tally {
+        unimplemented!()
+    }
     fn request_timeout(&self) -> Duration {
         unimplemented!()
     }

@@ -8,6 +8,7 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use tokio::time::Instant;
 
 use super::MIB;
 use super::classify::{Op, deepest};
+use crate::store::tally::Tally;
 use crate::store::{Body, BodyStream, Error, ErrorKind, Result};
 
 /// One sending of a [`Body`].
@@ -26,11 +28,13 @@ struct Sending {
     body: Body,
     next: usize,
     left: u64,
+    tally: Arc<Tally>,
 }
 
 /// The body of one attempt.
-pub(super) fn sending(body: &Body) -> ByteStream {
+pub(super) fn sending(body: &Body, tally: &Arc<Tally>) -> ByteStream {
     let sending = Sending {
+        tally: tally.clone(),
         body: body.clone(),
         next: 0,
         left: body.len(),
@@ -53,6 +57,7 @@ impl http_body::Body for Sending {
             self.next += 1;
             if !chunk.is_empty() {
                 self.left -= chunk.len() as u64;
+                self.tally.sent(chunk.len() as u64);
                 return Poll::Ready(Some(Ok(Frame::data(chunk))));
             }
         }
@@ -79,6 +84,7 @@ pub(super) struct Receiving {
     /// a body that trickles is given up as soon as one that hangs.
     pub patience: Duration,
     pub ended: bool,
+    pub tally: Arc<Tally>,
 }
 
 impl Receiving {
@@ -110,6 +116,7 @@ impl BodyStream for Receiving {
                 Some(Ok(bytes)) if bytes.is_empty() => {}
                 Some(Ok(bytes)) => {
                     self.left -= bytes.len() as u64;
+                    self.tally.received(bytes.len() as u64);
                     self.patience += self.stall.mul_f64(bytes.len() as f64 / MIB as f64);
                     return Some(Ok(bytes));
                 }
@@ -155,6 +162,7 @@ mod tests {
             stall: Duration::from_millis(50),
             patience: Duration::from_millis(200),
             ended: false,
+            tally: Arc::default(),
         }
     }
 
@@ -185,6 +193,7 @@ mod tests {
             body: body.clone(),
             next: 0,
             left: body.len(),
+            tally: Arc::default(),
         });
         let mut context = Context::from_waker(std::task::Waker::noop());
         assert_eq!(sending.size_hint().exact(), Some(1024));

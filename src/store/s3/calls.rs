@@ -22,6 +22,7 @@ use super::forms::{content_range, decode_crc64, encode_crc64, quoted, unquoted};
 use super::list::{Next, Page, decoder, time};
 use super::{S3Store, body, keys};
 use crate::random::random_token;
+use crate::store::tally::Tally;
 use crate::store::{
     Attributes, Body, Capabilities, CompletedPart, Continuation, Download, ETag, ErrorKind,
     ListPage, ListUploadsPage, ListedPart, ListedUpload, Metadata, ObjectInfo, PartReceipt,
@@ -87,6 +88,7 @@ impl S3Store {
             stall: self.limits.request_timeout,
             patience: self.patience(0),
             ended: false,
+            tally: self.tally.clone(),
         };
         Ok(Download {
             etag,
@@ -98,6 +100,10 @@ impl S3Store {
 
 #[async_trait]
 impl Store for S3Store {
+    fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
     fn capabilities(&self) -> &Capabilities {
         &self.capabilities
     }
@@ -263,7 +269,7 @@ impl Store for S3Store {
                 .set_if_match(if_match.clone())
                 .set_if_none_match(if_none_match.clone())
                 .set_checksum_crc64_nvme(self.checksum(&body))
-                .body(body::sending(&body))
+                .body(body::sending(&body, &self.tally))
                 .customize()
                 .disable_payload_signing()
                 .send()
@@ -389,7 +395,7 @@ impl Store for S3Store {
                 .upload_id(&upload.0)
                 .part_number(number)
                 .set_checksum_crc64_nvme(self.checksum(&body))
-                .body(body::sending(&body))
+                .body(body::sending(&body, &self.tally))
                 .customize()
                 .disable_payload_signing()
                 .send()

@@ -55,6 +55,9 @@ impl Op {
     pub const LIST_PARTS: Op = Op::new("ListParts", Nature::Read, true);
     pub const LIST_UPLOADS: Op = Op::new("ListMultipartUploads", Nature::Read, false);
 
+    pub const GET_LIFECYCLE: Op = Op::new("GetBucketLifecycleConfiguration", Nature::Read, false);
+    pub const PUT_LIFECYCLE: Op = Op::new("PutBucketLifecycleConfiguration", Nature::Write, false);
+
     const fn new(name: &'static str, nature: Nature, of_upload: bool) -> Op {
         Op {
             name,

@@ -6,6 +6,7 @@
 //! - `classify`: what came back, sorted into the kinds callers branch on.
 //! - `retry`: the one retry policy.
 //! - `calls`: each call of the trait, as S3's request and answer.
+//! - `lifecycle`: the bucket's own rule against uploads left open.
 //! - `body`, `forms`, `keys`, `list`: bytes, values, names and listings between our form and S3's.
 //!
 //! Invariants:
@@ -15,13 +16,15 @@
 
 use std::fmt;
 use std::future::Future;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use tokio::sync::Semaphore;
 
+use super::tally::Tally;
 use super::{Body, Capabilities, ErrorKind, Limits, Precondition, Result};
 use classify::{Failure, Op};
 use forms::{encode_crc64, quoted};
@@ -36,12 +39,14 @@ mod dialects;
 mod forms;
 mod headers;
 mod keys;
+mod lifecycle;
 mod list;
 mod refusal;
 mod retry;
 
 pub use dialects::capabilities;
 pub use headers::Said;
+pub use lifecycle::ABORT_RULE;
 pub use refusal::ConnectError;
 
 const MIB: u64 = 1 << 20;
@@ -119,6 +124,7 @@ pub struct S3Store {
     clock: clock::ServerClock,
     limits: Limits,
     connections: Semaphore,
+    tally: Arc<Tally>,
 }
 
 impl S3Store {
@@ -134,6 +140,7 @@ impl S3Store {
             capabilities: found.capabilities,
             clock: found.clock,
             limits: options.limits,
+            tally: Arc::default(),
             connections: Semaphore::new(options.max_connections.clamp(1, Semaphore::MAX_PERMITS)),
         })
     }
@@ -160,11 +167,15 @@ impl S3Store {
                 // Never closed, so this does not fail; waiting here is not the store's fault and
                 // does not count against its deadline.
                 let _permit = self.connections.acquire().await.ok();
-                match tokio::time::timeout(patience, request).await {
+                let began = Instant::now();
+                let outcome = match tokio::time::timeout(patience, request).await {
                     Ok(Ok(answer)) => accept(answer),
                     Ok(Err(error)) => Err(classify::failure(op, key, &error)),
                     Err(_) => Err(classify::timed_out(op, key, patience)),
-                }
+                };
+                let failure = outcome.as_ref().err().map(|failed| failed.error.kind);
+                self.tally.answered(op.name, began.elapsed(), failure);
+                outcome
             }
         })
         .await

@@ -1,0 +1,433 @@
+//! `wholefs doctor`: what a mount needs, of this machine and of the bucket, tried one by one; each line
+//! says what is well, what is not, and what to do about it.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use clap::Args;
+
+use super::Failure;
+use super::mount::block_on;
+use super::store_flags::{StoreArguments, parse_source};
+use crate::journal::{default_state_dir, peek};
+use crate::random::random_token;
+use crate::store::s3::{ABORT_RULE, S3Store};
+use crate::store::{self, Attributes, Body, Error, ErrorKind, Precondition, Store};
+
+#[derive(Args)]
+#[command(
+    after_help = "Without a bucket it looks at this machine alone. In the bucket it makes one small object and one
+upload under a name of its own (.wholefs-doctor-…), and removes both again."
+)]
+pub(crate) struct DoctorArguments {
+    /// s3://BUCKET or s3://BUCKET/PREFIX
+    source: Option<String>,
+    /// Change nothing in the bucket, not even for a moment
+    #[arg(long)]
+    read_only: bool,
+    /// Have the bucket abort what is left open for more than so many days, by a lifecycle rule
+    #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(i32).range(1..=3650), requires = "source")]
+    add_lifecycle_rule: Option<i32>,
+    /// Where the journals are kept
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+    #[command(flatten)]
+    store: StoreArguments,
+}
+
+/// How many days a rule should wait at least: an upload may take long.
+const RULE_DAYS: i32 = 7;
+
+/// A clock this far off has requests refused, or nearly.
+const SKEW: Duration = Duration::from_secs(240);
+
+#[derive(Default)]
+struct Report {
+    warned: usize,
+    failed: usize,
+}
+
+impl Report {
+    fn ok(&mut self, what: &str, how: impl AsRef<str>) {
+        tell("ok  ", what, how.as_ref());
+    }
+
+    fn warn(&mut self, what: &str, remedy: impl AsRef<str>) {
+        self.warned += 1;
+        tell("warn", what, remedy.as_ref());
+    }
+
+    fn fail(&mut self, what: &str, remedy: impl AsRef<str>) {
+        self.failed += 1;
+        tell("FAIL", what, remedy.as_ref());
+    }
+}
+
+fn tell(verdict: &str, what: &str, how: &str) {
+    println!("{verdict}  {what:<18} {how}");
+}
+
+pub(crate) fn run(arguments: DoctorArguments) -> Result<(), Failure> {
+    let mut report = Report::default();
+    let state = arguments
+        .state_dir
+        .clone()
+        .unwrap_or_else(default_state_dir);
+    of_the_machine(&mut report);
+    of_the_state(&mut report, &state);
+    if let Some(source) = &arguments.source {
+        let (bucket, prefix) = parse_source(source).map_err(Failure::usage)?;
+        let options = arguments.store.options(bucket, prefix)?;
+        block_on(async {
+            match S3Store::connect(options).await {
+                Ok(store) => of_the_bucket(&mut report, &store, &arguments).await,
+                Err(error) => report.fail("bucket", error.to_string()),
+            }
+        });
+    }
+    match (report.failed, report.warned) {
+        (0, 0) => println!("all is well"),
+        (0, warned) => println!("nothing is in the way of a mount; {warned} to look at"),
+        (failed, _) => return Err(format!("{failed} of these are in the way of a mount").into()),
+    }
+    Ok(())
+}
+
+// ---- The machine
+
+fn of_the_machine(report: &mut Report) {
+    match std::fs::File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/fuse")
+    {
+        Ok(_) => report.ok("/dev/fuse", "can be opened"),
+        Err(error) => report.fail(
+            "/dev/fuse",
+            format!("{error}: load the module (modprobe fuse), or give the container the device"),
+        ),
+    }
+    // SAFETY: takes nothing and cannot fail.
+    let is_root = unsafe { libc::geteuid() } == 0;
+    let helper = in_path("fusermount3");
+    match (helper, is_root) {
+        (Some(at), _) => report.ok("fusermount3", at.display().to_string()),
+        (None, true) => report.ok("fusermount3", "is not there; root needs none"),
+        (None, false) => report.fail(
+            "fusermount3",
+            "is missing: install the package fuse3, or mount as root",
+        ),
+    }
+    if !is_root {
+        let allowed = std::fs::read_to_string("/etc/fuse.conf")
+            .is_ok_and(|text| text.lines().any(|line| line.trim() == "user_allow_other"));
+        match allowed {
+            true => report.ok("allow_other", "is allowed by /etc/fuse.conf"),
+            false => report.warn("allow_other", "is for root alone: add user_allow_other to /etc/fuse.conf if others are to be let in"),
+        }
+    }
+    of_the_kernel(report);
+}
+
+fn in_path(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let places = std::env::split_paths(&path).map(|place| place.join(program));
+    places.into_iter().find(|file| file.is_file())
+}
+
+fn of_the_kernel(report: &mut Report) {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let release = release.trim();
+    let number = |text: Option<&str>| text.and_then(|text| text.parse::<u32>().ok());
+    let mut parts = release.split(['.', '-']);
+    let version = (
+        number(parts.next()).unwrap_or(0),
+        number(parts.next()).unwrap_or(0),
+    );
+    match version {
+        (0..=4, _) | (5, 0..=9) => report.fail("kernel", format!("{release} is too old: 5.10 or later is needed")),
+        (6, 3..=5) => report.warn("kernel", format!("{release} does not tell how a program that writes ended: files of killed programs are published; use 6.6 or later")),
+        version if version < (6, 6) => report.warn("kernel", format!("{release} has no shared mmap of files being written: 6.6 or later has")),
+        _ => report.ok("kernel", release),
+    }
+    let pages = std::fs::read_to_string("/proc/sys/fs/fuse/max_pages_limit");
+    match pages.map(|text| text.trim().parse::<u32>()) {
+        Ok(Ok(pages)) if pages < 256 => report.warn(
+            "max_pages_limit",
+            format!("{pages} makes requests small and slow: sysctl fs.fuse.max_pages_limit=256"),
+        ),
+        Ok(Ok(pages)) => report.ok("max_pages_limit", format!("{pages} pages a request")),
+        _ => report.ok(
+            "max_pages_limit",
+            "is what this kernel always has: 256 pages a request",
+        ),
+    }
+}
+
+fn of_the_state(report: &mut Report, state: &Path) {
+    let shown = state.display();
+    let made = std::fs::create_dir_all(state);
+    let probe = made.and_then(|()| tempfile_in(state));
+    if let Err(error) = probe {
+        return report.fail(
+            "state directory",
+            format!("{shown}: {error}: name another with --state-dir"),
+        );
+    }
+    match peek(state) {
+        Err(error) => report.fail("state directory", error.to_string()),
+        Ok(found) => {
+            let dead = found.iter().filter(|seen| !seen.live).count();
+            let live = found.len() - dead;
+            match dead {
+                0 => report.ok("state directory", format!("{shown}, mounts alive: {live}")),
+                _ => report.warn(
+                    "state directory",
+                    format!("{shown} has {dead} journals of dead mounts: wholefs recover"),
+                ),
+            }
+        }
+    }
+}
+
+/// Can a file be made there?
+fn tempfile_in(directory: &Path) -> std::io::Result<()> {
+    let path = directory.join(format!(".doctor-{}", random_token()));
+    std::fs::File::create_new(&path)?.sync_all()?;
+    std::fs::remove_file(&path)
+}
+
+// ---- The bucket
+
+async fn of_the_bucket(report: &mut Report, store: &S3Store, arguments: &DoctorArguments) {
+    let capabilities = store.capabilities();
+    report.ok("bucket", format!("{} can be listed", store.describe()));
+    report.ok(
+        "provider",
+        format!(
+            "{} ({})",
+            capabilities.name,
+            chosen_by(arguments, capabilities.name)
+        ),
+    );
+    of_the_clock(report, store.clock());
+    if arguments.read_only {
+        report.ok("writing", "not tried");
+    } else {
+        let key = format!(".wholefs-doctor-{}", random_token());
+        of_objects(report, store, &key).await;
+        of_uploads(report, store, &key).await;
+    }
+    of_the_rule(report, store, arguments.add_lifecycle_rule).await;
+}
+
+fn chosen_by(arguments: &DoctorArguments, name: &str) -> &'static str {
+    match (
+        arguments.store.provider.is_some(),
+        &arguments.store.endpoint_url,
+    ) {
+        (true, _) => "as --provider says",
+        (false, None) => "no endpoint is named",
+        (false, Some(_)) if name == "generic" => {
+            "the endpoint's host does not tell whose it is: name it with --provider if you know"
+        }
+        (false, Some(_)) => "by the endpoint's host",
+    }
+}
+
+fn of_the_clock(report: &mut Report, theirs: SystemTime) {
+    let ours = SystemTime::now();
+    let skew = ours
+        .duration_since(theirs)
+        .or_else(|_| theirs.duration_since(ours));
+    let skew = skew.unwrap_or_default();
+    match skew > SKEW {
+        true => report.fail(
+            "clock",
+            format!(
+                "{} s from the store's: set it (timedatectl set-ntp true)",
+                skew.as_secs()
+            ),
+        ),
+        false => report.ok("clock", format!("{} s from the store's", skew.as_secs())),
+    }
+}
+
+/// One line of what was tried. Answers whether it went well.
+fn tried<T>(report: &mut Report, what: &str, needed: &str, done: &store::Result<T>) -> bool {
+    match done {
+        Ok(_) => report.ok(what, ""),
+        Err(error) => report.fail(what, remedy(error, needed)),
+    }
+    done.is_ok()
+}
+
+fn remedy(error: &Error, needed: &str) -> String {
+    match error.kind {
+        ErrorKind::Denied => format!("denied ({}): {needed}", error.code),
+        _ => format!("{error}: {needed}"),
+    }
+}
+
+async fn of_objects(report: &mut Report, store: &S3Store, key: &str) {
+    let body = || Body::from_bytes(Bytes::from_static(b"wholefs doctor was here\n"));
+    let none = Attributes::default();
+    let put = store.put(key, body(), &none, &Precondition::None).await;
+    if !tried(
+        report,
+        "put",
+        "without s3:PutObject nothing can be written: mount --read-only",
+        &put,
+    ) {
+        return;
+    }
+    let Ok(etag) = put else { return };
+    let head = store.head(key).await;
+    tried(
+        report,
+        "head",
+        "without s3:GetObject no file can be looked at",
+        &head,
+    );
+    let size = body().len();
+    let get = store.get(key, &etag, 0..size).await;
+    tried(
+        report,
+        "get",
+        "without s3:GetObject no file can be read",
+        &get,
+    );
+    drop(get);
+    let copy = store
+        .copy(&format!("{key}-copy"), key, &etag, size, None)
+        .await;
+    if tried(
+        report,
+        "copy",
+        "without it nothing can be renamed, and no mode or time changed: mount --metadata none",
+        &copy,
+    ) {
+        let _ = store.delete(&format!("{key}-copy")).await;
+    }
+    of_conditions(report, store, key, body()).await;
+    of_checksums(report, store, key, body()).await;
+    let delete = store.delete(key).await;
+    tried(
+        report,
+        "delete",
+        "without s3:DeleteObject nothing can be removed or renamed",
+        &delete,
+    );
+}
+
+async fn of_conditions(report: &mut Report, store: &S3Store, key: &str, body: Body) {
+    if !store.capabilities().conditional_writes {
+        return report.ok(
+            "conditions",
+            "are not known of this provider: --on-conflict fail cannot be had",
+        );
+    }
+    let again = store
+        .put(key, body, &Attributes::default(), &Precondition::Absent)
+        .await;
+    match again {
+        Err(error) if error.kind == ErrorKind::Conflict => {
+            report.ok("conditions", "are honoured on writes")
+        }
+        Ok(_) => report.fail(
+            "conditions",
+            "are ignored by this store: name its provider, or --on-conflict fail would lose data",
+        ),
+        Err(error) => report.warn("conditions", error.to_string()),
+    }
+}
+
+async fn of_checksums(report: &mut Report, store: &S3Store, key: &str, body: Body) {
+    if !store.capabilities().crc64 {
+        return report.ok(
+            "checksums",
+            "of CRC-64/NVME are not known of this provider: none is sent",
+        );
+    }
+    let wrong = Body::new(body.chunks().to_vec(), body.crc64() ^ 1);
+    match store
+        .put(key, wrong, &Attributes::default(), &Precondition::None)
+        .await
+    {
+        Err(_) => report.ok("checksums", "a wrong one is refused"),
+        Ok(_) => report.warn(
+            "checksums",
+            "are taken and not checked by this store: damage on the way is not found out",
+        ),
+    }
+}
+
+async fn of_uploads(report: &mut Report, store: &S3Store, key: &str) {
+    let created = store.create_upload(key, &Attributes::default()).await;
+    if !tried(
+        report,
+        "upload",
+        "without s3:PutObject files of more than one part cannot be written",
+        &created,
+    ) {
+        return;
+    }
+    let Ok(upload) = created else { return };
+    let part = store
+        .upload_part(key, &upload, 1, Body::from_bytes(Bytes::from_static(b"x")))
+        .await;
+    tried(
+        report,
+        "upload a part",
+        "without it files of more than one part cannot be written",
+        &part,
+    );
+    match store.list_uploads(key, None).await {
+        Ok(page) if page.uploads.iter().any(|seen| seen.upload_id == upload) => report.ok("list uploads", ""),
+        Ok(_) => report.warn("list uploads", "an open upload is not shown: one whose creation was never answered cannot be found"),
+        Err(error) => report.warn("list uploads", remedy(&error, "without s3:ListBucketMultipartUploads an upload whose creation was never answered cannot be found, and `wholefs uploads` sees none")),
+    }
+    let abort = store.abort_upload(key, &upload).await;
+    if !tried(
+        report,
+        "abort",
+        "without s3:AbortMultipartUpload what a killed writer left stays, and is billed",
+        &abort,
+    ) {
+        return;
+    }
+    match store.list_parts(key, &upload).await {
+        Err(error) if error.kind == ErrorKind::NoSuchUpload => report.ok("after the abort", "nothing is left"),
+        Ok(parts) if parts.is_empty() => report.ok("after the abort", "no part is left"),
+        Ok(_) => {
+            let _ = store.abort_upload(key, &upload).await;
+            report.warn("after the abort", "a part was still there; wholefs aborts until none is");
+        }
+        Err(error) => report.warn("after the abort", remedy(&error, "without s3:ListMultipartUploadParts it cannot be told whether an abort left anything")),
+    }
+}
+
+async fn of_the_rule(report: &mut Report, store: &S3Store, wanted: Option<i32>) {
+    let bucket = store.describe();
+    if let Some(days) = wanted {
+        return match store.add_abort_rule(days).await {
+            Ok(()) => report.ok(
+                "lifecycle rule",
+                format!("{ABORT_RULE}: uploads are aborted after {days} days"),
+            ),
+            Err(error) => report.fail(
+                "lifecycle rule",
+                remedy(&error, "s3:PutLifecycleConfiguration is needed to add it"),
+            ),
+        };
+    }
+    match store.aborts_after().await {
+        Ok(Some(days)) => report.ok("lifecycle rule", format!("the bucket aborts what is open for {days} days")),
+        Ok(None) => report.warn(
+            "lifecycle rule",
+            format!("none aborts what a machine that never comes back left open: wholefs doctor {bucket} --add-lifecycle-rule {RULE_DAYS} adds one ({ABORT_RULE}, for all keys, beside the rules that are there)"),
+        ),
+        Err(error) => report.ok("lifecycle rule", format!("cannot be looked at ({})", error.code)),
+    }
+}

@@ -1,0 +1,127 @@
+//! Where the log goes, and in which form: to the terminal in the foreground, to a file, or to the
+//! machine's own (systemd's journal, else syslog) in the background.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use clap::{Args, ValueEnum};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer, Registry, fmt};
+
+use crate::status::Recent;
+
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Log")]
+pub(super) struct LogArguments {
+    /// Append it to this file (else it goes to the journal or to syslog, in the foreground to the terminal)
+    #[arg(long, value_name = "FILE")]
+    log_file: Option<PathBuf>,
+    /// How a line of it is written, to a file or a terminal
+    #[arg(long, value_enum, value_name = "FORM", default_value_t = Form::Text)]
+    log_format: Form,
+    /// How much is told
+    #[arg(long, value_enum, value_name = "LEVEL", default_value_t = Level::Info)]
+    log_level: Level,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Form {
+    Text,
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Level {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+type Output = Box<dyn Layer<Registry> + Send + Sync>;
+
+impl LogArguments {
+    /// Can it be written? Asked while there is still somebody to hear the answer.
+    pub(super) fn check(&self) -> Result<(), String> {
+        self.log_file
+            .as_deref()
+            .map_or(Ok(()), |path| opened(path).map(drop))
+    }
+
+    /// The log of a guardian is its next daemon's as well: started already, it goes on.
+    pub(super) fn start(&self, foreground: bool) -> Result<(), String> {
+        let output = match &self.log_file {
+            Some(path) => self.lines(Mutex::new(opened(path)?), false),
+            None if foreground => to_terminal(self.log_format),
+            None => of_the_machine(),
+        };
+        let level = self.log_level.to_possible_value();
+        start(
+            output,
+            level.as_ref().map_or("info", |level| level.get_name()),
+        );
+        Ok(())
+    }
+
+    fn lines(&self, to: Mutex<File>, color: bool) -> Output {
+        lines(self.log_format, to, color)
+    }
+}
+
+/// Of a command that ends with its work.
+pub(super) fn start_on_terminal() {
+    start(to_terminal(Form::Text), "info");
+}
+
+/// `WHOLEFS_LOG` takes tracing's filter syntax, and wins.
+fn start(output: Output, level: &str) {
+    let filter = EnvFilter::try_from_env("WHOLEFS_LOG")
+        .unwrap_or_else(|_| EnvFilter::new(format!("wholefs={level}")));
+    // Started before it goes on as it is.
+    let log = Registry::default().with(output.with_filter(filter));
+    let _ = log.with(Recent).try_init();
+}
+
+fn opened(path: &Path) -> Result<File, String> {
+    let opened = File::options().create(true).append(true).open(path);
+    opened.map_err(|e| format!("the log file {} cannot be written: {e}", path.display()))
+}
+
+fn to_terminal(form: Form) -> Output {
+    use std::io::IsTerminal;
+    lines(form, std::io::stderr, std::io::stderr().is_terminal())
+}
+
+fn lines<W>(form: Form, to: W, color: bool) -> Output
+where
+    W: for<'a> fmt::MakeWriter<'a> + Send + Sync + 'static,
+{
+    let layer = fmt::layer().with_target(false).with_writer(to);
+    match form {
+        Form::Text => layer.with_ansi(color).boxed(),
+        Form::Json => layer.json().flatten_event(true).boxed(),
+    }
+}
+
+fn of_the_machine() -> Output {
+    if let Ok(journal) = tracing_journald::layer() {
+        return journal
+            .with_syslog_identifier("wholefs".to_string())
+            .boxed();
+    }
+    let options = syslog_tracing::Options::LOG_PID;
+    match syslog_tracing::Syslog::new(c"wholefs", options, syslog_tracing::Facility::Daemon) {
+        // It has times and levels of its own.
+        Some(syslog) => {
+            let layer = fmt::layer()
+                .with_target(false)
+                .with_ansi(false)
+                .without_time();
+            layer.with_level(false).with_writer(syslog).boxed()
+        }
+        None => fmt::layer().with_writer(std::io::sink).boxed(),
+    }
+}

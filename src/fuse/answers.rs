@@ -1,0 +1,162 @@
+//! What is known, in the form the kernel takes it in.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fuser::{
+    Errno, FileAttr, FileType, FopenFlags, Generation, INodeNo, ReplyDirectoryPlus, ReplyEmpty,
+    ReplyEntry, ReplyXattr,
+};
+
+use crate::fs::{Attributes, Error, Fs, Kind, Result};
+
+/// An inode number is never given to another file in the life of a mount.
+pub(super) const GENERATION: Generation = Generation(0);
+
+pub(super) fn file_attr(attributes: &Attributes) -> FileAttr {
+    let Attributes {
+        ino,
+        kind,
+        size,
+        modified,
+        accessed,
+        changed,
+        links,
+        mode,
+        uid,
+        gid,
+        ..
+    } = *attributes;
+    FileAttr {
+        ino: INodeNo(ino),
+        size,
+        blocks: size.div_ceil(512),
+        atime: accessed,
+        mtime: modified,
+        ctime: changed,
+        crtime: modified,
+        kind: match kind {
+            Kind::File => FileType::RegularFile,
+            Kind::Directory => FileType::Directory,
+            Kind::Symlink => FileType::Symlink,
+        },
+        perm: mode,
+        nlink: links,
+        uid,
+        gid,
+        rdev: 0,
+        // What cp and friends use as their buffer.
+        blksize: 1 << 20,
+        flags: 0,
+    }
+}
+
+/// At most this many entries go into one answer; the kernel's buffer is the real limit.
+const ENTRIES_AT_ONCE: usize = 1024;
+
+pub(super) async fn read_directory(
+    fs: Arc<Fs>,
+    handle: u64,
+    offset: u64,
+    mut reply: ReplyDirectoryPlus,
+) -> std::result::Result<(), (ReplyDirectoryPlus, Error)> {
+    let listing = match fs.listing(handle) {
+        Ok(listing) => listing,
+        Err(error) => return Err((reply, error)),
+    };
+    let node = listing.node.clone();
+    let mut at = offset;
+    // `.` and `..` are offsets 0 and 1; they are not lookups.
+    for (position, name) in [(0, "."), (1, "..")] {
+        if at == position {
+            let ino = if name == "." { node.ino } else { node.parent() };
+            let shown = fs
+                .node(ino)
+                .map(|n| fs.attributes(&n))
+                .unwrap_or_else(|_| fs.attributes(&node));
+            at += 1;
+            if reply.add(
+                INodeNo(ino),
+                at,
+                name,
+                &Duration::ZERO,
+                &file_attr(&shown),
+                GENERATION,
+            ) {
+                reply.ok();
+                return Ok(());
+            }
+        }
+    }
+    let entries = match listing.read(&fs, at - 2, ENTRIES_AT_ONCE).await {
+        Ok(entries) => entries,
+        Err(error) => return Err((reply, error)),
+    };
+    let given = entries.len();
+    for listed in entries {
+        let (child, attributes) = fs.node_of(&node, &listed);
+        // Counted before the kernel can forget it.
+        fs.remember(&child);
+        if reply.add(
+            INodeNo(child.ino),
+            listed.next + 2,
+            &listed.name,
+            &attributes.ttl,
+            &file_attr(&attributes),
+            GENERATION,
+        ) {
+            fs.forget(child.ino, 1);
+            reply.ok();
+            return Ok(());
+        }
+    }
+    if given < ENTRIES_AT_ONCE {
+        fs.listed_all(&listing, at - 2 + given as u64).await;
+    }
+    reply.ok();
+    Ok(())
+}
+
+pub(super) fn reply_entry(reply: ReplyEntry, attributes: &Attributes) {
+    reply.entry(&attributes.ttl, &file_attr(attributes), GENERATION);
+}
+
+pub(super) fn reply_empty(
+    reply: ReplyEmpty,
+    result: Result<()>,
+    say: impl FnOnce(&Error) -> Errno,
+) {
+    match result {
+        Ok(()) => reply.ok(),
+        Err(error) => reply.error(say(&error)),
+    }
+}
+
+/// What is asked for twice: how long it is, and then itself.
+pub(super) fn reply_sized(
+    reply: ReplyXattr,
+    room: u32,
+    result: Result<Vec<u8>>,
+    say: impl FnOnce(&Error) -> Errno,
+) {
+    match result {
+        Ok(data) if room == 0 => reply.size(data.len() as u32),
+        Ok(data) if data.len() > room as usize => reply.error(Errno::ERANGE),
+        Ok(data) => reply.data(&data),
+        Err(error) => reply.error(say(&error)),
+    }
+}
+
+pub(super) fn open_flags(opened: &crate::fs::Opened, flags: i32) -> FopenFlags {
+    let mut out = FopenFlags::empty();
+    if opened.direct {
+        out |= FopenFlags::FOPEN_DIRECT_IO;
+    } else if opened.keep_cache {
+        out |= FopenFlags::FOPEN_KEEP_CACHE;
+    }
+    if flags & libc::O_ACCMODE == libc::O_RDONLY {
+        // Closing a reader means nothing to us.
+        out |= FopenFlags::FOPEN_NOFLUSH;
+    }
+    out
+}

@@ -1,0 +1,90 @@
+//! What was asked of a store and how it answered, counted: for `wholefs status` and for metrics.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::ErrorKind;
+
+/// Upper bounds of the latencies' classes, in seconds; the last class has none.
+pub const LATENCIES: [f64; 10] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
+
+/// Attempts at one of S3's operations.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Operation {
+    pub attempts: u64,
+    /// Of these, those that failed, by what is to be done about it ([`ErrorKind`]).
+    pub failures: BTreeMap<String, u64>,
+    /// Time until the answers' heads, added up.
+    pub seconds: f64,
+    /// How many took no longer than each of [`LATENCIES`] (and more than the one before).
+    pub latencies: [u64; LATENCIES.len() + 1],
+}
+
+#[derive(Debug, Default)]
+pub struct Tally {
+    operations: Mutex<BTreeMap<&'static str, Operation>>,
+    sent: AtomicU64,
+    received: AtomicU64,
+}
+
+impl Tally {
+    /// One attempt is over.
+    pub fn answered(&self, operation: &'static str, took: Duration, failure: Option<ErrorKind>) {
+        let seconds = took.as_secs_f64();
+        let class = LATENCIES.partition_point(|bound| *bound < seconds);
+        let mut operations = self.operations.lock().expect("no panic while held");
+        let counted = operations.entry(operation).or_default();
+        counted.attempts += 1;
+        counted.seconds += seconds;
+        counted.latencies[class] += 1;
+        if let Some(kind) = failure {
+            *counted.failures.entry(format!("{kind:?}")).or_default() += 1;
+        }
+    }
+
+    /// Bytes of bodies on their way to the store, repeated ones too.
+    pub fn sent(&self, bytes: u64) {
+        self.sent.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub fn received(&self, bytes: u64) {
+        self.received.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub fn bytes_sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    pub fn bytes_received(&self) -> u64 {
+        self.received.load(Ordering::Relaxed)
+    }
+
+    pub fn operations(&self) -> BTreeMap<String, Operation> {
+        let operations = self.operations.lock().expect("no panic while held");
+        let named =
+            |(name, counted): (&&'static str, &Operation)| (name.to_string(), counted.clone());
+        operations.iter().map(named).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_attempt_is_in_one_class_of_latency() {
+        let tally = Tally::default();
+        for milliseconds in [1, 5, 6, 29_000, 31_000] {
+            tally.answered("GetObject", Duration::from_millis(milliseconds), None);
+        }
+        tally.answered("GetObject", Duration::ZERO, Some(ErrorKind::Throttled));
+        let counted = &tally.operations()["GetObject"];
+        assert_eq!(counted.attempts, 6);
+        assert_eq!(counted.latencies, [3, 1, 0, 0, 0, 0, 0, 0, 0, 1, 1]);
+        assert_eq!(counted.failures["Throttled"], 1);
+    }
+}
