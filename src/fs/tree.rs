@@ -210,7 +210,12 @@ impl State {
             self.version = None;
             (self.accessed, self.changed) = (None, None);
         }
-        if !same || stored.is_some_and(|stored| stored != seen.modified) {
+        // Listings tell fractions of a second, HEAD does not.
+        let seconds = |time: SystemTime| {
+            let since = time.duration_since(SystemTime::UNIX_EPOCH);
+            since.map_or(0, |since| since.as_secs())
+        };
+        if !same || stored.is_some_and(|stored| seconds(stored) != seconds(seen.modified)) {
             self.said = None;
         }
     }

@@ -744,10 +744,12 @@ fn sequence(seed: u64, operations: u64) {
                 0 => Event::Remount,
                 _ => Event::Kill,
             };
+            println!("{history}: {event:?}");
             twins.happens(event);
             twins.compare(&history, &event);
         }
         let operation = dice.operation(twins.local.held.is_some());
+        println!("{history}: {operation:?}");
         twins.step(&operation, &history);
     }
     twins.happens(Event::Remount);
