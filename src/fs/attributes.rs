@@ -57,7 +57,10 @@ impl Fs {
         let draft = state.draft.clone().filter(|d| d.outcome().is_none());
         let said = match &draft {
             Some(draft) => Some(Posix::of(&draft.attributes().metadata)),
-            None => state.said.as_ref().map(|said| Posix::of(&said.metadata)),
+            None => {
+                let said = state.said.as_ref().or(state.said_before.as_ref());
+                said.map(|said| Posix::of(&said.metadata))
+            }
         };
         let known = draft.is_some() || self.is_said(node, &state);
         let said = said.unwrap_or_default();

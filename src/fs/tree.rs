@@ -54,6 +54,8 @@ pub struct State {
     pub version: Option<String>,
     /// What is said of the object (of a directory's marker); `None`: not known, a listing does not tell.
     pub said: Option<Arc<Attributes>>,
+    /// What was said of it before it became unknown: shown until it is known again.
+    pub said_before: Option<Arc<Attributes>>,
     /// The store's own time of the object, by which a change of what is said of it is seen.
     pub stored: Option<SystemTime>,
     /// When the store last confirmed the object (or the directory's existence).
@@ -216,7 +218,8 @@ impl State {
             since.map_or(0, |since| since.as_secs())
         };
         if !same || stored.is_some_and(|stored| seconds(stored) != seconds(seen.modified)) {
-            self.said = None;
+            let said = self.said.take();
+            self.said_before = said.or(self.said_before.take());
         }
     }
 
@@ -452,6 +455,7 @@ fn new_node(ino: u64, kind: Kind, parent: u64, name: String, key: String) -> Arc
             object: None,
             version: None,
             said: None,
+            said_before: None,
             stored: None,
             checked: None,
             draft: None,
