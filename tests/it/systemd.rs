@@ -17,14 +17,13 @@ fn check(section: &str) {
     let place = Place::default();
     // Beside nothing of ours: the program as a machine has it.
     std::fs::copy(PROGRAM, place.path("wholefs")).expect("copied");
-    let support = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/systemd");
+    let checkout = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let support = checkout.join("tests/support/systemd");
     let mut command = Command::new(support.join("boot"));
-    command
-        .arg("--bind")
-        .arg(place.path(""))
-        .arg("--")
-        .arg(support.join("check"))
-        .arg(section);
+    // Either may lie in a folder that the booted system has a fresh one of.
+    command.arg("--bind").arg(place.path(""));
+    command.arg("--bind").arg(checkout);
+    command.arg("--").arg(support.join("check")).arg(section);
     for (name, value) in program(&store).get_envs() {
         if let Some(value) = value {
             command.env(name, value);
