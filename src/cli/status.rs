@@ -103,10 +103,14 @@ fn picture(mount: &Snapshot, earlier: Option<(&Snapshot, Duration)>) -> String {
     let moved =
         |of: fn(&Snapshot) -> u64| bytes_in_words(of(mount)) + &rate(of).unwrap_or_default();
     let attempts: u64 = mount.operations.values().map(|o| o.attempts).sum();
+    // That something is not there, or is another version, is an answer.
+    let answers = ["Missing", "NoSuchUpload", "Conflict"];
     let failures: u64 = mount
         .operations
         .values()
-        .flat_map(|o| o.failures.values())
+        .flat_map(|operation| &operation.failures)
+        .filter(|(cause, _)| !answers.contains(&cause.as_str()))
+        .map(|(_, count)| count)
         .sum();
     let mut lines = vec![
         format!(
@@ -124,7 +128,9 @@ fn picture(mount: &Snapshot, earlier: Option<(&Snapshot, Duration)>) -> String {
         ),
         format!("  up         {}", moved(|m| m.bytes_sent)),
         format!("  down       {}", moved(|m| m.bytes_received)),
-        format!("  requests   {attempts}, of which {failures} failed or were repeated"),
+        format!(
+            "  requests   {attempts}, of which {failures} failed (and were repeated, where that helps)"
+        ),
         format!(
             "  memory     writing {}, reading {}",
             budget(mount.write_memory),
