@@ -124,7 +124,8 @@ impl Fs {
                     .count();
                 opens <= 1 && opened.is_written_by(process)
             }
-            Some(_) => opened.is_written_by_anyone(),
+            // First in itself, where that may be too much to look through.
+            Some(process) => opened.is_written_by(process) || opened.is_written_by_anyone(),
         }
     }
 
