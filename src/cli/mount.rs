@@ -41,6 +41,10 @@ pub(crate) struct MountArguments {
     #[arg(long, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
 
+    /// Options as fstab has them; each long flag here is such a word (ro, allow_other, part_size=16M)
+    // For the help alone: they have become flags before this is read.
+    #[arg(short = 'o', value_name = "WORD,…")]
+    _words: Option<String>,
     /// Stay attached to the terminal and log to it
     #[arg(long, short = 'f')]
     foreground: bool,

@@ -51,6 +51,13 @@ pub(crate) fn run(arguments: UnmountArguments) -> Result<(), Failure> {
     if arguments.lazy {
         return Ok(());
     }
+    if daemons.is_empty() {
+        eprintln!(
+            "wholefs: {source} is unmounted from {shown}; what was closed last may still be on its way (its journal is not in {}: name its --state-dir to wait for it)",
+            state.display()
+        );
+        return Ok(());
+    }
     let began = Instant::now();
     while daemons_of(&state, &at)
         .iter()

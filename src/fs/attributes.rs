@@ -474,7 +474,7 @@ impl Fs {
     }
 
     pub async fn symlink(
-        &self,
+        self: &Arc<Self>,
         parent: u64,
         name: &OsStr,
         target: &OsStr,
@@ -557,6 +557,7 @@ impl Fs {
     pub(super) fn note_made(&self, node: &Node) {
         let mut state = node.state();
         state.checked = Some(Instant::now());
-        state.complete = Some(Instant::now());
+        let doubts = state.doubts;
+        state.knows_all(Instant::now(), doubts);
     }
 }

@@ -82,8 +82,8 @@ impl Fs {
 
     /// Every child up to here was given to the kernel: what is not among them is not there.
     pub async fn listed_all(&self, listing: &Listing, offset: u64) {
-        if let Some(began) = listing.complete_at(offset).await {
-            listing.node.state().complete = Some(began);
+        if let Some((began, doubts)) = listing.complete_at(offset).await {
+            listing.node.state().knows_all(began, doubts);
         }
     }
 
@@ -102,7 +102,7 @@ impl Fs {
     }
 
     pub async fn mkdir(
-        &self,
+        self: &Arc<Self>,
         parent: u64,
         name: &OsStr,
         mode: u32,
@@ -129,14 +129,19 @@ impl Fs {
         Ok(node)
     }
 
-    pub(super) async fn ask_or_known(&self, parent: &Arc<Node>, name: &str) -> Result<Arc<Node>> {
+    pub(super) async fn ask_or_known(
+        self: &Arc<Self>,
+        parent: &Arc<Node>,
+        name: &str,
+    ) -> Result<Arc<Node>> {
+        self.keep_known(parent);
         match self.known(parent, name) {
             Some(known) => known,
             None => self.ask(parent, name).await,
         }
     }
 
-    pub async fn rmdir(&self, parent: u64, name: &OsStr) -> Result<()> {
+    pub async fn rmdir(self: &Arc<Self>, parent: u64, name: &OsStr) -> Result<()> {
         let (parent, name) = self.place(parent, name)?;
         let node = self.ask_or_known(&parent, &name).await?;
         if !node.is_directory() {
@@ -201,8 +206,8 @@ impl Fs {
         {
             let state = directory.state();
             let more_known = state
-                .complete
-                .is_some_and(|at| at.elapsed() < self.options.metadata_ttl)
+                .complete_for()
+                .is_some_and(|long| long < self.options.metadata_ttl)
                 && state.children.len() > 1;
             if state.marker || more_known {
                 return Ok(());

@@ -158,7 +158,7 @@ impl Fs {
 
     /// Creates a file, or opens one that came to be meanwhile.
     pub async fn create(
-        &self,
+        self: &Arc<Self>,
         parent: u64,
         name: &OsStr,
         flags: i32,
@@ -167,6 +167,7 @@ impl Fs {
         tid: u32,
     ) -> Result<(Arc<Node>, Attributes, Opened)> {
         let (parent, name) = self.place_for_creation(parent, name)?;
+        self.keep_known(&parent);
         // The kernel looked the name up a moment ago; that answer holds for this call.
         let existing = match self.known(&parent, &name) {
             Some(known) => known,

@@ -22,6 +22,8 @@ const PAGE: u32 = 1000;
 pub struct Listing {
     pub node: Arc<Node>,
     snapshot: Mutex<Snapshot>,
+    /// Nobody sees it, so nobody need be told what it does not show.
+    behind: bool,
 }
 
 #[derive(Default)]
@@ -37,6 +39,8 @@ struct Snapshot {
     hidden: usize,
     example: Option<String>,
     began: Option<Instant>,
+    /// The directory's doubts when it began.
+    doubts: u64,
 }
 
 #[derive(Default)]
@@ -69,6 +73,15 @@ impl Listing {
         Listing {
             node,
             snapshot: Mutex::new(Snapshot::default()),
+            behind: false,
+        }
+    }
+
+    /// One that no program asked for.
+    pub fn behind(node: Arc<Node>) -> Listing {
+        Listing {
+            behind: true,
+            ..Listing::new(node)
         }
     }
 
@@ -79,6 +92,7 @@ impl Listing {
             *snapshot = Snapshot {
                 unpublished: fs.unpublished(&self.node),
                 began: Some(Instant::now()),
+                doubts: self.node.state().doubts,
                 ..Snapshot::default()
             };
         }
@@ -92,12 +106,14 @@ impl Listing {
         Ok((start..end).map(|i| snapshot.listed(i)).collect())
     }
 
-    /// When the snapshot was begun, if `offset` is its end: then every child was given out.
-    pub async fn complete_at(&self, offset: u64) -> Option<Instant> {
+    /// When the snapshot was begun, and with which doubts, if `offset` is its end: then every child was
+    /// given out.
+    pub async fn complete_at(&self, offset: u64) -> Option<(Instant, u64)> {
         let snapshot = self.snapshot.lock().await;
         let all = matches!(snapshot.progress, Progress::Done)
             && offset as usize >= snapshot.entries.len();
-        snapshot.began.filter(|_| all)
+        let began = snapshot.began.filter(|_| all)?;
+        Some((began, snapshot.doubts))
     }
 
     async fn next_page(&self, fs: &Fs, snapshot: &mut Snapshot) -> Result<()> {
@@ -113,7 +129,10 @@ impl Listing {
         snapshot.progress = match page.next {
             Some(next) => Progress::At(next),
             None => {
-                snapshot.finish(prefix);
+                snapshot.finish();
+                if !self.behind {
+                    snapshot.tell_what_is_hidden(prefix);
+                }
                 Progress::Done
             }
         };
@@ -165,13 +184,16 @@ impl Snapshot {
         }
     }
 
-    fn finish(&mut self, prefix: &str) {
+    fn finish(&mut self) {
         for (name, version) in std::mem::take(&mut self.undecided) {
             self.push(&name, Kind::File, Some(version));
         }
         for (name, kind) in std::mem::take(&mut self.unpublished) {
             self.push(&name, kind, None);
         }
+    }
+
+    fn tell_what_is_hidden(&self, prefix: &str) {
         if let Some(example) = &self.example {
             warn!(
                 "/{prefix}: {} keys cannot be shown as files (for example {example:?}: an empty, '.', '..' or too long component, or hidden by a directory of the same name)",
@@ -237,7 +259,7 @@ mod tests {
         for entry in entries {
             snapshot.take("d/", entry);
         }
-        snapshot.finish("d/");
+        snapshot.finish();
         let names = (0..snapshot.entries.len())
             .map(|i| {
                 let listed = snapshot.listed(i);

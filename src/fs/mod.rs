@@ -28,6 +28,7 @@ mod metadata;
 mod names;
 mod parting;
 mod rename;
+mod renewal;
 mod tree;
 mod xattr;
 
@@ -145,7 +146,8 @@ impl Fs {
 
     /// Finds a name. The kernel is told of the node: [`forget`](Self::forget) undoes it.
     pub async fn lookup(self: &Arc<Self>, parent: u64, name: &OsStr) -> Result<Arc<Node>> {
-        let mut node = self.find(parent, name).await?;
+        let (parent, name) = self.place(parent, name)?;
+        let mut node = self.ask_or_known(&parent, &name).await?;
         if self.may_be_a_link(&node) {
             node = self.without_doubt(node).await?;
         }
@@ -159,6 +161,9 @@ impl Fs {
             Ok(place) => place,
             Err(error) => return Some(Err(error)),
         };
+        if self.is_due(&parent) {
+            return None;
+        }
         let found = self.known(&parent, &component)?;
         if let Ok(node) = &found {
             if self.may_be_a_link(node) {
@@ -194,17 +199,9 @@ impl Fs {
         }
         let all_listed = parent
             .state()
-            .complete
-            .is_some_and(|at| at.elapsed() < self.options.metadata_ttl);
+            .complete_for()
+            .is_some_and(|long| long < self.options.metadata_ttl);
         all_listed.then(|| Err(Error::quiet(libc::ENOENT)))
-    }
-
-    async fn find(&self, parent: u64, name: &OsStr) -> Result<Arc<Node>> {
-        let (parent, name) = self.place(parent, name)?;
-        match self.known(&parent, &name) {
-            Some(known) => known,
-            None => self.ask(&parent, &name).await,
-        }
     }
 
     /// Asks the store whether a name is a directory, a file or nothing. A directory hides

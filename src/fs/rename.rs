@@ -294,7 +294,7 @@ impl Rename {
             node.state().checked = None;
         }
         for directory in [&self.from, &self.to] {
-            directory.state().complete = None;
+            directory.state().doubt();
         }
     }
 

@@ -80,7 +80,13 @@ pub struct State {
     /// Directories: a marker object is known to be there, so that they stay when they are empty.
     pub marker: bool,
     /// Directories: all children were listed (or there were none) at this moment.
-    pub complete: Option<Instant>,
+    complete: Option<Instant>,
+    /// Directories: how often that came into doubt.
+    pub doubts: u64,
+    /// Directories: names asked for since it was listed.
+    pub wanted: u32,
+    /// Directories: it is being listed again, for those.
+    pub renewing: bool,
     pub modified: SystemTime,
     /// Directories: when a name was made or taken away here last, through this mount.
     pub touched: Option<SystemTime>,
@@ -223,6 +229,25 @@ impl State {
         }
     }
 
+    /// Of a directory: for how long has it been known that what is not among its children is not there?
+    pub fn complete_for(&self) -> Option<Duration> {
+        self.complete.map(|at| at.elapsed())
+    }
+
+    /// All children are known as they were at that moment, if there has been no doubt since.
+    pub fn knows_all(&mut self, at: Instant, doubts: u64) {
+        if self.doubts == doubts {
+            self.complete = Some(at);
+            self.wanted = 0;
+        }
+    }
+
+    /// A child may be there that is not known.
+    pub fn doubt(&mut self) {
+        self.complete = None;
+        self.doubts += 1;
+    }
+
     /// A name in this directory was made or taken away.
     pub fn touch(&mut self) {
         let now = SystemTime::now();
@@ -352,6 +377,8 @@ impl Tree {
     /// The same of a file that another client took away or replaced, or that was never published.
     pub fn lose(&self, parent: &Node, node: &Node) {
         node.state().vanished = true;
+        // Whose the name is now, no listing of before can tell.
+        parent.state().doubt();
         self.detach(parent, node);
     }
 
@@ -362,7 +389,7 @@ impl Tree {
             state.children.remove(&*name);
         }
         // Not because it is not there.
-        state.complete = None;
+        state.doubt();
     }
 
     /// Gives a node, and all below it, another place. What was there is detached before.
@@ -430,6 +457,8 @@ impl Tree {
                 let mut state = above.state();
                 if state.children.get(&*name) == Some(&at) {
                     state.children.remove(&*name);
+                    // It may well be there, and nothing here knows of it any more.
+                    state.doubt();
                 }
             }
             at = parent;
@@ -469,10 +498,35 @@ fn new_node(ino: u64, kind: Kind, parent: u64, name: String, key: String) -> Arc
             asked: 0,
             marker: false,
             complete: None,
+            doubts: 0,
+            wanted: 0,
+            renewing: false,
             modified: SystemTime::now(),
             touched: None,
             changed: None,
             accessed: None,
         }),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_is_not_known_whole_once_the_kernel_has_forgotten_a_child() {
+        let tree = Tree::new();
+        let root = tree.get(ROOT).expect("the root");
+        let child = tree.ensure(&root, "child", Kind::File);
+        tree.remember(&child);
+        let doubts = root.state().doubts;
+        root.state().knows_all(Instant::now(), doubts);
+        assert!(root.state().complete_for().is_some());
+        tree.forget(child.ino, 1);
+        assert!(tree.child(&root, "child").is_none());
+        assert!(root.state().complete_for().is_none());
+        // Nor by a listing that was begun before.
+        root.state().knows_all(Instant::now(), doubts);
+        assert!(root.state().complete_for().is_none());
+    }
 }

@@ -31,8 +31,9 @@ pub(super) fn keep(directory: &Path, number: u64, intent: Option<&Intent>) -> io
                 let _ = fs::remove_file(&new);
                 Err(error)
             };
-            write_durably(&new, &line).or_else(removed)?;
-            fs::rename(&new, &path)?;
+            write_durably(&new, &line)
+                .and_then(|()| fs::rename(&new, &path))
+                .or_else(removed)?;
         }
         None => fs::remove_file(&path)?,
     }
@@ -122,6 +123,23 @@ mod tests {
         assert!(!found[1].1.copied);
         keep(folder.path(), 12, None).unwrap();
         assert_eq!(read(folder.path()).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn what_cannot_be_kept_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        // No file can take this one's place.
+        fs::create_dir(folder.path().join("rename-5")).unwrap();
+        let intent = Intent {
+            from: "a/".to_string(),
+            to: "b/".to_string(),
+            onto_empty: false,
+            at: 1,
+            until: None,
+            copied: false,
+        };
+        keep(folder.path(), 5, Some(&intent)).unwrap_err();
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
     #[test]

@@ -10,6 +10,8 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use wholefs::embedded::Options;
+
 use crate::support::tools::sh_ok;
 use crate::support::{Content, MIB, Mount, Store, eventually, on_both_stores, seconds};
 
@@ -562,6 +564,44 @@ fn a_read_only_mount_changes_nothing(store: &Store) {
         assert_eq!(errno(result), Some(libc::EROFS));
     }
     assert_eq!(store.keys(), ["dir/", "file"]);
+}
+
+/// Who makes one file after the other is not sent to the store for each name, however long that takes.
+#[test]
+fn a_directory_in_use_stays_known() {
+    const LIFE: Duration = Duration::from_secs(2);
+    let store = Store::embedded_with(Options {
+        latency: Duration::from_millis(5),
+        ..Options::default()
+    });
+    let mount = Mount::with(&store, &["--metadata-ttl", "2s"]);
+    std::fs::create_dir(mount.path("dir")).expect("made");
+    store.log().reset();
+    let began = Instant::now();
+    let mut files = 0;
+    while began.elapsed() < LIFE * 3 || files < 100 {
+        std::fs::write(mount.path(&format!("dir/{files}")), "x").expect("written");
+        files += 1;
+    }
+    assert_eq!(store.log().count("PutObject"), files);
+    let asked = store.log().count("HeadObject");
+    let listed = store.log().count("ListObjectsV2");
+    println!("{files} files made, {asked} names asked for, {listed} listings");
+    // A machine that stands still for a second lets it be forgotten.
+    assert!(asked < files / 5, "{asked} questions for {files} files");
+    assert!(
+        listed < files / 5 + 20,
+        "{listed} listings for {files} files"
+    );
+    // And what another client makes meanwhile is seen in time all the same.
+    store.put("dir/theirs", "x");
+    let mut n = 0;
+    eventually(LIFE * 4, "theirs", || {
+        std::fs::write(mount.path(&format!("dir/more-{n}")), "x").expect("written");
+        n += 1;
+        mount.path("dir/theirs").exists()
+    });
+    assert!(mount.terminate().success());
 }
 
 on_both_stores!(

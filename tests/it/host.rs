@@ -207,6 +207,17 @@ fn unmount_says_who_is_in_the_way_and_waits_for_the_end() {
     eventually(seconds(10), "it is published", || {
         host.store.get("kept").as_deref() == Some(&b"to the end"[..])
     });
+
+    // Whose journal is elsewhere cannot be waited for: that is said.
+    assert!(host.helper(&source, &host.words()).ok());
+    let elsewhere = tempfile::tempdir().expect("a temporary folder");
+    let elsewhere = elsewhere.path().display().to_string();
+    let unwaited = host.wholefs(&["unmount", &at, "--state-dir", &elsewhere]);
+    assert!(
+        unwaited.ok() && unwaited.err.contains("--state-dir"),
+        "{}",
+        unwaited.err
+    );
 }
 
 #[test]

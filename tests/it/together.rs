@@ -271,6 +271,24 @@ fn with_on_conflict_fail_the_first_to_close_wins() {
     store.assert_no_uploads_within(5, "conflicts");
 }
 
+/// A listing of before does not say that the name is free.
+#[test]
+fn who_came_second_sees_what_the_first_published_at_once() {
+    let store = Store::embedded();
+    let minding = ["--on-conflict", "fail", "--metadata-ttl", "1h"];
+    let mount = Mount::with(&store, &minding);
+    let path = mount.path("new");
+    // The whole directory is known from here on.
+    assert_eq!(fs::read_dir(mount.path("")).expect("listed").count(), 0);
+    let (kept, refused) = (Content::new(1, 1000), Content::new(2, 1001));
+    let mine = begun(&path, &refused);
+    store.put("new", kept.bytes());
+    let error = close(mine).expect_err("somebody was first");
+    assert_eq!(error.raw_os_error(), Some(libc::ESTALE));
+    kept.assert_file(&path);
+    assert!(mount.terminate().success());
+}
+
 #[test]
 fn minding_conflicts_is_refused_where_the_store_cannot() {
     let store = Store::embedded();
