@@ -54,7 +54,9 @@ const TARGET_MAX: u64 = libc::PATH_MAX as u64;
 impl Fs {
     pub fn attributes(&self, node: &Node) -> Attributes {
         let mut state = node.state();
-        let draft = state.draft.clone().filter(|d| d.outcome().is_none());
+        // One that was published a moment ago is it still, until the node is up to date.
+        let draft = state.draft.clone();
+        let draft = draft.filter(|d| !matches!(d.outcome(), Some(Err(_))));
         let said = match &draft {
             Some(draft) => Some(Posix::of(&draft.attributes().metadata)),
             None => {

@@ -145,6 +145,13 @@ impl Fs {
                 self.drop_untouched(&file.node, &draft);
             }
         }
+        {
+            let mut state = file.node.state();
+            if state.unlinked && !file.node.is_open() {
+                // It was nowhere but here, and nobody has it any more.
+                state.draft = None;
+            }
+        }
         self.tree.drop_if_idle(&file.node);
     }
 
@@ -195,15 +202,16 @@ impl Fs {
                 if current {
                     state.draft = None;
                 }
+                // In one step: nobody sees it as neither.
+                if let (true, Ok(Some(version))) = (current, &result) {
+                    state.changed = state.changed.max(Some(draft.times().changed));
+                    state.made(version.clone(), draft.attributes());
+                    state.cached = None;
+                }
                 current
             };
             match &result {
-                Ok(Some(version)) if was_current => {
-                    let mut state = node.state();
-                    state.changed = state.changed.max(Some(draft.times().changed));
-                    drop(state);
-                    self.note_commit(node, version.clone(), draft.attributes());
-                }
+                Ok(Some(_)) if was_current => self.forget_data(node.ino),
                 Err(_) if was_current => self.lost_draft(node),
                 _ => {}
             }
@@ -239,6 +247,10 @@ impl Fs {
 
     /// A draft that ended in the middle of its writing.
     fn let_go(&self, node: &Node, draft: &Arc<Draft>) {
+        // Who published it brings the node up to date.
+        if !matches!(draft.outcome(), Some(Err(_))) {
+            return;
+        }
         let current = {
             let mut state = node.state();
             let current = state.draft.as_ref().is_some_and(|d| Arc::ptr_eq(d, draft));
@@ -247,7 +259,7 @@ impl Fs {
             }
             current
         };
-        if current && matches!(draft.outcome(), Some(Err(_))) {
+        if current {
             self.lost_draft(node);
         }
     }

@@ -675,20 +675,6 @@ impl Fs {
             return self.commit_to_the_end(node, &draft).await;
         }
     }
-
-    pub(super) fn note_commit(
-        &self,
-        node: &Node,
-        version: Version,
-        said: crate::store::Attributes,
-    ) {
-        {
-            let mut state = node.state();
-            state.made(version, said);
-            state.cached = None;
-        }
-        self.forget_data(node.ino);
-    }
 }
 
 impl OpenFile {

@@ -9,7 +9,7 @@
 //! - What is deleted is the version that was copied, as far as we know: whatever another client put
 //!   there meanwhile makes the copy fail, and the rename begins anew.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::ffi::OsStr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -22,7 +22,7 @@ use super::copies::TRIES;
 use super::tree::{Kind, Node};
 use super::{Error, Fs, Result, metadata};
 use crate::draft::{Draft, Version};
-use crate::store::{self, Attributes, ErrorKind, ListEntry, ObjectInfo};
+use crate::store::{self, Attributes, ETag, ErrorKind, ListEntry, ObjectInfo};
 use crate::upload::ledger::{Before, Intent};
 
 /// What a rename may do to a name that is taken.
@@ -336,11 +336,13 @@ impl Rename {
             self.take_back(copied, number, intent).await;
             return Err(error);
         }
+        let made: HashMap<&str, &Copied> = copied
+            .iter()
+            .map(|copy| (copy.rest.as_str(), copy))
+            .collect();
         for (node, moving) in held_drafts {
             let key = format!("{new}{}", &node.key()[old.len()..]);
-            let base = copied
-                .iter()
-                .find(|copy| format!("{old}{}", copy.rest) == *node.key());
+            let base = made.get(&node.key()[old.len()..]);
             let base = base.map(|copy| copy.version.etag.clone());
             let before = base.clone().map_or(Before::Nothing, Before::Version);
             moving.to(fs.target(&key, before), base);
@@ -353,9 +355,10 @@ impl Rename {
         for node in fs.tree.below(source) {
             let mut state = node.state();
             if !node.is_directory() {
-                // Asked anew: a copy may be another version.
-                state.object = None;
-                state.checked = None;
+                match made.get(&node.key()[new.len()..]) {
+                    Some(copy) => state.was_copied(&copy.source, &copy.version),
+                    None => (state.object, state.checked) = (None, None),
+                }
                 state.cached = None;
                 state.commits += 1;
             }
@@ -437,7 +440,12 @@ impl Rename {
                     let done = fs
                         .copy_object(&object.key, &version, &to, Before::Nothing, None)
                         .await;
-                    done.map(|version| Copied { rest, version })
+                    let source = version.etag;
+                    done.map(|version| Copied {
+                        rest,
+                        source,
+                        version,
+                    })
                 })
                 .buffer_unordered(AT_ONCE);
             let mut failure = None;
@@ -511,6 +519,7 @@ async fn held<'a>(node: &Node, draft: &'a Draft) -> Result<crate::draft::Moving<
 struct Copied {
     /// The key behind the directory's.
     rest: String,
+    source: ETag,
     version: Version,
 }
 

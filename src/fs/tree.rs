@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::draft::{Draft, Version};
-use crate::store::{Attributes, ObjectInfo};
+use crate::store::{Attributes, ETag, ObjectInfo};
 
 pub const ROOT: u64 = 1;
 
@@ -252,6 +252,19 @@ impl State {
     pub fn touch(&mut self) {
         let now = SystemTime::now();
         (self.touched, self.changed) = (Some(now), Some(now));
+    }
+
+    /// Takes note that its object is now a copy, with all that was said of it, of that version.
+    pub fn was_copied(&mut self, source: &ETag, copy: &Version) {
+        self.stored = None;
+        match self.object.as_ref().is_some_and(|o| o.etag == *source) {
+            true => {
+                let said = self.said.take();
+                self.saw_version(copy);
+                self.said = said;
+            }
+            false => self.saw_version(copy),
+        }
     }
 
     /// Takes note of what a commit or a copy of ours made.

@@ -248,3 +248,43 @@ fn who_has_very_many_files_open_has_them_all_published() {
     eventually(seconds(60), "all of them", || store.keys().len() == FILES);
     assert!(mount.terminate().success());
 }
+
+/// open, unlink, use: its bytes take disk until the last descriptor is closed, and not for ever.
+#[test]
+fn what_was_written_to_a_file_without_a_name_goes_with_it() {
+    let store = Store::embedded();
+    let mount = Mount::new(&store);
+    let spools = || {
+        let descriptors = std::fs::read_dir(format!("/proc/{}/fd", mount.daemon()));
+        let names = descriptors.expect("a daemon").flatten();
+        let targets = names.filter_map(|entry| std::fs::read_link(entry.path()).ok());
+        targets
+            .filter(|target| target.to_string_lossy().ends_with("(deleted)"))
+            .count()
+    };
+    for was_there in [false, true] {
+        if was_there {
+            store.put("file", vec![7; 100_000]);
+        }
+        let path = mount.path("file");
+        let file = std::fs::File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .expect("open");
+        std::fs::remove_file(&path).expect("unlinked");
+        // Not front to back, so not in memory.
+        file.write_all_at(b"behind", 3 << 20).expect("written");
+        file.write_all_at(b"before", 0).expect("written");
+        let mut read = [0; 6];
+        file.read_exact_at(&mut read, 3 << 20).expect("read");
+        assert_eq!(&read, b"behind");
+        assert!(spools() > 0, "its bytes are somewhere");
+        drop(file);
+        eventually(seconds(10), "its disk is free", || spools() == 0);
+    }
+    assert_eq!(store.keys(), Vec::<String>::new());
+    assert!(mount.terminate().success());
+}

@@ -4,9 +4,10 @@
 use std::collections::HashMap;
 use std::fs::{self, File, Permissions};
 use std::io::Write;
-use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, chown, symlink};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown, symlink};
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use crate::support::tools::run;
@@ -363,5 +364,46 @@ fn a_change_of_attributes_whose_answer_is_lost_is_made_once_and_readers_read_on(
     assert_eq!(store.open_uploads(), []);
     let mount = mounted_anew(mount, &store);
     assert_eq!(mode(&mount.path("file")), 0o640);
+    assert!(mount.terminate().success());
+}
+
+/// Between the store's answer and the end of close() it is neither an empty file nor anybody's.
+#[test]
+fn who_looks_while_a_file_is_published_sees_it_as_it_is() {
+    const FILES: usize = 400;
+    let store = Store::embedded();
+    let mount = Mount::new(&store);
+    let (at, done) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let looks = std::thread::scope(|scope| {
+        let looker = scope.spawn(|| {
+            let mut looks = 0;
+            while !done.load(Ordering::Relaxed) {
+                let n = at.load(Ordering::Relaxed);
+                let path = mount.path(&format!("file-{n}"));
+                let mut grown = 0;
+                while at.load(Ordering::Relaxed) == n && !done.load(Ordering::Relaxed) {
+                    let Ok(seen) = fs::metadata(&path) else {
+                        assert_eq!(grown, 0, "file-{n} is gone");
+                        continue;
+                    };
+                    assert_eq!(seen.mode() & 0o777, 0o604, "file-{n}");
+                    assert!(seen.len() >= grown, "file-{n} was {grown} bytes long");
+                    grown = seen.len();
+                    looks += 1;
+                }
+            }
+            looks
+        });
+        for n in 0..FILES {
+            at.store(n, Ordering::Relaxed);
+            let mut options = fs::File::options();
+            let options = options.write(true).create_new(true).mode(0o604);
+            let mut file = options.open(mount.path(&format!("file-{n}"))).expect("made");
+            file.write_all(b"ten bytes.").expect("written");
+        }
+        done.store(true, Ordering::Relaxed);
+        looker.join().expect("nothing else was seen")
+    });
+    println!("{looks} looks at {FILES} files");
     assert!(mount.terminate().success());
 }

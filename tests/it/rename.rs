@@ -424,3 +424,26 @@ fn a_store_that_can_rename_does_it_in_one_step() {
     assert_eq!(store.keys(), ["other.html"]);
     assert!(mount.terminate().success());
 }
+
+/// What is known of the files of a directory stays known under its new name.
+#[test]
+fn the_files_of_a_renamed_directory_are_not_asked_for_anew() {
+    let store = Store::embedded();
+    let mount = Mount::with(&store, &["--metadata-ttl", "1h"]);
+    fs::create_dir(mount.path("old")).expect("made");
+    for n in 0..20 {
+        fs::write(mount.path(&format!("old/{n}")), format!("{n}")).expect("written");
+    }
+    fs::rename(mount.path("old"), mount.path("new")).expect("renamed");
+    store.log().reset();
+    for n in 0..20 {
+        let file = fs::metadata(mount.path(&format!("new/{n}"))).expect("there");
+        assert_eq!(file.len(), n.to_string().len() as u64);
+    }
+    assert_eq!(store.log().count("HeadObject"), 0);
+    for n in 0..20 {
+        let text = fs::read_to_string(mount.path(&format!("new/{n}"))).expect("read");
+        assert_eq!(text, n.to_string());
+    }
+    assert!(mount.terminate().success());
+}
