@@ -256,15 +256,12 @@ impl State {
 
     /// Takes note that its object is now a copy, with all that was said of it, of that version.
     pub fn was_copied(&mut self, source: &ETag, copy: &Version) {
+        let same = self.object.as_ref().is_some_and(|o| o.etag == *source);
+        let said = self.said.clone().filter(|_| same);
+        self.saw_version(copy);
+        self.said = said;
+        // The store's time of the copy is not known.
         self.stored = None;
-        match self.object.as_ref().is_some_and(|o| o.etag == *source) {
-            true => {
-                let said = self.said.take();
-                self.saw_version(copy);
-                self.said = said;
-            }
-            false => self.saw_version(copy),
-        }
     }
 
     /// Takes note of what a commit or a copy of ours made.

@@ -398,7 +398,9 @@ fn who_looks_while_a_file_is_published_sees_it_as_it_is() {
             at.store(n, Ordering::Relaxed);
             let mut options = fs::File::options();
             let options = options.write(true).create_new(true).mode(0o604);
-            let mut file = options.open(mount.path(&format!("file-{n}"))).expect("made");
+            let mut file = options
+                .open(mount.path(&format!("file-{n}")))
+                .expect("made");
             file.write_all(b"ten bytes.").expect("written");
         }
         done.store(true, Ordering::Relaxed);

@@ -441,6 +441,12 @@ fn the_files_of_a_renamed_directory_are_not_asked_for_anew() {
         assert_eq!(file.len(), n.to_string().len() as u64);
     }
     assert_eq!(store.log().count("HeadObject"), 0);
+    // Nor when a listing shows them.
+    assert_eq!(fs::read_dir(mount.path("new")).expect("listed").count(), 20);
+    for n in 0..20 {
+        fs::metadata(mount.path(&format!("new/{n}"))).expect("there");
+    }
+    assert_eq!(store.log().count("HeadObject"), 0);
     for n in 0..20 {
         let text = fs::read_to_string(mount.path(&format!("new/{n}"))).expect("read");
         assert_eq!(text, n.to_string());
