@@ -87,6 +87,7 @@ impl From<String> for Failure {
 }
 
 pub fn main() -> ExitCode {
+    host::nss::use_what_is_linked_in();
     host::ensure_home();
     let given: Vec<_> = std::env::args_os().collect();
     let by_mount = words::is_called_by_mount(&given);

@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 pub mod daemon;
 pub mod guardian;
 pub mod mountpoint;
+pub mod nss;
 pub mod process;
 pub mod supervisor;
 

@@ -27,6 +27,7 @@ mod limits;
 mod metadata;
 mod model;
 mod operator;
+mod package;
 mod random_writes;
 mod rename;
 mod rename_crashes;
