@@ -8,6 +8,7 @@ use fuser::{
     ReplyEntry, ReplyXattr,
 };
 
+use super::unless;
 use crate::fs::{Attributes, Error, Fs, Kind, Result};
 
 /// An inode number is never given to another file in the life of a mount.
@@ -59,6 +60,7 @@ pub(super) async fn read_directory(
     handle: u64,
     offset: u64,
     mut reply: ReplyDirectoryPlus,
+    left: impl Future<Output = ()>,
 ) -> std::result::Result<(), (ReplyDirectoryPlus, Error)> {
     let listing = match fs.listing(handle) {
         Ok(listing) => listing,
@@ -88,7 +90,8 @@ pub(super) async fn read_directory(
             }
         }
     }
-    let entries = match listing.read(&fs, at - 2, ENTRIES_AT_ONCE).await {
+    let read = listing.read(&fs, at - 2, ENTRIES_AT_ONCE);
+    let entries = match unless(left, read).await {
         Ok(entries) => entries,
         Err(error) => return Err((reply, error)),
     };

@@ -3,7 +3,8 @@
 //!
 //! Invariants:
 //! - An event thread never waits for the network: what is not known at once is answered by a task.
-//! - Every request is answered; one whose caller was killed meanwhile is answered EINTR.
+//! - Every request is answered; one whose caller was killed meanwhile is answered EINTR, and so is one that only
+//!   looks when its caller is interrupted.
 //! - A refusal worth a person's attention is logged once, here, with the path it is about.
 
 use std::ffi::{OsStr, OsString};
@@ -47,14 +48,30 @@ impl Frontend {
         work: impl Future<Output = Result<T>> + Send + 'static,
         answer: impl FnOnce(Result<T>) + Send + 'static,
     ) {
-        self.runtime.spawn(async move {
-            let result = tokio::select! {
-                biased;
-                result = work => result,
-                () = killed(caller) => Err(Error::quiet(libc::EINTR)),
-            };
-            answer(result);
-        });
+        self.spawn_until(process::is_being_killed, caller, work, answer);
+    }
+
+    /// The same for what changes nothing: who catches Ctrl-C gets out of that as well, by EINTR. (Of a
+    /// change he could not tell whether it was made.)
+    fn look<T: Send + 'static>(
+        &self,
+        caller: u32,
+        work: impl Future<Output = Result<T>> + Send + 'static,
+        answer: impl FnOnce(Result<T>) + Send + 'static,
+    ) {
+        self.spawn_until(process::is_being_interrupted, caller, work, answer);
+    }
+
+    fn spawn_until<T: Send + 'static>(
+        &self,
+        leaves: fn(u32) -> bool,
+        caller: u32,
+        work: impl Future<Output = Result<T>> + Send + 'static,
+        answer: impl FnOnce(Result<T>) + Send + 'static,
+    ) {
+        let left = left(caller, leaves);
+        self.runtime
+            .spawn(async move { answer(unless(left, work).await) });
     }
 
     fn say(
@@ -84,8 +101,23 @@ fn log_refusal(fs: &Fs, operation: &str, ino: u64, name: Option<OsString>, error
     Errno::from_i32(error.errno)
 }
 
-/// Resolves when the thread was killed. A request of a program that is only slow is left alone.
-async fn killed(tid: u32) {
+/// The work's result, or EINTR when the caller leaves.
+async fn unless<T>(
+    left: impl Future<Output = ()>,
+    work: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    tokio::select! {
+        biased;
+        result = work => result,
+        () = left => Err(Error::quiet(libc::EINTR)),
+    }
+}
+
+/// Resolves when the thread has been killed, or interrupted. A request of a program that is only slow is left alone.
+///
+/// (The kernel would tell: by INTERRUPT, which fuser does not hand on. It is answered that we do not know it,
+/// once, and from then on looking is the only way.)
+async fn left(tid: u32, leaves: fn(u32) -> bool) {
     let mut pause = Duration::from_millis(500);
     loop {
         tokio::time::sleep(pause).await;
@@ -93,7 +125,7 @@ async fn killed(tid: u32) {
         if tid == 0 {
             std::future::pending::<()>().await;
         }
-        if process::is_being_killed(tid) {
+        if leaves(tid) {
             return;
         }
     }
@@ -135,7 +167,7 @@ impl Filesystem for Frontend {
             let node = fs.lookup(parent.0, &name).await?;
             Ok(fs.attributes(&node))
         };
-        self.spawn(request.pid(), work, |result| match result {
+        self.look(request.pid(), work, |result| match result {
             Ok(attributes) => reply_entry(reply, &attributes),
             Err(error) => reply.error(say(&error)),
         });
@@ -160,7 +192,7 @@ impl Filesystem for Frontend {
             };
         }
         let fs = self.fs.clone();
-        self.spawn(
+        self.look(
             request.pid(),
             async move { fs.getattr(ino.0).await },
             |result| match result {
@@ -321,7 +353,7 @@ impl Filesystem for Frontend {
         let fs = self.fs.clone();
         let say = self.say("readlink", ino.0, None);
         let work = async move { fs.readlink(ino.0).await };
-        self.spawn(request.pid(), work, |result| match result {
+        self.look(request.pid(), work, |result| match result {
             Ok(target) => reply.data(&target),
             Err(error) => reply.error(say(&error)),
         });
@@ -421,7 +453,12 @@ impl Filesystem for Frontend {
     fn open(&self, request: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         let (fs, caller) = (self.fs.clone(), request.pid());
         let say = self.say("open", ino.0, None);
-        self.spawn(
+        let leaves = match flags.0 & libc::O_TRUNC {
+            0 => process::is_being_interrupted,
+            _ => process::is_being_killed,
+        };
+        self.spawn_until(
+            leaves,
             caller,
             async move { fs.open(ino.0, flags.0, caller).await },
             move |result| match result {
@@ -445,7 +482,7 @@ impl Filesystem for Frontend {
         let fs = self.fs.clone();
         let say = self.say("read", ino.0, None);
         let work = async move { fs.read(handle.0, offset, size as usize).await };
-        self.spawn(request.pid(), work, |result| match result {
+        self.look(request.pid(), work, |result| match result {
             Ok(data) => reply.data(data.as_slice()),
             Err(error) => reply.error(say(&error)),
         });
@@ -552,14 +589,13 @@ impl Filesystem for Frontend {
     ) {
         let fs = self.fs.clone();
         let say = self.say("readdir", ino.0, None);
-        // The reply collects entries as they are found; a caller who was killed is answered by its drop.
-        let work = async move {
-            if let Err((reply, error)) = read_directory(fs, handle.0, offset, reply).await {
+        // The reply collects entries as they are found, so it is there that the caller's leaving is minded.
+        let left = left(request.pid(), process::is_being_interrupted);
+        self.runtime.spawn(async move {
+            if let Err((reply, error)) = read_directory(fs, handle.0, offset, reply, left).await {
                 reply.error(say(&error));
             }
-            Ok(())
-        };
-        self.spawn(request.pid(), work, |_| {});
+        });
     }
 
     fn releasedir(
@@ -641,7 +677,7 @@ impl Filesystem for Frontend {
         let (fs, name) = (self.fs.clone(), name.to_os_string());
         let say = self.say("getxattr", ino.0, None);
         let work = async move { fs.get_xattr(ino.0, &name).await };
-        self.spawn(request.pid(), work, move |result| {
+        self.look(request.pid(), work, move |result| {
             reply_sized(reply, size, result, say)
         });
     }
@@ -650,7 +686,7 @@ impl Filesystem for Frontend {
         let fs = self.fs.clone();
         let say = self.say("listxattr", ino.0, None);
         let work = async move { fs.list_xattr(ino.0).await };
-        self.spawn(request.pid(), work, move |result| {
+        self.look(request.pid(), work, move |result| {
             reply_sized(reply, size, result, say)
         });
     }
@@ -701,7 +737,7 @@ impl Filesystem for Frontend {
         let fs = self.fs.clone();
         let say = self.say("seek", ino.0, None);
         let work = async move { fs.seek(handle.0, offset, data).await };
-        self.spawn(request.pid(), work, |result| match result {
+        self.look(request.pid(), work, |result| match result {
             Ok(found) => reply.offset(found as i64),
             Err(error) => reply.error(say(&error)),
         });

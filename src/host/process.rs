@@ -96,13 +96,64 @@ pub fn process_of(tid: u32) -> Option<u32> {
 
 /// Has the thread been killed while it waits for us? Then nobody waits for the answer.
 pub fn is_being_killed(tid: u32) -> bool {
-    const SIGKILL_BIT: u64 = 1 << (libc::SIGKILL - 1);
-    // A fatal signal of any kind becomes a SIGKILL to each thread of the group.
-    ["SigPnd:", "ShdPnd:"].iter().any(|set| {
-        status_field(tid, set)
-            .and_then(|bits| u64::from_str_radix(&bits, 16).ok())
-            .is_some_and(|b| b & SIGKILL_BIT != 0)
-    })
+    Signals::of(tid).is_some_and(|signals| signals.kill())
+}
+
+/// Has the thread been killed, or is it to be told something that ends most programs (Ctrl-C…), and would
+/// hear it if it did not wait for us?
+pub fn is_being_interrupted(tid: u32) -> bool {
+    Signals::of(tid).is_some_and(|signals| signals.kill() || signals.interrupt())
+}
+
+/// What is on its way to a thread, and what it makes of it: sets of bits.
+#[derive(Debug, Default)]
+struct Signals {
+    pending: u64,
+    blocked: u64,
+    ignored: u64,
+    caught: u64,
+}
+
+const fn bit(signal: i32) -> u64 {
+    1 << (signal - 1)
+}
+
+impl Signals {
+    fn of(tid: u32) -> Option<Signals> {
+        let status = fs::read_to_string(format!("/proc/{tid}/status")).ok()?;
+        let mut signals = Signals::default();
+        for line in status.lines() {
+            let Some((name, bits)) = line.split_once(":\t") else {
+                continue;
+            };
+            let set = match name {
+                "SigPnd" | "ShdPnd" => &mut signals.pending,
+                "SigBlk" => &mut signals.blocked,
+                "SigIgn" => &mut signals.ignored,
+                "SigCgt" => &mut signals.caught,
+                _ => continue,
+            };
+            *set |= u64::from_str_radix(bits, 16).unwrap_or(0);
+        }
+        Some(signals)
+    }
+
+    fn kill(&self) -> bool {
+        // A fatal signal of any kind becomes a SIGKILL to each thread of the group, but for one that
+        // leaves a core: of these people send Ctrl-\.
+        let core = self.heard() & !self.caught & bit(libc::SIGQUIT);
+        self.pending & bit(libc::SIGKILL) != 0 || core != 0
+    }
+
+    fn interrupt(&self) -> bool {
+        const ENDING: u64 =
+            bit(libc::SIGINT) | bit(libc::SIGTERM) | bit(libc::SIGHUP) | bit(libc::SIGQUIT);
+        self.heard() & ENDING != 0
+    }
+
+    fn heard(&self) -> u64 {
+        self.pending & !self.blocked & !self.ignored
+    }
 }
 
 fn status_field(tid: u32, name: &str) -> Option<String> {
@@ -234,6 +285,34 @@ mod tests {
         let _reader = fs::File::open(&path).unwrap();
         assert!(!file.is_written_by(us));
         assert_eq!(process_of(us), Some(us));
-        assert!(!is_being_killed(us));
+        assert!(!is_being_killed(us) && !is_being_interrupted(us));
+    }
+
+    #[test]
+    fn what_a_thread_does_not_hear_does_not_interrupt_it() {
+        let (int, quit, usr1) = (bit(libc::SIGINT), bit(libc::SIGQUIT), bit(libc::SIGUSR1));
+        let pending = |pending| Signals {
+            pending,
+            ..Signals::default()
+        };
+        assert!(pending(int).interrupt() && !pending(int).kill());
+        assert!(pending(quit).interrupt() && pending(quit).kill());
+        assert!(!pending(usr1).interrupt() && !pending(usr1).kill());
+        let blocked = Signals {
+            blocked: int | quit,
+            ..pending(int | quit)
+        };
+        assert!(!blocked.interrupt() && !blocked.kill());
+        let ignored = Signals {
+            ignored: int,
+            ..pending(int)
+        };
+        assert!(!ignored.interrupt());
+        let caught = Signals {
+            caught: int | quit,
+            ..pending(int | quit)
+        };
+        assert!(caught.interrupt() && !caught.kill());
+        assert!(pending(bit(libc::SIGKILL)).kill());
     }
 }

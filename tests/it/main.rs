@@ -26,6 +26,7 @@ mod house;
 mod limits;
 mod metadata;
 mod model;
+mod network;
 mod operator;
 mod package;
 mod random_writes;

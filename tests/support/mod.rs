@@ -8,6 +8,7 @@ pub mod content;
 pub mod garage;
 pub mod moto;
 pub mod mount;
+pub mod network;
 pub mod proxy;
 pub mod store;
 pub mod tools;
