@@ -8,11 +8,12 @@ mod objects;
 pub(super) mod rename;
 mod uploads;
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
 use futures_util::Stream;
-use s3s::auth::{S3Auth, SecretKey, SimpleAuth};
+use s3s::auth::{S3Auth, SecretKey};
 use s3s::dto::*;
 use s3s::host::{S3Host, VirtualHost};
 use s3s::stream::{ByteStream, RemainingLength};
@@ -34,13 +35,15 @@ impl From<Error> for S3Error {
     }
 }
 
-/// One pair of keys, refused with S3's code.
-pub(super) struct Keys(pub SimpleAuth);
+/// The keys there are, the secret of each; others are refused with S3's code.
+#[derive(Clone, Default)]
+pub(super) struct Keys(pub Arc<RwLock<BTreeMap<String, SecretKey>>>);
 
 #[async_trait::async_trait]
 impl S3Auth for Keys {
     async fn get_secret_key(&self, access_key: &str) -> S3Result<SecretKey> {
-        self.0.lookup(access_key).cloned().ok_or_else(|| {
+        let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        known.get(access_key).cloned().ok_or_else(|| {
             let message = "The AWS Access Key Id you provided does not exist in our records.";
             S3Error::with_message(S3ErrorCode::InvalidAccessKeyId, message)
         })

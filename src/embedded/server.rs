@@ -16,7 +16,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use s3s::auth::{SecretKey, SimpleAuth};
+use s3s::auth::SecretKey;
 use s3s::service::S3ServiceBuilder;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
@@ -107,6 +107,7 @@ type Requests = Arc<Mutex<JoinSet<()>>>;
 
 /// A running server.
 pub struct Server {
+    keys: Keys,
     address: SocketAddr,
     model: Arc<Model>,
     faults: Faults,
@@ -139,8 +140,8 @@ impl Server {
         let mut service = S3ServiceBuilder::new(Api {
             model: model.clone(),
         });
-        let secret = SecretKey::from(options.secret_key.as_str());
-        service.set_auth(Keys(SimpleAuth::from_single(options.access_key, secret)));
+        let keys = Keys::default();
+        service.set_auth(keys.clone());
         service.set_route(Renames {
             model: model.clone(),
             base_domain: options.base_domain.clone(),
@@ -166,7 +167,8 @@ impl Server {
         let address = listener.local_addr()?;
         let requests = Requests::default();
         let accepting = tokio::spawn(accept(listener, front, requests.clone()));
-        Ok(Server {
+        let server = Server {
+            keys,
             address,
             model,
             faults,
@@ -174,7 +176,16 @@ impl Server {
             speed,
             accepting,
             requests,
-        })
+        };
+        server.accept_keys(&[(&options.access_key, &options.secret_key)]);
+        Ok(server)
+    }
+
+    /// From now on these keys (id and secret) are known, and no others.
+    pub fn accept_keys(&self, pairs: &[(&str, &str)]) {
+        let pair = |(id, secret): &(&str, &str)| (id.to_string(), SecretKey::from(*secret));
+        let mut known = self.keys.0.write().unwrap_or_else(PoisonError::into_inner);
+        *known = pairs.iter().map(pair).collect();
     }
 
     pub fn address(&self) -> SocketAddr {

@@ -39,7 +39,9 @@ impl From<store::Error> for Error {
             ),
             ErrorKind::Denied => Error::loud(
                 libc::EACCES,
-                format!("{error}: the credentials of this mount do not allow it"),
+                format!(
+                    "{error}: the credentials of this mount are refused, or do not allow it: renew them where they came from, or have it allowed, and the mount goes on"
+                ),
             ),
             ErrorKind::Throttled => Error::loud(
                 libc::EIO,

@@ -23,6 +23,7 @@ mod faults;
 mod holes;
 mod host;
 mod house;
+mod keys;
 mod limits;
 mod metadata;
 mod model;

@@ -5,12 +5,14 @@
 //! - What cannot work fails here, at mount, with one line that names the thing and the remedy.
 //! - No secret gets into a message; an endpoint's user part is cut off before it is shown.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_config::environment::EnvironmentVariableRegionProvider;
 use aws_config::meta::region::RegionProviderChain;
 use aws_config::profile::{ProfileFileCredentialsProvider, ProfileFileRegionProvider};
 use aws_config::{BehaviorVersion, SdkConfig};
+use aws_credential_types::provider::error::CredentialsError;
 use aws_runtime::env_config::file::{EnvConfigFileKind, EnvConfigFiles};
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::retry::RetryConfig;
@@ -26,12 +28,12 @@ use super::classify::{Broken, Op, Seen, deepest, kind_of_answer, one_line, see};
 use super::clock::ServerClock;
 use super::dialects::{self, host, region_in_host};
 use super::refusal::{ConnectError, Refusal};
+use super::renewal::{self, Renewing};
 use crate::store::{Capabilities, ErrorKind};
 
 /// The whole of connecting, whatever happens.
 const DEADLINE: Duration = Duration::from_secs(15);
-/// Credentials: files and processes answer at once or never; a metadata service within [`IMDS`].
-const CREDENTIALS: Duration = Duration::from_secs(6);
+/// How soon a metadata service answers.
 const IMDS: Duration = Duration::from_secs(1);
 /// One try of the check. Two fit, and the pause between.
 const CHECK: Duration = Duration::from_secs(6);
@@ -44,6 +46,8 @@ pub(super) struct Found {
     pub client: Client,
     pub capabilities: Capabilities,
     pub clock: ServerClock,
+    /// None are needed where nothing is signed.
+    pub keys: Option<Arc<Renewing>>,
 }
 
 /// Loads credentials, finds the region and asks the bucket for one key.
@@ -68,7 +72,11 @@ async fn search(options: &Options, shown: &mut Option<String>) -> Result<Found, 
         );
         return Err(ConnectError::Options(message));
     }
-    let config = load(options).await?;
+    let keys = match options.no_sign_request {
+        true => None,
+        false => Some(Arc::new(Renewing::new(options).await)),
+    };
+    let config = load(options, keys.clone()).await?;
     let endpoint = endpoint(options, &config)?;
     let provider = options.provider.as_deref();
     let mut capabilities = dialects::capabilities(provider, endpoint.as_deref(), &options.bucket)
@@ -121,11 +129,12 @@ async fn search(options: &Options, shown: &mut Option<String>) -> Result<Found, 
         client,
         capabilities,
         clock,
+        keys,
     })
 }
 
 /// What the environment and the profile say, without asking a metadata service for a region.
-async fn load(options: &Options) -> Result<SdkConfig, ConnectError> {
+async fn load(options: &Options, keys: Option<Arc<Renewing>>) -> Result<SdkConfig, ConnectError> {
     let mut loader = aws_config::defaults(BehaviorVersion::latest())
         // The region is found by `region`; here it only keeps the loader from searching for one.
         .region(Region::new(
@@ -136,23 +145,26 @@ async fn load(options: &Options) -> Result<SdkConfig, ConnectError> {
         ))
         .retry_config(RetryConfig::disabled())
         .timeout_config(TimeoutConfig::builder().connect_timeout(CONNECT).build())
-        .identity_cache(IdentityCache::lazy().load_timeout(CREDENTIALS).build())
+        // They are kept by `Renewing`, which knows when they are refused.
+        .identity_cache(IdentityCache::no_cache())
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
         .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
         .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
     if let Some(profile) = &options.profile {
         loader = loader.profile_name(profile);
     }
-    loader = if options.no_sign_request {
-        loader.no_credentials()
-    } else {
-        loader.credentials_provider(provider(options).await)
+    loader = match keys {
+        None => loader.no_credentials(),
+        Some(keys) => {
+            let keys: Arc<dyn ProvideCredentials> = keys;
+            loader.credentials_provider(SharedCredentialsProvider::new(keys))
+        }
     };
     Ok(loader.load().await)
 }
 
 /// The keys given; or the chain; or the profile alone where one was asked for by name: it wins over the environment.
-async fn provider(options: &Options) -> SharedCredentialsProvider {
+pub(super) async fn provider(options: &Options) -> SharedCredentialsProvider {
     if let Some(keys) = &options.keys {
         return SharedCredentialsProvider::new(Credentials::new(
             &keys.access_key_id,
@@ -191,16 +203,16 @@ async fn credentials(
     options: &Options,
     provider: &SharedCredentialsProvider,
 ) -> Result<(), ConnectError> {
-    let reason = match tokio::time::timeout(CREDENTIALS, provider.provide_credentials()).await {
-        Ok(Ok(_)) => return Ok(()),
-        Ok(Err(error)) => match deepest(&error) {
+    let reason = match provider.provide_credentials().await {
+        Ok(_) => return Ok(()),
+        Err(CredentialsError::ProviderTimedOut(_)) => format!(
+            "their source did not answer within {} s",
+            renewal::PATIENCE.as_secs()
+        ),
+        Err(error) => match deepest(&error) {
             reason if reason.is_empty() => one_line(&error.to_string()),
             reason => reason,
         },
-        Err(_) => format!(
-            "their source did not answer within {} s",
-            CREDENTIALS.as_secs()
-        ),
     };
     let reason = match &options.profile {
         Some(profile) => format!("profile {profile:?}: {reason}"),

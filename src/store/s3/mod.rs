@@ -5,6 +5,7 @@
 //! - `headers`: what every request says beside its own.
 //! - `classify`: what came back, sorted into the kinds callers branch on.
 //! - `retry`: the one retry policy.
+//! - `renewal`: the keys, asked for again when they expire or are refused.
 //! - `calls`: each call of the trait, as S3's request and answer.
 //! - `lifecycle`: the bucket's own rule against uploads left open.
 //! - `body`, `forms`, `keys`, `list`: bytes, values, names and listings between our form and S3's.
@@ -29,6 +30,7 @@ use super::{Body, Capabilities, ErrorKind, Limits, Precondition, Result};
 use classify::{Failure, Op};
 use forms::{encode_crc64, quoted};
 use keys::Prefix;
+use renewal::Renewing;
 
 mod body;
 mod calls;
@@ -42,6 +44,7 @@ mod keys;
 mod lifecycle;
 mod list;
 mod refusal;
+mod renewal;
 mod retry;
 
 pub use dialects::capabilities;
@@ -122,6 +125,7 @@ pub struct S3Store {
     prefix: Prefix,
     capabilities: Capabilities,
     clock: clock::ServerClock,
+    keys: Option<Arc<Renewing>>,
     limits: Limits,
     connections: Semaphore,
     tally: Arc<Tally>,
@@ -139,14 +143,16 @@ impl S3Store {
             prefix,
             capabilities: found.capabilities,
             clock: found.clock,
+            keys: found.keys,
             limits: options.limits,
             tally: Arc::default(),
             connections: Semaphore::new(options.max_connections.clamp(1, Semaphore::MAX_PERMITS)),
         })
     }
 
-    /// Sends what `request` makes, as often as the policy allows, each time within `patience`.
-    /// `accept` looks at an answer that seems good, and may call it a failure after all.
+    /// Sends what `request` makes, as often as the policy allows, each time within `patience`; and anew, if
+    /// it is refused and there are other keys by now. `accept` looks at an answer that seems good, and may
+    /// call it a failure after all.
     async fn call<T, U, E, F, Fut>(
         &self,
         op: Op,
@@ -160,7 +166,34 @@ impl S3Store {
         F: FnMut() -> Fut,
         Fut: Future<Output = std::result::Result<T, SdkError<E, HttpResponse>>>,
     {
-        let accept = &accept;
+        let signed_with = match &self.keys {
+            Some(keys) => keys.current().await,
+            None => None,
+        };
+        let sent = self.send(op, key, patience, &mut request, &accept).await;
+        match (&sent, &self.keys) {
+            (Err(error), Some(keys))
+                if error.kind == ErrorKind::Denied && keys.renew(signed_with.as_ref()).await =>
+            {
+                self.send(op, key, patience, &mut request, &accept).await
+            }
+            _ => sent,
+        }
+    }
+
+    async fn send<T, U, E, F, Fut>(
+        &self,
+        op: Op,
+        key: &str,
+        patience: Duration,
+        request: &mut F,
+        accept: &impl Fn(T) -> std::result::Result<U, Failure>,
+    ) -> Result<U>
+    where
+        E: ProvideErrorMetadata + std::error::Error + 'static,
+        F: FnMut() -> Fut,
+        Fut: Future<Output = std::result::Result<T, SdkError<E, HttpResponse>>>,
+    {
         retry::run(&self.limits, op, || {
             let request = request();
             async move {
