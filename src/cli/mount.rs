@@ -15,6 +15,7 @@ use super::serve::{Settings, serve};
 use super::store_flags::{StoreArguments, identity, parse_source};
 use super::tuning::TuningArguments;
 use crate::fuse::MountOptions;
+use crate::host::given::Given;
 use crate::host::guardian::{self, End, Lifeline, Side};
 use crate::host::{self, daemon, mountpoint};
 use crate::journal::{Identity, Journal, default_state_dir};
@@ -35,7 +36,8 @@ SSO, or the machine's role.")]
 pub(crate) struct MountArguments {
     /// What to mount: s3://BUCKET, s3://BUCKET/PREFIX, or a mount that the configuration file names
     pub(super) source: String,
-    /// Where: an existing, empty directory (the one the file names, if none is given)
+    /// Where: an existing, empty directory (the one the file names, if none is given); or /dev/fd/N, a
+    /// /dev/fuse that the caller has opened and mounted
     directory: Option<PathBuf>,
     /// The file that names mounts [default: ~/.config/wholefs/config.toml, then /etc/wholefs/config.toml]
     #[arg(long, value_name = "FILE")]
@@ -100,7 +102,19 @@ pub(crate) fn run(arguments: MountArguments, named: Option<Named>) -> Result<(),
             "where is {source} to be mounted? Name an empty directory"
         ))
     })?;
-    let mount_point = mountpoint::check(&directory, arguments.nonempty)?;
+    let given = Given::at(&directory).transpose()?;
+    let mount_point = match &given {
+        None => mountpoint::check(&directory, arguments.nonempty)?,
+        Some(given) => {
+            given.check(arguments.read_only).map_err(Failure::usage)?;
+            if arguments.restart {
+                return Err(Failure::usage(
+                    "--restart cannot mount again what is given by /dev/fd/N: leave it out",
+                ));
+            }
+            given.place().unwrap_or(&directory).to_path_buf()
+        }
+    };
     let mount = MountOptions {
         // As it was given: `mount -a` knows by it that it is mounted.
         source: arguments.source.clone(),
@@ -108,6 +122,7 @@ pub(crate) fn run(arguments: MountArguments, named: Option<Named>) -> Result<(),
         no_exec: arguments.no_exec,
         allow_other: arguments.tuning.allow_other,
         threads: event_threads(),
+        given,
     };
     let mut settings = arguments.tuning.settings(mount_point, mount)?;
     settings.fs.read.attempts = arguments.store.attempts;
@@ -261,6 +276,7 @@ fn watched(
         let side = guardian::guard(|| {
             // Only the daemon can tell the waiting command, and its death must be seen there.
             drop(std::mem::replace(readiness, daemon::Readiness::nobody()));
+            settings.mount.given.iter().for_each(Given::let_go);
             if !arguments.foreground {
                 daemon::detach_from_terminal();
             }
@@ -304,13 +320,19 @@ fn watched(
 }
 
 fn clear_dead_mount(settings: &Settings) -> &'static str {
+    let mount = &settings.mount;
+    let shown = match &mount.given {
+        None => mount.source.as_str(),
+        Some(given) => match given.source() {
+            Some(shown) => shown,
+            None => return "whoever mounted it has to unmount it",
+        },
+    };
     match mountpoint::fuse_source(&settings.mount_point) {
-        Some(source) if source == settings.mount.source => {
-            match mountpoint::detach(&settings.mount_point) {
-                Ok(()) => "its mount point was cleared",
-                Err(_) => "its mount point could not be cleared: umount -l it",
-            }
-        }
+        Some(source) if source == shown => match mountpoint::detach(&settings.mount_point) {
+            Ok(()) => "its mount point was cleared",
+            Err(_) => "its mount point could not be cleared: umount -l it",
+        },
         _ => "its mount point was clear",
     }
 }

@@ -1,5 +1,6 @@
 //! A mount: begun, served by event threads, and ended from inside or outside.
 
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use tokio::sync::oneshot;
 use super::Frontend;
 use super::cache::Notifications;
 use crate::fs::Fs;
+use crate::host::given::Given;
 use crate::host::mountpoint;
 
 #[derive(Clone, Debug)]
@@ -21,11 +23,14 @@ pub struct MountOptions {
     pub no_exec: bool,
     pub allow_other: bool,
     pub threads: usize,
+    /// It is mounted already.
+    pub given: Option<Given>,
 }
 
 /// A live mount.
 pub struct Mounted {
-    mount_point: PathBuf,
+    /// `None`: somewhere, that cannot be known.
+    mount_point: Option<PathBuf>,
     /// Resolves when the kernel ended the session.
     pub ended: oneshot::Receiver<io::Result<()>>,
 }
@@ -71,7 +76,17 @@ pub fn mount(
         fs: fs.clone(),
         runtime,
     };
-    let session = Session::new(frontend, mount_point, &config)?;
+    let session = match &options.given {
+        None => Session::new(frontend, mount_point, &config)?,
+        Some(given) => {
+            // Who may come in is the kernel's to say, by what it was mounted with.
+            config.acl = SessionACL::All;
+            // Whoever gave us this one may not let us open another.
+            config.clone_fd = File::options().read(true).write(true).open(DEVICE).is_ok();
+            Session::from_fd(frontend, given.take(), config.acl, config)
+                .map_err(|e| io::Error::other(format!("nothing is mounted by it: {e}")))?
+        }
+    };
     fs.set_kernel_cache(Box::new(Notifications::start(session.notifier())?));
     raise_read_ahead(mount_point);
     let (end, ended) = oneshot::channel();
@@ -86,7 +101,10 @@ pub fn mount(
             let _ = end.send(result);
         })?;
     Ok(Mounted {
-        mount_point: mount_point.to_path_buf(),
+        mount_point: match &options.given {
+            None => Some(mount_point.to_path_buf()),
+            Some(given) => given.place().map(Path::to_path_buf),
+        },
         ended,
     })
 }
@@ -95,9 +113,14 @@ impl Mounted {
     /// Takes the mount point away, also from those who use it: what they have open fails from now on
     /// when this process ends.
     pub fn detach(&self) -> io::Result<()> {
-        mountpoint::detach(&self.mount_point)
+        match &self.mount_point {
+            Some(at) => mountpoint::detach(at),
+            None => Err(io::Error::other("whoever mounted it has to unmount it")),
+        }
     }
 }
+
+const DEVICE: &str = "/dev/fuse";
 
 /// The kernel reads ahead 128 KiB by default, too little for a distant store. Best effort: root only.
 fn raise_read_ahead(mount_point: &Path) {

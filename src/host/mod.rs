@@ -4,6 +4,7 @@ use std::ffi::{CStr, OsStr};
 use std::os::unix::ffi::OsStrExt;
 
 pub mod daemon;
+pub mod given;
 pub mod guardian;
 pub mod mountpoint;
 pub mod nss;

@@ -109,10 +109,14 @@ pub fn fuse_source(path: &Path) -> Option<String> {
 }
 
 /// A line of mountinfo, as far as we care.
-struct MountLine {
+#[derive(Clone, Debug)]
+pub(super) struct MountLine {
     id: u64,
     device: String,
-    target: PathBuf,
+    pub target: PathBuf,
+    pub source: String,
+    /// Of the mount, and of the filesystem behind it.
+    pub options: String,
 }
 
 fn mount_lines() -> Vec<MountLine> {
@@ -122,9 +126,26 @@ fn mount_lines() -> Vec<MountLine> {
         let id = fields.next()?.parse().ok()?;
         let device = fields.nth(1)?.to_string();
         let target = PathBuf::from(unescape(fields.nth(1)?));
-        Some(MountLine { id, device, target })
+        let options = fields.next()?;
+        // Then come fields of which there may be any number.
+        let (_, behind) = line.split_once(" - ")?;
+        let mut behind = behind.split(' ').skip(1);
+        let source = unescape(behind.next()?);
+        let options = format!("{options},{}", behind.next()?);
+        Some(MountLine {
+            id,
+            device,
+            target,
+            source,
+            options,
+        })
     };
     mounts.lines().filter_map(line).collect()
+}
+
+/// Where what has this device number is mounted: the place it was mounted at first.
+pub(super) fn line_of(device: &str) -> Option<MountLine> {
+    mount_lines().into_iter().find(|l| l.device == device)
 }
 
 /// The device number (`major:minor`) of what is mounted at exactly this path.
@@ -193,7 +214,10 @@ pub fn unmount(path: &Path, how: Unmounting) -> std::io::Result<()> {
         return Err(error);
     }
     let mut command = std::process::Command::new("fusermount3");
-    let done = command.args([option, "--"]).arg(path).output()?;
+    // Without it, that is: not permitted.
+    let Ok(done) = command.args([option, "--"]).arg(path).output() else {
+        return Err(error);
+    };
     let said = String::from_utf8_lossy(&done.stderr).contains("busy");
     match (done.status.success(), said) {
         (true, _) => Ok(()),
@@ -215,8 +239,10 @@ pub fn explain(error: &std::io::Error, path: &Path) -> String {
             "fusermount3 is missing: install the package fuse3, or run as root".to_string()
         }
         Some(libc::ENODEV) => "the kernel has no FUSE: load the module (modprobe fuse)".to_string(),
+        // fusermount3 ends its lines.
         _ => format!(
-            "cannot mount at {shown}: {error} (allow_other for ordinary users needs user_allow_other in /etc/fuse.conf)"
+            "cannot mount at {shown}: {} (allow_other for ordinary users needs user_allow_other in /etc/fuse.conf)",
+            error.to_string().trim()
         ),
     }
 }

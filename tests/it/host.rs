@@ -37,7 +37,7 @@ impl Host {
     }
 
     /// The store's keys, and nothing of this machine's settings.
-    fn command(&self, program_: &Path) -> Command {
+    pub fn command(&self, program_: &Path) -> Command {
         let mut command = program(&self.store);
         let environment: Vec<_> = command
             .get_envs()

@@ -20,6 +20,7 @@ mod directory;
 mod edits;
 mod endings;
 mod faults;
+mod given;
 mod holes;
 mod host;
 mod house;

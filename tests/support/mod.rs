@@ -10,6 +10,7 @@ pub mod moto;
 pub mod mount;
 pub mod network;
 pub mod proxy;
+pub mod room;
 pub mod store;
 pub mod tools;
 pub mod wait;
