@@ -1,0 +1,129 @@
+//! Who may mount, and who gets in: an ordinary user by fusermount3 or in a user namespace of his own, root without
+//! fuse3, and everybody else only where that was asked for.
+
+use crate::support::room::{ANOTHER, Room, USER};
+use crate::support::tools::shout;
+use crate::support::{Store, eventually, seconds};
+
+const ROOT: u32 = 0;
+
+const WITHOUT_FUSE3: &str = "for program in /bin/fusermount* /usr/bin/fusermount*; do \
+    [ ! -e $program ] || mount --bind /dev/null $program; done";
+
+/// A file is written by who mounted, and read; all but these get in nowhere.
+#[track_caller]
+fn serves(room: &Room<'_>, owner: u32, others: &[u32]) {
+    room.plays(owner, "echo text > $at/file; [ $(cat $at/file) = text ]");
+    let seen = room.plays(owner, "stat -c %u $at/file");
+    assert_eq!(seen.trim(), owner.to_string());
+    for user in [ROOT, USER, ANOTHER]
+        .into_iter()
+        .filter(|user| *user != owner)
+    {
+        for look in ["ls $at", "cat $at/file", "stat $at/file", "echo > $at/new"] {
+            let done = room.play(user, look);
+            let may = others.contains(&user) && !(look.starts_with("echo") && user != ROOT);
+            assert_eq!(done.ok(), may, "{user}: {look}: {}", done.err);
+            // The shell and the tools say it in words.
+            assert!(
+                may || done.err.contains("ermission denied"),
+                "{user}: {look}: {}",
+                done.err
+            );
+        }
+    }
+}
+
+#[test]
+fn an_ordinary_user_mounts_by_fusermount3_and_is_alone_on_it() {
+    let store = Store::embedded();
+    let Some(room) = Room::new(&store, USER, "command -v fusermount3 > /dev/null") else {
+        return;
+    };
+    room.plays(USER, "$mount");
+    // Not even root gets in.
+    serves(&room, USER, &[]);
+    // Its death leaves a plain directory, as root's does.
+    let said = room.plays(USER, "$wholefs status --json --state-dir $state");
+    let mounts: serde_json::Value = serde_json::from_str(&said).expect("JSON");
+    room.plays(USER, &format!("kill -9 {}", mounts[0]["pid"]));
+    eventually(seconds(30), "the guardian has cleared it", || {
+        room.play(USER, "! mountpoint -q $at && [ -z \"$(ls -A $at)\" ]")
+            .ok()
+    });
+    room.plays(USER, "$mount; echo again > $at/again");
+    room.plays(
+        USER,
+        "$wholefs unmount $at --state-dir $state; ! mountpoint -q $at",
+    );
+    assert_eq!(store.get("file").as_deref(), Some(&b"text\n"[..]));
+    assert_eq!(store.get("again").as_deref(), Some(&b"again\n"[..]));
+}
+
+#[test]
+fn an_ordinary_user_lets_others_in_where_the_machine_allows_it() {
+    let store = Store::embedded();
+    let furnish =
+        "command -v fusermount3 > /dev/null; echo > conf; mount --bind conf /etc/fuse.conf";
+    let Some(room) = Room::new(&store, USER, furnish) else {
+        return;
+    };
+    let refused = room.play(USER, "$mount --allow-other");
+    assert_eq!(refused.status.code(), Some(1), "{}", refused.err);
+    assert!(
+        refused.err.contains("user_allow_other in /etc/fuse.conf"),
+        "{}",
+        refused.err
+    );
+    assert_eq!(refused.err.trim_end().lines().count(), 1, "{}", refused.err);
+    room.plays(ROOT, "echo user_allow_other > /etc/fuse.conf");
+    room.plays(USER, "$mount --allow-other");
+    serves(&room, USER, &[ROOT, ANOTHER]);
+    room.plays(USER, "$wholefs unmount $at --state-dir $state");
+}
+
+#[test]
+fn root_mounts_without_fuse3() {
+    let store = Store::embedded();
+    let Some(room) = Room::new(&store, ROOT, WITHOUT_FUSE3) else {
+        return;
+    };
+    room.plays(ROOT, "$mount");
+    serves(&room, ROOT, &[]);
+    room.plays(ROOT, "$wholefs unmount $at --state-dir $state");
+    room.plays(ROOT, "$mount --allow-other");
+    serves(&room, ROOT, &[USER, ANOTHER]);
+    room.plays(ROOT, "umount $at");
+    // A user has no other way, and is told.
+    let refused = room.play(USER, "mkdir $state/mine; $mount --state-dir $state/mine");
+    assert!(!refused.ok());
+}
+
+#[test]
+fn in_a_user_namespace_of_his_own_a_user_needs_no_fusermount3() {
+    let store = Store::embedded();
+    let Some(room) = Room::new(&store, USER, WITHOUT_FUSE3) else {
+        return;
+    };
+    if !room.play(USER, "unshare -Urm true").ok() {
+        return shout("SKIPPED: users may have no namespaces here");
+    }
+    room.plays(
+        USER,
+        "unshare -Urm sh -euc '
+            $mount
+            mountpoint -q $at
+            head -c 20000000 /dev/zero > $at/large
+            echo text > $at/file
+            [ $(cat $at/file) = text ]
+            # Whoever is killed publishes nothing, here too.
+            sh -c \"exec > $at/torn; echo torn; kill -9 \\$\\$\" || true
+            $wholefs unmount $at --state-dir $state
+            ! mountpoint -q $at'",
+    );
+    let objects = store.objects();
+    assert_eq!(objects.get("large"), Some(&20_000_000));
+    assert_eq!(objects.get("file"), Some(&5));
+    assert!(!objects.contains_key("torn"), "{objects:?}");
+    assert_eq!(store.open_uploads(), []);
+}
