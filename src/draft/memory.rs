@@ -90,9 +90,11 @@ impl WriteMemory {
         (self.chunks_max * CHUNK) as u64 + self.reserve_bytes
     }
 
-    /// Bytes lent to drafts and parts under way.
+    /// Bytes lent to drafts and parts under way, and reserved for pieces of spools.
     pub fn used(&self) -> u64 {
-        (self.lock().lent * CHUNK) as u64
+        let units = (self.reserve_bytes / RESERVE_UNIT) as usize;
+        let reserved = (units - self.reserve.available_permits()) as u64 * RESERVE_UNIT;
+        (self.lock().lent * CHUNK) as u64 + reserved
     }
 
     /// A chunk, if there is one without waiting.
@@ -306,5 +308,23 @@ impl AsRef<[u8]> for Chunk {
 impl Drop for Chunk {
     fn drop(&mut self) {
         self.memory.give_back(std::mem::take(&mut self.buffer));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_used_and_the_limit_speak_of_the_same() {
+        let memory = WriteMemory::new(16 << 20);
+        let mut lent = Vec::new();
+        while let Some(chunk) = memory.try_chunk() {
+            lent.push(chunk);
+        }
+        let reserved = memory.reserve(memory.largest_part()).await;
+        assert_eq!(memory.used(), memory.limit());
+        drop((lent, reserved));
+        assert_eq!(memory.used(), 0);
     }
 }
