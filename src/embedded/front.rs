@@ -249,12 +249,15 @@ impl Front {
 }
 
 fn answer(
-    response: Response<s3s::Body>,
+    mut response: Response<s3s::Body>,
     lines: &Lines,
     entry: Entry,
     adjust: impl FnOnce(&mut ResponseBody),
 ) -> Reply {
     entry.outcome(Outcome::Answered(response.status().as_u16()));
+    if let Ok(id) = HeaderValue::from_str(&entry.id()) {
+        response.headers_mut().insert("x-amz-request-id", id);
+    }
     let response = response.map(|body| {
         let mut body = ResponseBody::new(body, entry, lines.down.clone());
         adjust(&mut body);

@@ -182,6 +182,11 @@ pub(super) struct Entry {
 }
 
 impl Entry {
+    /// What it is called in an answer.
+    pub fn id(&self) -> String {
+        format!("{:016X}", self.sequence)
+    }
+
     pub fn update(&self, change: impl FnOnce(&mut Record)) {
         let mut inner = self.log.lock();
         if inner.epoch == self.epoch

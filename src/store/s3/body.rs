@@ -85,17 +85,18 @@ pub(super) struct Receiving {
     pub patience: Duration,
     pub ended: bool,
     pub tally: Arc<Tally>,
+    /// The store's name of the request.
+    pub request_id: Option<String>,
 }
 
 impl Receiving {
     fn fail(&mut self, code: &str, message: &str) -> Option<Result<Bytes>> {
         self.ended = true;
-        Some(Err(error(&self.key, code, message)))
+        Some(Err(Error {
+            request_id: self.request_id.clone(),
+            ..Op::GET.error(ErrorKind::Transient, &self.key, code, message)
+        }))
     }
-}
-
-fn error(key: &str, code: &str, message: &str) -> Error {
-    Op::GET.error(ErrorKind::Transient, key, code, message)
 }
 
 #[async_trait]
@@ -163,6 +164,7 @@ mod tests {
             patience: Duration::from_millis(200),
             ended: false,
             tally: Arc::default(),
+            request_id: None,
         }
     }
 

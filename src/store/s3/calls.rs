@@ -11,6 +11,7 @@ use std::ops::Range;
 use async_trait::async_trait;
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::SdkError;
+use aws_sdk_s3::operation::RequestId;
 use aws_sdk_s3::operation::get_object::GetObjectOutput;
 use aws_sdk_s3::types::{
     ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload, CompletedPart as SdkPart,
@@ -83,6 +84,7 @@ impl S3Store {
         };
         let body = body::Receiving {
             key: key.to_string(),
+            request_id: answer.request_id().map(str::to_string),
             stream: answer.body,
             left: bytes,
             stall: self.limits.request_timeout,
