@@ -1,16 +1,21 @@
 //! Where the log goes, and in which form: to the terminal in the foreground, to a file, or to the
-//! machine's own (systemd's journal, else syslog) in the background.
+//! machine's own (systemd's journal, else syslog) in the background. `wholefs log` changes how much of it
+//! a running mount writes.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use clap::{Args, ValueEnum};
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt};
 
-use crate::status::Recent;
+use super::Failure;
+use super::status::{living, place};
+use crate::journal::default_state_dir;
+use crate::status::{Recent, Unrepeated, ask_level, changeable};
 
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Log")]
@@ -39,6 +44,26 @@ enum Level {
     Info,
     Debug,
     Trace,
+}
+
+#[derive(Args)]
+pub(crate) struct LogLevelArguments {
+    /// Where it is mounted
+    directory: PathBuf,
+    /// What to log from now on: error, warn, info, debug, trace, or usual: what it was told when it began
+    level: Option<String>,
+    /// Where the mount keeps its journal, if it was told
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+}
+
+pub(crate) fn run(arguments: LogLevelArguments) -> Result<(), Failure> {
+    let state = arguments.state_dir.unwrap_or_else(default_state_dir);
+    let (at, level) = (place(&arguments.directory)?, arguments.level.as_deref());
+    for answer in living(&state, Some(&at), |mount| ask_level(mount, level))? {
+        println!("{}", answer?);
+    }
+    Ok(())
 }
 
 type Output = Box<dyn Layer<Registry> + Send + Sync>;
@@ -80,9 +105,10 @@ pub(super) fn start_on_terminal() {
 fn start(output: Output, level: &str) {
     let filter = EnvFilter::try_from_env("WHOLEFS_LOG")
         .unwrap_or_else(|_| EnvFilter::new(format!("wholefs={level}")));
+    let output = Unrepeated(output).with_filter(changeable(filter));
+    let recent = Recent.with_filter(Targets::new().with_target("wholefs", LevelFilter::WARN));
     // Started before it goes on as it is.
-    let log = Registry::default().with(output.with_filter(filter));
-    let _ = log.with(Recent).try_init();
+    let _ = Registry::default().with(output).with(recent).try_init();
 }
 
 fn opened(path: &Path) -> Result<File, String> {

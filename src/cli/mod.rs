@@ -18,6 +18,7 @@ mod doctor;
 mod generate;
 mod log;
 mod mount;
+mod picture;
 mod recover;
 mod serve;
 mod status;
@@ -49,6 +50,8 @@ enum Command {
     Unmount(unmount::UnmountArguments),
     /// Show what the mounts of this machine are doing
     Status(status::StatusArguments),
+    /// Show or change how much a running mount logs
+    Log(log::LogLevelArguments),
     /// End the uploads that dead mounts left open
     Recover(Box<recover::RecoverArguments>),
     /// Show what is being uploaded, and abort what others left behind
@@ -112,6 +115,7 @@ fn run(given: Vec<OsString>) -> u8 {
         Command::Mount(arguments) => mount(*arguments, given),
         Command::Unmount(arguments) => unmount::run(arguments),
         Command::Status(arguments) => status::run(arguments),
+        Command::Log(arguments) => log::run(arguments),
         Command::Recover(arguments) => recover::run(*arguments),
         Command::Uploads(arguments) => uploads::run(*arguments),
         Command::Doctor(arguments) => doctor::run(*arguments),

@@ -83,6 +83,8 @@ pub(crate) async fn serve(
         warn!("`wholefs status` will not know of this mount: {error}");
     }
 
+    let told = status::tell_of_repeats();
+
     // Before the mount: a signal in between must not leave it behind.
     let mut terminate =
         signal(SignalKind::terminate()).map_err(|e| format!("cannot listen for signals: {e}"))?;
@@ -148,6 +150,7 @@ pub(crate) async fn serve(
             }
         }
     };
+    drop(told);
     if left > 0 {
         return Err(format!(
             "{left} uploads could not be ended in time; the next mount, or `wholefs recover`, ends them"

@@ -1,4 +1,4 @@
-//! Sizes and times as people write them: `8M`, `256MiB`, `1s`, `500ms`. Pure.
+//! Sizes and times as people write them (`8M`, `256MiB`, `1s`, `500ms`) and read them. Pure.
 
 use std::time::Duration;
 
@@ -52,9 +52,43 @@ pub fn octal(text: &str) -> Result<u32, String> {
         .ok_or_else(|| format!("{text:?} is not an octal mode (like 022)"))
 }
 
+pub fn bytes_in_words(bytes: u64) -> String {
+    let mut value = bytes as f64;
+    for unit in ["B", "KiB", "MiB", "GiB"] {
+        if value < 1024.0 {
+            return match unit {
+                "B" => format!("{bytes} B"),
+                unit => format!("{value:.1} {unit}"),
+            };
+        }
+        value /= 1024.0;
+    }
+    format!("{value:.1} TiB")
+}
+
+pub fn time_in_words(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min", seconds / 60),
+        3600..172_800 => format!("{} h {} min", seconds / 3600, seconds / 60 % 60),
+        _ => format!("{} days", seconds / 86_400),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_in_words() {
+        assert_eq!(bytes_in_words(0), "0 B");
+        assert_eq!(bytes_in_words(1023), "1023 B");
+        assert_eq!(bytes_in_words(1536), "1.5 KiB");
+        assert_eq!(bytes_in_words(5 << 40), "5.0 TiB");
+        assert_eq!(time_in_words(59), "59 s");
+        assert_eq!(time_in_words(3660), "1 h 1 min");
+        assert_eq!(time_in_words(200_000), "2 days");
+    }
 
     #[test]
     fn sizes_and_times_are_read_as_people_write_them() {

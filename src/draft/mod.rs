@@ -31,7 +31,7 @@ pub use spool::SpoolSpace;
 
 use crate::store::{self, Attributes, ETag, ErrorKind, Precondition, Store};
 use crate::upload::ledger::Before;
-use crate::upload::{Failure, PartSource, Upload, Uploads};
+use crate::upload::{Acknowledged, Failure, PartSource, Upload, Uploads, Why};
 use contents::{Contents, Need, Place};
 use memory::Grant;
 
@@ -105,7 +105,7 @@ impl From<Failure> for Error {
             Failure::Store(error) if error.kind == ErrorKind::Conflict => Error::Replaced,
             Failure::Store(error) => Error::Store(error),
             Failure::Journal(error) => Error::Journal(error),
-            Failure::Aborted => Error::Aborted("aborted"),
+            Failure::Aborted(_) => Error::Aborted("aborted"),
         }
     }
 }
@@ -139,13 +139,13 @@ pub struct Progress {
     /// `writing`, `uploading`, `publishing`.
     pub state: &'static str,
     pub size: u64,
-    /// Parts that the bucket has.
-    pub parts: u64,
+    /// What the bucket has of it.
+    pub acknowledged: Acknowledged,
 }
 
 impl std::fmt::Display for Progress {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Progress { state, size, parts } = self;
+        let (Progress { state, size, .. }, parts) = (self, self.acknowledged.parts);
         write!(f, "{state}: {size} bytes, {parts} parts in the bucket")
     }
 }
@@ -326,9 +326,11 @@ impl Draft {
             (false, Some(_)) => "uploading",
             (false, None) => "writing",
         };
-        let parts = upload.map_or(0, |upload| upload.acknowledged());
-        let size = self.size();
-        Progress { state, size, parts }
+        Progress {
+            state,
+            size: self.size(),
+            acknowledged: upload.map_or_else(Acknowledged::default, |u| u.acknowledged()),
+        }
     }
 
     pub fn size(&self) -> u64 {
@@ -451,7 +453,7 @@ impl Draft {
             Reshape::Truncate(0) if self.doom.get().is_none() => {
                 // What was sent is of no use to anybody: end it now and start afresh.
                 if let Some(upload) = self.upload.lock().expect("no panic while held").take() {
-                    upload.abort();
+                    upload.abort(Why::Truncated);
                 }
                 *contents = Contents::new(None);
             }
@@ -512,7 +514,10 @@ impl Draft {
     pub fn abort(&self, doom: Doom) {
         let _ = self.doom.set(doom);
         if let Some(upload) = self.upload.lock().expect("no panic while held").as_ref() {
-            upload.abort();
+            upload.abort(match doom {
+                Doom::Unlinked => Why::Unlinked,
+                Doom::Abandoned(_) => Why::GivenUp,
+            });
         }
         if let Doom::Abandoned(why) = doom
             && !self.is_committing()
@@ -537,7 +542,7 @@ impl Draft {
         if !matches!(error, Error::NotHere) && self.doom.get().is_none() {
             let _ = self.outcome.set(Err(error.clone()));
             if let Some(upload) = self.upload.lock().expect("no panic while held").as_ref() {
-                upload.abort();
+                upload.abort(Why::Write);
             }
             // The budgets get back what it held.
             *contents = Contents::new(None);
@@ -695,6 +700,7 @@ async fn fetch(store: &dyn Store, base: &Base, start: u64, out: &mut [u8]) -> Re
                     if !again || tries >= FETCH_TRIES {
                         return Err(error.into());
                     }
+                    store.tally().retried(error.operation, error.kind);
                     break;
                 }
             };

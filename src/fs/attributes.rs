@@ -202,7 +202,9 @@ impl Fs {
             Ok(node) => node,
             Err(error) => return Some(Err(error)),
         };
-        self.is_known(&node).then(|| Ok(self.attributes(&node)))
+        let known = self.is_known(&node);
+        self.calls.attributes.count(known);
+        known.then(|| Ok(self.attributes(&node)))
     }
 
     fn is_known(&self, node: &Node) -> bool {

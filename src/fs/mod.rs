@@ -18,6 +18,7 @@ use lru::LruCache;
 use tokio::sync::watch;
 
 mod attributes;
+mod calls;
 mod closing;
 mod copies;
 mod directory;
@@ -33,6 +34,7 @@ mod tree;
 mod xattr;
 
 pub use attributes::{Attributes, Caller};
+pub use calls::{Answers, Call, Calls, WAITS};
 pub use error::{Error, Result};
 pub use file::{OpenFile, Opened, ReadData};
 pub use listing::{Listed, Listing};
@@ -95,6 +97,7 @@ pub struct Fs {
     looks_ahead: Arc<tokio::sync::Semaphore>,
     kernel: std::sync::OnceLock<Box<dyn KernelCache>>,
     mounted_at: SystemTime,
+    calls: Calls,
     /// Commits under way, whoever waits for them; the end of the mount does.
     commits: watch::Sender<usize>,
     /// The session is over or ending: nothing new is begun.
@@ -123,6 +126,7 @@ impl Fs {
             looks_ahead: Arc::new(tokio::sync::Semaphore::new(attributes::AHEAD)),
             kernel: std::sync::OnceLock::new(),
             mounted_at: SystemTime::now(),
+            calls: Calls::default(),
             commits: watch::Sender::new(0),
             ending: AtomicBool::new(false),
         })
@@ -131,6 +135,11 @@ impl Fs {
     /// The kernel's caches, once there is a mount.
     pub fn set_kernel_cache(&self, kernel: Box<dyn KernelCache>) {
         let _ = self.kernel.set(kernel);
+    }
+
+    /// What was asked of this mount, counted.
+    pub fn calls(&self) -> &Calls {
+        &self.calls
     }
 
     pub fn node(&self, ino: u64) -> Result<Arc<Node>> {
@@ -157,6 +166,12 @@ impl Fs {
 
     /// The same, if it can be answered without asking the store.
     pub fn lookup_cached(&self, parent: u64, name: &OsStr) -> Option<Result<Arc<Node>>> {
+        let found = self.lookup_known(parent, name);
+        self.calls.names.count(found.is_some());
+        found
+    }
+
+    fn lookup_known(&self, parent: u64, name: &OsStr) -> Option<Result<Arc<Node>>> {
         let (parent, component) = match self.place(parent, name) {
             Ok(place) => place,
             Err(error) => return Some(Err(error)),

@@ -12,7 +12,7 @@ use std::future::Future;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use fuser::{
     AccessFlags, BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, FopenFlags,
@@ -29,7 +29,7 @@ mod session;
 
 pub use session::{MountOptions, Mounted, mount};
 
-use crate::fs::{Caller, Error, Fs, NAME_MAX, Posix, Renaming, Result, Setting};
+use crate::fs::{Call, Caller, Calls, Error, Fs, NAME_MAX, Posix, Renaming, Result, Setting};
 use crate::host::process;
 use answers::{
     GENERATION, file_attr, open_flags, read_directory, reply_empty, reply_entry, reply_sized,
@@ -44,45 +44,50 @@ impl Frontend {
     /// Runs what may wait for the store, and answers when it is done or its caller is killed.
     fn spawn<T: Send + 'static>(
         &self,
+        call: Call,
         caller: u32,
         work: impl Future<Output = Result<T>> + Send + 'static,
         answer: impl FnOnce(Result<T>) + Send + 'static,
     ) {
-        self.spawn_until(process::is_being_killed, caller, work, answer);
+        self.spawn_until(process::is_being_killed, call, caller, work, answer);
     }
 
     /// The same for what changes nothing: who catches Ctrl-C gets out of that as well, by EINTR. (Of a
     /// change he could not tell whether it was made.)
     fn look<T: Send + 'static>(
         &self,
+        call: Call,
         caller: u32,
         work: impl Future<Output = Result<T>> + Send + 'static,
         answer: impl FnOnce(Result<T>) + Send + 'static,
     ) {
-        self.spawn_until(process::is_being_interrupted, caller, work, answer);
+        self.spawn_until(process::is_being_interrupted, call, caller, work, answer);
     }
 
     fn spawn_until<T: Send + 'static>(
         &self,
         leaves: fn(u32) -> bool,
+        call: Call,
         caller: u32,
         work: impl Future<Output = Result<T>> + Send + 'static,
         answer: impl FnOnce(Result<T>) + Send + 'static,
     ) {
-        let left = left(caller, leaves);
-        self.runtime
-            .spawn(async move { answer(unless(left, work).await) });
+        let (left, fs, began) = (left(caller, leaves), self.fs.clone(), Instant::now());
+        self.runtime.spawn(async move {
+            answer(unless(left, work).await);
+            fs.calls().waited(call, began);
+        });
     }
 
     fn say(
         &self,
-        operation: &'static str,
+        call: Call,
         ino: u64,
         name: Option<&OsStr>,
     ) -> impl FnOnce(&Error) -> Errno + Send + 'static {
         let fs = self.fs.clone();
         let name = name.map(OsStr::to_os_string);
-        move |error| log_refusal(&fs, operation, ino, name, error)
+        move |error| log_refusal(&fs, call.name(), ino, name, error)
     }
 }
 
@@ -154,20 +159,22 @@ impl Filesystem for Frontend {
     }
 
     fn lookup(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let began = Instant::now();
         if let Some(known) = self.fs.lookup_cached(parent.0, name) {
-            let say = self.say("lookup", parent.0, Some(name));
-            return match known {
+            let say = self.say(Call::Lookup, parent.0, Some(name));
+            match known {
                 Ok(node) => reply_entry(reply, &self.fs.attributes(&node)),
                 Err(error) => reply.error(say(&error)),
-            };
+            }
+            return self.fs.calls().waited(Call::Lookup, began);
         }
         let (fs, name) = (self.fs.clone(), name.to_os_string());
-        let say = self.say("lookup", parent.0, Some(&name));
+        let say = self.say(Call::Lookup, parent.0, Some(&name));
         let work = async move {
             let node = fs.lookup(parent.0, &name).await?;
             Ok(fs.attributes(&node))
         };
-        self.look(request.pid(), work, |result| match result {
+        self.look(Call::Lookup, request.pid(), work, |result| match result {
             Ok(attributes) => reply_entry(reply, &attributes),
             Err(error) => reply.error(say(&error)),
         });
@@ -184,15 +191,18 @@ impl Filesystem for Frontend {
         _handle: Option<FileHandle>,
         reply: ReplyAttr,
     ) {
-        let say = self.say("stat", ino.0, None);
+        let began = Instant::now();
+        let say = self.say(Call::Stat, ino.0, None);
         if let Some(known) = self.fs.getattr_cached(ino.0) {
-            return match known {
+            match known {
                 Ok(attributes) => reply.attr(&attributes.ttl, &file_attr(&attributes)),
                 Err(error) => reply.error(say(&error)),
-            };
+            }
+            return self.fs.calls().waited(Call::Stat, began);
         }
         let fs = self.fs.clone();
         self.look(
+            Call::Stat,
             request.pid(),
             async move { fs.getattr(ino.0).await },
             |result| match result {
@@ -222,7 +232,7 @@ impl Filesystem for Frontend {
     ) {
         let fs = self.fs.clone();
         let caller = request.pid();
-        let say = self.say("setattr", ino.0, None);
+        let say = self.say(Call::SetAttributes, ino.0, None);
         let work = async move {
             if let Some(size) = size {
                 fs.truncate(ino.0, handle.map(|h| h.0), size, caller)
@@ -242,7 +252,7 @@ impl Filesystem for Frontend {
             };
             fs.set_attributes(ino.0, change).await
         };
-        self.spawn(caller, work, |result| match result {
+        self.spawn(Call::SetAttributes, caller, work, |result| match result {
             Ok(attributes) => reply.attr(&attributes.ttl, &file_attr(&attributes)),
             Err(error) => reply.error(say(&error)),
         });
@@ -263,7 +273,7 @@ impl Filesystem for Frontend {
             return reply.error(Errno::EPERM);
         }
         let (fs, name, maker) = (self.fs.clone(), name.to_os_string(), maker(request));
-        let say = self.say("mknod", parent.0, Some(&name));
+        let say = self.say(Call::MakeNode, parent.0, Some(&name));
         let caller = request.pid();
         let work = async move {
             let flags = libc::O_WRONLY | libc::O_EXCL;
@@ -277,7 +287,7 @@ impl Filesystem for Frontend {
             }
             made.map(|()| fs.attributes(&node))
         };
-        self.spawn(caller, work, |result| match result {
+        self.spawn(Call::MakeNode, caller, work, |result| match result {
             Ok(attributes) => reply_entry(reply, &attributes),
             Err(error) => reply.error(say(&error)),
         });
@@ -293,21 +303,27 @@ impl Filesystem for Frontend {
         reply: ReplyEntry,
     ) {
         let (fs, name, maker) = (self.fs.clone(), name.to_os_string(), maker(request));
-        let say = self.say("mkdir", parent.0, Some(&name));
+        let say = self.say(Call::MakeDirectory, parent.0, Some(&name));
         let work = async move {
             let node = fs.mkdir(parent.0, &name, mode, maker).await?;
             Ok(fs.attributes(&node))
         };
-        self.spawn(request.pid(), work, |result| match result {
-            Ok(attributes) => reply_entry(reply, &attributes),
-            Err(error) => reply.error(say(&error)),
-        });
+        self.spawn(
+            Call::MakeDirectory,
+            request.pid(),
+            work,
+            |result| match result {
+                Ok(attributes) => reply_entry(reply, &attributes),
+                Err(error) => reply.error(say(&error)),
+            },
+        );
     }
 
     fn unlink(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let (fs, name) = (self.fs.clone(), name.to_os_string());
-        let say = self.say("unlink", parent.0, Some(&name));
+        let say = self.say(Call::Unlink, parent.0, Some(&name));
         self.spawn(
+            Call::Unlink,
             request.pid(),
             async move { fs.unlink(parent.0, &name).await },
             |result| reply_empty(reply, result, say),
@@ -316,8 +332,9 @@ impl Filesystem for Frontend {
 
     fn rmdir(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let (fs, name) = (self.fs.clone(), name.to_os_string());
-        let say = self.say("rmdir", parent.0, Some(&name));
+        let say = self.say(Call::RemoveDirectory, parent.0, Some(&name));
         self.spawn(
+            Call::RemoveDirectory,
             request.pid(),
             async move { fs.rmdir(parent.0, &name).await },
             |result| reply_empty(reply, result, say),
@@ -338,12 +355,12 @@ impl Filesystem for Frontend {
             target.as_os_str().to_os_string(),
         );
         let maker = maker(request);
-        let say = self.say("symlink", parent.0, Some(&name));
+        let say = self.say(Call::Symlink, parent.0, Some(&name));
         let work = async move {
             let node = fs.symlink(parent.0, &name, &target, maker).await?;
             Ok(fs.attributes(&node))
         };
-        self.spawn(request.pid(), work, |result| match result {
+        self.spawn(Call::Symlink, request.pid(), work, |result| match result {
             Ok(attributes) => reply_entry(reply, &attributes),
             Err(error) => reply.error(say(&error)),
         });
@@ -351,9 +368,9 @@ impl Filesystem for Frontend {
 
     fn readlink(&self, request: &Request, ino: INodeNo, reply: ReplyData) {
         let fs = self.fs.clone();
-        let say = self.say("readlink", ino.0, None);
+        let say = self.say(Call::ReadLink, ino.0, None);
         let work = async move { fs.readlink(ino.0).await };
-        self.look(request.pid(), work, |result| match result {
+        self.look(Call::ReadLink, request.pid(), work, |result| match result {
             Ok(target) => reply.data(&target),
             Err(error) => reply.error(say(&error)),
         });
@@ -379,13 +396,13 @@ impl Filesystem for Frontend {
         // The answer has 32 bits.
         let len = len.min(COPY_MAX);
         let (fs, caller) = (self.fs.clone(), request.pid());
-        let say = self.say("copy_file_range", ino_in.0, None);
+        let say = self.say(Call::CopyRange, ino_in.0, None);
         let work = async move {
             let (from, to) = (handle_in.0, handle_out.0);
             fs.copy_range(from, offset_in, to, offset_out, len, caller)
                 .await
         };
-        self.spawn(caller, work, |result| match result {
+        self.spawn(Call::CopyRange, caller, work, |result| match result {
             Ok(Some(copied)) => reply.written(copied as u32),
             // The kernel copies the bytes then.
             Ok(None) => reply.error(Errno::EOPNOTSUPP),
@@ -414,12 +431,12 @@ impl Filesystem for Frontend {
             name.to_os_string(),
             new_name.to_os_string(),
         );
-        let say = self.say("rename", parent.0, Some(&name));
+        let say = self.say(Call::Rename, parent.0, Some(&name));
         let work = async move {
             fs.rename(parent.0, &name, new_parent.0, &new_name, renaming)
                 .await
         };
-        self.spawn(request.pid(), work, |result| {
+        self.spawn(Call::Rename, request.pid(), work, |result| {
             reply_empty(reply, result, say)
         });
     }
@@ -436,9 +453,9 @@ impl Filesystem for Frontend {
     ) {
         let maker = maker(request);
         let (fs, name, caller) = (self.fs.clone(), name.to_os_string(), request.pid());
-        let say = self.say("create", parent.0, Some(&name));
+        let say = self.say(Call::Create, parent.0, Some(&name));
         let work = async move { fs.create(parent.0, &name, flags, mode, maker, caller).await };
-        self.spawn(caller, work, move |result| match result {
+        self.spawn(Call::Create, caller, work, move |result| match result {
             Ok((_, attributes, opened)) => reply.created(
                 &attributes.ttl,
                 &file_attr(&attributes),
@@ -452,13 +469,14 @@ impl Filesystem for Frontend {
 
     fn open(&self, request: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         let (fs, caller) = (self.fs.clone(), request.pid());
-        let say = self.say("open", ino.0, None);
+        let say = self.say(Call::Open, ino.0, None);
         let leaves = match flags.0 & libc::O_TRUNC {
             0 => process::is_being_interrupted,
             _ => process::is_being_killed,
         };
         self.spawn_until(
             leaves,
+            Call::Open,
             caller,
             async move { fs.open(ino.0, flags.0, caller).await },
             move |result| match result {
@@ -480,9 +498,9 @@ impl Filesystem for Frontend {
         reply: ReplyData,
     ) {
         let fs = self.fs.clone();
-        let say = self.say("read", ino.0, None);
+        let say = self.say(Call::Read, ino.0, None);
         let work = async move { fs.read(handle.0, offset, size as usize).await };
-        self.look(request.pid(), work, |result| match result {
+        self.look(Call::Read, request.pid(), work, |result| match result {
             Ok(data) => reply.data(data.as_slice()),
             Err(error) => reply.error(say(&error)),
         });
@@ -501,11 +519,15 @@ impl Filesystem for Frontend {
         reply: ReplyWrite,
     ) {
         let caller = request.pid();
-        let say = self.say("write", ino.0, None);
+        let say = self.say(Call::Write, ino.0, None);
         // Sealing a part may begin an upload, which runs as a task.
         let _runtime = self.runtime.enter();
+        let sampled = Calls::sample();
         let taken = match self.fs.try_write(handle.0, offset, data, caller) {
-            Ok(taken) if taken == data.len() => return reply.written(taken as u32),
+            Ok(taken) if taken == data.len() => {
+                reply.written(taken as u32);
+                return self.fs.calls().answered_at_once(Call::Write, sampled);
+            }
             Ok(taken) => taken,
             Err(error) => return reply.error(say(&error)),
         };
@@ -515,7 +537,7 @@ impl Filesystem for Frontend {
             fs.write(handle.0, offset + taken as u64, &rest, caller)
                 .await
         };
-        self.spawn(caller, work, move |result| match result {
+        self.spawn(Call::Write, caller, work, move |result| match result {
             Ok(()) => reply.written(len),
             Err(error) => reply.error(say(&error)),
         });
@@ -530,8 +552,9 @@ impl Filesystem for Frontend {
         reply: ReplyEmpty,
     ) {
         let (fs, caller) = (self.fs.clone(), request.pid());
-        let say = self.say("close", ino.0, None);
+        let say = self.say(Call::Close, ino.0, None);
         self.spawn(
+            Call::Close,
             caller,
             async move { fs.flush(handle.0, caller).await },
             |result| reply_empty(reply, result, say),
@@ -564,8 +587,9 @@ impl Filesystem for Frontend {
         reply: ReplyEmpty,
     ) {
         let fs = self.fs.clone();
-        let say = self.say("fsync", ino.0, None);
+        let say = self.say(Call::Sync, ino.0, None);
         self.spawn(
+            Call::Sync,
             request.pid(),
             async move { fs.sync(handle.0).await },
             |result| reply_empty(reply, result, say),
@@ -588,13 +612,15 @@ impl Filesystem for Frontend {
         reply: ReplyDirectoryPlus,
     ) {
         let fs = self.fs.clone();
-        let say = self.say("readdir", ino.0, None);
+        let say = self.say(Call::ReadDirectory, ino.0, None);
         // The reply collects entries as they are found, so it is there that the caller's leaving is minded.
+        let (began, calls) = (Instant::now(), self.fs.clone());
         let left = left(request.pid(), process::is_being_interrupted);
         self.runtime.spawn(async move {
             if let Err((reply, error)) = read_directory(fs, handle.0, offset, reply, left).await {
                 reply.error(say(&error));
             }
+            calls.calls().waited(Call::ReadDirectory, began);
         });
     }
 
@@ -655,9 +681,9 @@ impl Filesystem for Frontend {
             _ => return reply.error(Errno::EINVAL),
         };
         let (fs, name, value) = (self.fs.clone(), name.to_os_string(), value.to_vec());
-        let say = self.say("setxattr", ino.0, None);
+        let say = self.say(Call::SetXattr, ino.0, None);
         let work = async move { fs.set_xattr(ino.0, &name, &value, setting).await };
-        self.spawn(request.pid(), work, |result| {
+        self.spawn(Call::SetXattr, request.pid(), work, |result| {
             reply_empty(reply, result, say)
         });
     }
@@ -675,27 +701,27 @@ impl Filesystem for Frontend {
             return reply.error(Errno::ENODATA);
         }
         let (fs, name) = (self.fs.clone(), name.to_os_string());
-        let say = self.say("getxattr", ino.0, None);
+        let say = self.say(Call::GetXattr, ino.0, None);
         let work = async move { fs.get_xattr(ino.0, &name).await };
-        self.look(request.pid(), work, move |result| {
+        self.look(Call::GetXattr, request.pid(), work, move |result| {
             reply_sized(reply, size, result, say)
         });
     }
 
     fn listxattr(&self, request: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
         let fs = self.fs.clone();
-        let say = self.say("listxattr", ino.0, None);
+        let say = self.say(Call::ListXattr, ino.0, None);
         let work = async move { fs.list_xattr(ino.0).await };
-        self.look(request.pid(), work, move |result| {
+        self.look(Call::ListXattr, request.pid(), work, move |result| {
             reply_sized(reply, size, result, say)
         });
     }
 
     fn removexattr(&self, request: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let (fs, name) = (self.fs.clone(), name.to_os_string());
-        let say = self.say("removexattr", ino.0, None);
+        let say = self.say(Call::RemoveXattr, ino.0, None);
         let work = async move { fs.remove_xattr(ino.0, &name).await };
-        self.spawn(request.pid(), work, |result| {
+        self.spawn(Call::RemoveXattr, request.pid(), work, |result| {
             reply_empty(reply, result, say)
         });
     }
@@ -711,10 +737,12 @@ impl Filesystem for Frontend {
         reply: ReplyEmpty,
     ) {
         let (fs, caller) = (self.fs.clone(), request.pid());
-        let say = self.say("fallocate", ino.0, None);
+        let say = self.say(Call::Allocate, ino.0, None);
         let range = offset..offset.saturating_add(length);
         let work = async move { fs.allocate(handle.0, range, mode, caller).await };
-        self.spawn(caller, work, |result| reply_empty(reply, result, say));
+        self.spawn(Call::Allocate, caller, work, |result| {
+            reply_empty(reply, result, say)
+        });
     }
 
     fn lseek(
@@ -735,9 +763,9 @@ impl Filesystem for Frontend {
             return reply.error(Errno::ENXIO);
         };
         let fs = self.fs.clone();
-        let say = self.say("seek", ino.0, None);
+        let say = self.say(Call::Seek, ino.0, None);
         let work = async move { fs.seek(handle.0, offset, data).await };
-        self.look(request.pid(), work, |result| match result {
+        self.look(Call::Seek, request.pid(), work, |result| match result {
             Ok(found) => reply.offset(found as i64),
             Err(error) => reply.error(say(&error)),
         });

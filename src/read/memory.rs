@@ -35,6 +35,7 @@ pub struct ReadMemory {
     ledger: Mutex<Ledger>,
     registry: Mutex<Registry>,
     epoch: Instant,
+    pub(super) counters: Counters,
 }
 
 struct Ledger {
@@ -56,8 +57,40 @@ pub(super) trait Reclaim: Send + Sync {
     /// When it was last used, by [`ReadMemory::now`].
     fn touched(&self) -> u64;
     fn held(&self) -> u64;
+    /// What it brings in just now.
+    fn fetching(&self) -> Option<Fetching>;
     /// Throws away what it has read ahead, unless a read is going on.
     fn reclaim(&self) -> bool;
+}
+
+/// A file that is being brought in, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fetching {
+    pub key: String,
+    pub size: u64,
+    /// How far it was read.
+    pub at: u64,
+    /// Bytes on their way.
+    pub coming: u64,
+}
+
+/// How reads of a segment at most were answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reads {
+    /// From what had been read ahead.
+    pub here: u64,
+    /// By what was on its way.
+    pub coming: u64,
+    /// By a request of their own.
+    pub asked: u64,
+}
+
+/// [`Reads`] as they come.
+#[derive(Default)]
+pub(super) struct Counters {
+    pub(super) here: AtomicU64,
+    pub(super) coming: AtomicU64,
+    pub(super) asked: AtomicU64,
 }
 
 /// What one reader holds.
@@ -79,7 +112,41 @@ impl ReadMemory {
                 scan: None,
             }),
             epoch: Instant::now(),
+            counters: Counters::default(),
         }
+    }
+
+    /// How the reads so far were answered.
+    pub fn reads(&self) -> Reads {
+        let Counters {
+            here,
+            coming,
+            asked,
+        } = &self.counters;
+        let [here, coming, asked] = [here, coming, asked].map(|n| n.load(Ordering::Relaxed));
+        Reads {
+            here,
+            coming,
+            asked,
+        }
+    }
+
+    /// The files that are being brought in.
+    pub fn fetching(&self) -> Vec<Fetching> {
+        let readers = self.readers();
+        readers
+            .iter()
+            .filter_map(|reader| reader.fetching())
+            .collect()
+    }
+
+    fn readers(&self) -> Vec<Arc<dyn Reclaim>> {
+        let registry = self.registry();
+        registry
+            .readers
+            .values()
+            .filter_map(Weak::upgrade)
+            .collect()
     }
 
     pub fn limit(&self) -> u64 {
@@ -163,20 +230,16 @@ impl ReadMemory {
     /// any reader's state locked.
     pub(super) fn reclaim(&self, want: u64) -> bool {
         let now = Instant::now();
-        let readers: Vec<Arc<dyn Reclaim>> = {
+        {
             let mut registry = self.registry();
             if registry.scan.is_some_and(|scan| now < scan) {
                 return false;
             }
             registry.scan = Some(now + SCAN);
-            registry
-                .readers
-                .values()
-                .filter_map(Weak::upgrade)
-                .collect()
-        };
+        }
         let now = self.now();
-        let mut idle: Vec<_> = readers
+        let mut idle: Vec<_> = self
+            .readers()
             .into_iter()
             .map(|reader| (reader.touched(), reader))
             .filter(|(touched, reader)| {

@@ -30,7 +30,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-pub use memory::ReadMemory;
+pub use memory::{Fetching, ReadMemory, Reads};
 pub use reader::Reader;
 
 /// How a mount reads.

@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use bytes::{Buf, Bytes};
 use tokio::sync::watch;
 
-use super::memory::{Account, Buffer, Permit, ReadMemory, Reclaim, Registration};
+use super::memory::{Account, Buffer, Fetching, Permit, ReadMemory, Reclaim, Registration};
 use super::state::{Cover, Flight, Progress, State};
 use super::stream::{Source, Stream};
 use super::window::{SEGMENT, Wanted, Window};
@@ -38,6 +38,9 @@ struct Shared {
     memory: Arc<ReadMemory>,
     account: Account,
     touched: AtomicU64,
+    /// The furthest byte that was read, and those that reads fetch for themselves just now: for people.
+    reached: AtomicU64,
+    own: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -64,6 +67,8 @@ impl Reader {
             },
             account: Account::default(),
             touched: AtomicU64::new(memory.now()),
+            reached: AtomicU64::new(0),
+            own: AtomicU64::new(0),
             state: Mutex::new(State::new(window, size)),
             memory: memory.clone(),
         });
@@ -134,6 +139,8 @@ impl Shared {
     /// Appends the bytes of `range` (at most a segment) to `parts`.
     async fn read(self: &Arc<Self>, range: Range<u64>, parts: &mut Vec<Bytes>) -> Result<()> {
         let (_reading, sequential) = self.begin(range.clone())?;
+        let counters = &self.memory.counters;
+        let mut answered = &counters.here;
         let mut at = range.start;
         while at < range.end {
             match self.step(at..range.end, sequential)? {
@@ -142,6 +149,7 @@ impl Shared {
                     parts.push(bytes);
                 }
                 Step::Wait(mut progress) => {
+                    answered = &counters.coming;
                     let told = |progress: &Progress| progress.at > at || progress.failed.is_some();
                     // An error is a task that was stopped; the next step sees what there is instead.
                     if let Ok(progress) = progress.wait_for(told).await
@@ -154,9 +162,12 @@ impl Shared {
                 Step::Fetch(end) => {
                     parts.push(self.fetch(at..end).await?);
                     at = end;
+                    answered = &counters.asked;
                 }
             }
         }
+        answered.fetch_add(1, Ordering::Relaxed);
+        self.reached.fetch_max(range.end, Ordering::Relaxed);
         Ok(())
     }
 
@@ -255,6 +266,7 @@ impl Shared {
     /// The bytes of a range that nobody else fetches, for the read that needs them.
     async fn fetch(&self, range: Range<u64>) -> Result<Bytes> {
         let len = (range.end - range.start) as usize;
+        let _own = Own::begin(&self.own, len as u64);
         let mut stream = Stream::new(&self.source, range);
         let mut joined = Vec::new();
         loop {
@@ -309,6 +321,16 @@ impl Reclaim for Shared {
         self.account.load(Ordering::Relaxed)
     }
 
+    fn fetching(&self) -> Option<Fetching> {
+        let coming = self.state_anyway().coming() + self.own.load(Ordering::Relaxed);
+        (coming > 0).then(|| Fetching {
+            key: self.source.key.clone(),
+            size: self.source.size,
+            at: self.reached.load(Ordering::Relaxed),
+            coming,
+        })
+    }
+
     fn reclaim(&self) -> bool {
         let mut state = self.state_anyway();
         if state.is_reading() {
@@ -319,6 +341,25 @@ impl Reclaim for Shared {
         drop(state);
         drop(garbage);
         true
+    }
+}
+
+/// Bytes that a read fetches for itself.
+struct Own<'a> {
+    all: &'a AtomicU64,
+    bytes: u64,
+}
+
+impl Own<'_> {
+    fn begin(all: &AtomicU64, bytes: u64) -> Own<'_> {
+        all.fetch_add(bytes, Ordering::Relaxed);
+        Own { all, bytes }
+    }
+}
+
+impl Drop for Own<'_> {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 

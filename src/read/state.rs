@@ -115,6 +115,12 @@ impl State {
         Cover::Gap(gap)
     }
 
+    /// Bytes on their way.
+    pub(super) fn coming(&self) -> u64 {
+        let rest = |flight: &Flight| flight.rest.end - flight.rest.start;
+        self.flights.iter().map(rest).sum()
+    }
+
     pub(super) fn begin_read(&mut self, range: Range<u64>) -> u64 {
         let id = self.id();
         self.reads.push((id, range));

@@ -124,6 +124,8 @@ impl<'a> Stream<'a> {
         // `RandomState` hashes differently, which is random enough for that.
         let jitter = RandomState::new().hash_one(self.range.start) % 512;
         let pause = pause / 1024 * (512 + jitter as u32);
+        let (tally, operation) = (self.source.store.tally(), failure.operation);
+        tally.retried(operation, failure.kind);
         tracing::debug!(key = self.source.key, at = self.range.start, error = %failure, "resuming a download");
         tokio::time::sleep(pause).await;
         Ok(())

@@ -8,7 +8,7 @@
 
 use std::collections::HashSet;
 use std::path::Path;
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, SystemTime};
 
 use futures_util::StreamExt;
@@ -241,8 +241,26 @@ pub async fn finish(instance: Instance) -> usize {
         .unwrap_or(left)
 }
 
+/// What this process has ended of others' so far. What was kept is not in it: it comes again.
+pub fn so_far() -> Summary {
+    *SO_FAR.lock().expect("no panic while held")
+}
+
+static SO_FAR: Mutex<Summary> = Mutex::new(Summary {
+    completed: 0,
+    aborted: 0,
+    lost: 0,
+    renames: 0,
+    kept: 0,
+});
+
 /// One line, if there is something to say.
 pub fn report(store: &str, summary: &Summary) {
+    let ended = Summary {
+        kept: 0,
+        ..*summary
+    };
+    SO_FAR.lock().expect("no panic while held").add(ended);
     if summary.kept > 0 {
         warn!(
             "recovery of {store}: {summary} (the store does not answer or does not let us; tried again later, and by the next mount)"

@@ -15,10 +15,9 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::Semaphore;
 
-use super::Sources;
 use super::metrics::prometheus;
+use super::{Sources, serving};
 
 /// Where metrics are served.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,29 +58,13 @@ impl FromStr for Address {
     }
 }
 
-/// Connections at once; more wait.
-const CONNECTIONS: usize = 16;
-
 /// Answers until the process ends. Says where.
 pub async fn serve_metrics(address: &Address, sources: Arc<Sources>) -> io::Result<String> {
-    let open = Arc::new(Semaphore::new(CONNECTIONS));
     match address {
         Address::Port(address) => {
             let listener = TcpListener::bind(address).await?;
             let shown = format!("http://{}/metrics", listener.local_addr()?);
-            tokio::spawn(async move {
-                loop {
-                    let permit = open.clone().acquire_owned().await;
-                    let Ok((stream, _)) = listener.accept().await else {
-                        return;
-                    };
-                    let sources = sources.clone();
-                    tokio::spawn(async move {
-                        answer(stream, sources).await;
-                        drop(permit);
-                    });
-                }
-            });
+            serving::serve(listener, move |stream| answer(stream, sources.clone()));
             Ok(shown)
         }
         Address::Socket(path) => {
@@ -90,19 +73,7 @@ pub async fn serve_metrics(address: &Address, sources: Arc<Sources>) -> io::Resu
                 let _ = std::fs::remove_file(path);
             }
             let listener = UnixListener::bind(path)?;
-            tokio::spawn(async move {
-                loop {
-                    let permit = open.clone().acquire_owned().await;
-                    let Ok((stream, _)) = listener.accept().await else {
-                        return;
-                    };
-                    let sources = sources.clone();
-                    tokio::spawn(async move {
-                        answer(stream, sources).await;
-                        drop(permit);
-                    });
-                }
-            });
+            serving::serve(listener, move |stream| answer(stream, sources.clone()));
             Ok(path.display().to_string())
         }
     }

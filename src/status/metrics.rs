@@ -1,109 +1,217 @@
 //! A snapshot in Prometheus' text form. Pure.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use super::{Budget, Snapshot};
-use crate::store::tally::LATENCIES;
+use super::{Budget, Caches, Ended, Hits, Snapshot};
+use crate::fs::WAITS;
+use crate::store::tally::{LATENCIES, Operation};
 
 pub(super) fn prometheus(snapshot: &Snapshot) -> String {
     let mut page = Page(String::new());
-    let state = |state: &str| snapshot.writing.iter().filter(|w| w.state == state).count() as f64;
-    page.head("wholefs_up_seconds", "gauge", "How long the mount serves.");
+    page.gauge("wholefs_up_seconds", "How long the mount serves.");
     page.line("wholefs_up_seconds", "", snapshot.up_seconds as f64);
-    page.head(
-        "wholefs_open_files",
-        "gauge",
-        "Files that programs have open.",
+    files(&mut page, snapshot);
+    budgets(&mut page, snapshot);
+    page.counter(
+        "wholefs_bytes_total",
+        "Bytes of bodies to and from the store.",
     );
-    page.line("wholefs_open_files", "", snapshot.open_files as f64);
-    page.head(
-        "wholefs_files_being_written",
-        "gauge",
-        "Files that are not published yet.",
-    );
-    for name in ["writing", "uploading", "publishing"] {
-        page.line(
-            "wholefs_files_being_written",
-            &format!("state=\"{name}\""),
-            state(name),
-        );
+    for (direction, bytes) in [
+        ("up", snapshot.bytes_sent),
+        ("down", snapshot.bytes_received),
+    ] {
+        let labels = format!("direction=\"{direction}\"");
+        page.line("wholefs_bytes_total", &labels, bytes as f64);
     }
-    page.head(
+    uploads(&mut page, &snapshot.ended);
+    caches(&mut page, &snapshot.caches);
+    journal(&mut page, snapshot);
+    calls(&mut page, snapshot);
+    requests(&mut page, snapshot);
+    page.0
+}
+
+fn files(page: &mut Page, snapshot: &Snapshot) {
+    page.gauge("wholefs_open_files", "Files that programs have open.");
+    page.line("wholefs_open_files", "", snapshot.open_files as f64);
+    let name = "wholefs_files_being_written";
+    page.gauge(name, "Files that are not published yet.");
+    for state in ["writing", "uploading", "publishing"] {
+        let count = snapshot.writing.iter().filter(|w| w.state == state).count();
+        page.line(name, &format!("state=\"{state}\""), count as f64);
+    }
+    page.gauge(
+        "wholefs_files_being_fetched",
+        "Files of which bytes are on their way here.",
+    );
+    let fetched = snapshot.reading.len();
+    page.line("wholefs_files_being_fetched", "", fetched as f64);
+    page.gauge(
         "wholefs_uploads_open",
-        "gauge",
         "Multipart uploads begun and not ended.",
     );
     page.line("wholefs_uploads_open", "", snapshot.uploads as f64);
-    page.head(
-        "wholefs_budget_bytes",
-        "gauge",
-        "Memory and disk in use, and their limits.",
-    );
+}
+
+fn budgets(page: &mut Page, snapshot: &Snapshot) {
+    let name = "wholefs_budget_bytes";
+    page.gauge(name, "Memory and disk in use, and their limits.");
     let budgets = [
         ("write_memory", snapshot.write_memory),
         ("read_memory", snapshot.read_memory),
         ("spool", snapshot.spool),
     ];
-    for (name, Budget { used, limit }) in budgets {
-        page.line(
-            "wholefs_budget_bytes",
-            &format!("of=\"{name}\",what=\"used\""),
-            used as f64,
-        );
-        page.line(
-            "wholefs_budget_bytes",
-            &format!("of=\"{name}\",what=\"limit\""),
-            limit as f64,
-        );
+    for (of, Budget { used, limit }) in budgets {
+        for (what, bytes) in [("used", used), ("limit", limit)] {
+            let labels = format!("of=\"{of}\",what=\"{what}\"");
+            page.line(name, &labels, bytes as f64);
+        }
     }
-    page.head(
-        "wholefs_bytes_total",
-        "counter",
-        "Bytes of bodies to and from the store.",
+}
+
+fn uploads(page: &mut Page, ended: &Ended) {
+    let plain = [
+        (
+            "wholefs_uploads_begun_total",
+            "Multipart uploads begun.",
+            ended.begun,
+        ),
+        (
+            "wholefs_uploads_committed_total",
+            "Those that were published.",
+            ended.committed,
+        ),
+    ];
+    for (name, help, count) in plain {
+        page.counter(name, help);
+        page.line(name, "", count as f64);
+    }
+    let aborted = (
+        "wholefs_uploads_aborted_total",
+        "Those that were not, by reason.",
     );
-    page.line(
-        "wholefs_bytes_total",
-        "direction=\"up\"",
-        snapshot.bytes_sent as f64,
+    let recovered = (
+        "wholefs_uploads_recovered_total",
+        "What dead mounts left, by how this one ended it.",
     );
-    page.line(
-        "wholefs_bytes_total",
-        "direction=\"down\"",
-        snapshot.bytes_received as f64,
+    for ((name, help), label, counts) in [
+        (aborted, "reason", &ended.aborted),
+        (recovered, "outcome", &ended.recovered),
+    ] {
+        page.counter(name, help);
+        for (value, count) in counts {
+            page.line(name, &format!("{label}=\"{value}\""), *count as f64);
+        }
+    }
+}
+
+fn caches(page: &mut Page, caches: &Caches) {
+    let name = "wholefs_cache_answers_total";
+    page.counter(
+        name,
+        "What was known here (hit), or had to be asked of the store (miss).",
     );
-    page.head(
-        "wholefs_journal_records_total",
-        "counter",
-        "Records of the journal.",
-    );
-    page.line(
-        "wholefs_journal_records_total",
-        "",
-        snapshot.journal.records as f64,
-    );
-    page.head(
-        "wholefs_journal_open",
-        "gauge",
-        "Uploads that the journal has open.",
-    );
-    page.line("wholefs_journal_open", "", snapshot.journal.open as f64);
-    page.head(
+    let all = [
+        ("names", caches.names),
+        ("attributes", caches.attributes),
+        ("read_ahead", caches.read_ahead),
+    ];
+    for (cache, Hits { hits, misses }) in all {
+        for (answer, count) in [("hit", hits), ("miss", misses)] {
+            let labels = format!("cache=\"{cache}\",answer=\"{answer}\"");
+            page.line(name, &labels, count as f64);
+        }
+    }
+}
+
+fn journal(page: &mut Page, snapshot: &Snapshot) {
+    let journal = &snapshot.journal;
+    let counters = [
+        (
+            "wholefs_journal_records_total",
+            "Records of the journal.",
+            journal.records,
+        ),
+        (
+            "wholefs_journal_syncs_total",
+            "Waits for its disk.",
+            journal.syncs,
+        ),
+    ];
+    for (name, help, count) in counters {
+        page.counter(name, help);
+        page.line(name, "", count as f64);
+    }
+    page.gauge("wholefs_journal_bytes", "How long it is.");
+    page.line("wholefs_journal_bytes", "", journal.bytes as f64);
+    page.gauge("wholefs_journal_open", "Uploads that the journal has open.");
+    page.line("wholefs_journal_open", "", journal.open as f64);
+    page.gauge(
         "wholefs_journal_poisoned",
-        "gauge",
         "1: nothing can be recorded any more.",
     );
-    page.line(
-        "wholefs_journal_poisoned",
-        "",
-        f64::from(snapshot.journal.poisoned),
+    page.line("wholefs_journal_poisoned", "", f64::from(journal.poisoned));
+}
+
+fn calls(page: &mut Page, snapshot: &Snapshot) {
+    let name = "wholefs_call_seconds";
+    page.histogram(name, "Time until a program's call was answered.");
+    for (call, waits) in &snapshot.calls {
+        let labels = format!("operation=\"{call}\"");
+        page.classes(name, &labels, &WAITS, &waits.classes, waits.seconds);
+    }
+}
+
+fn requests(page: &mut Page, snapshot: &Snapshot) {
+    let failures = (
+        "wholefs_store_failures_total",
+        "Attempts that failed, by what became of them.",
     );
-    page.operations(snapshot);
-    page.0
+    let retries = (
+        "wholefs_store_retries_total",
+        "Attempts made again, by what had come before.",
+    );
+    let of_failures: fn(&Operation) -> &BTreeMap<String, u64> = |counted| &counted.failures;
+    let of_retries: fn(&Operation) -> &BTreeMap<String, u64> = |counted| &counted.retries;
+    for ((name, help), causes) in [(failures, of_failures), (retries, of_retries)] {
+        page.counter(name, help);
+        for (operation, counted) in &snapshot.operations {
+            for (cause, count) in causes(counted) {
+                let labels = format!("operation=\"{operation}\",cause=\"{cause}\"");
+                page.line(name, &labels, *count as f64);
+            }
+        }
+    }
+    let name = "wholefs_store_request_seconds";
+    page.histogram(name, "Time until the store's answer, by attempt.");
+    for (operation, counted) in &snapshot.operations {
+        let labels = format!("operation=\"{operation}\"");
+        page.classes(
+            name,
+            &labels,
+            &LATENCIES,
+            &counted.latencies,
+            counted.seconds,
+        );
+    }
 }
 
 struct Page(String);
 
 impl Page {
+    fn gauge(&mut self, name: &str, help: &str) {
+        self.head(name, "gauge", help);
+    }
+
+    fn counter(&mut self, name: &str, help: &str) {
+        self.head(name, "counter", help);
+    }
+
+    fn histogram(&mut self, name: &str, help: &str) {
+        self.head(name, "histogram", help);
+    }
+
     fn head(&mut self, name: &str, kind: &str, help: &str) {
         // Writing to a String does not fail.
         let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
@@ -116,46 +224,25 @@ impl Page {
         };
     }
 
-    fn operations(&mut self, snapshot: &Snapshot) {
-        let failures = "wholefs_store_failures_total";
-        self.head(
-            failures,
-            "counter",
-            "Attempts that failed, by what became of them.",
-        );
-        for (operation, counted) in &snapshot.operations {
-            for (cause, count) in &counted.failures {
-                let labels = format!("operation=\"{operation}\",cause=\"{cause}\"");
-                self.line(failures, &labels, *count as f64);
-            }
+    /// Of a histogram: `counts` by class, one more than there are bounds.
+    fn classes(&mut self, name: &str, labels: &str, bounds: &[f64], counts: &[u64], seconds: f64) {
+        let mut so_far = 0;
+        for (class, count) in counts.iter().enumerate() {
+            so_far += count;
+            let bound = bounds.get(class);
+            let bound = bound.map_or("+Inf".to_string(), f64::to_string);
+            let labels = format!("{labels},le=\"{bound}\"");
+            self.line(&format!("{name}_bucket"), &labels, so_far as f64);
         }
-        let name = "wholefs_store_request_seconds";
-        self.head(
-            name,
-            "histogram",
-            "Time until the store's answer, by attempt.",
-        );
-        for (operation, counted) in &snapshot.operations {
-            let mut so_far = 0;
-            for (class, count) in counted.latencies.iter().enumerate() {
-                so_far += count;
-                let bound = LATENCIES
-                    .get(class)
-                    .map_or("+Inf".to_string(), f64::to_string);
-                let labels = format!("operation=\"{operation}\",le=\"{bound}\"");
-                self.line(&format!("{name}_bucket"), &labels, so_far as f64);
-            }
-            let labels = format!("operation=\"{operation}\"");
-            self.line(&format!("{name}_sum"), &labels, counted.seconds);
-            self.line(&format!("{name}_count"), &labels, counted.attempts as f64);
-        }
+        self.line(&format!("{name}_sum"), labels, seconds);
+        self.line(&format!("{name}_count"), labels, so_far as f64);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::tally::Operation;
+    use crate::status::Waits;
 
     #[test]
     fn histograms_grow_and_end_with_all() {
@@ -165,10 +252,24 @@ mod tests {
             seconds: 0.5,
             latencies: [1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 1],
             failures: [("Throttled".to_string(), 1)].into(),
+            retries: [("Throttled".to_string(), 1)].into(),
         };
         snapshot.operations.insert("PutObject".to_string(), counted);
+        let waits = Waits {
+            classes: [1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1],
+            seconds: 61.0,
+        };
+        snapshot.calls.insert("write".to_string(), waits);
+        snapshot.ended.aborted.insert("given up".to_string(), 2);
         let text = prometheus(&snapshot);
         for line in [
+            "wholefs_call_seconds_bucket{operation=\"write\",le=\"0.0001\"} 1",
+            "wholefs_call_seconds_bucket{operation=\"write\",le=\"60\"} 1",
+            "wholefs_call_seconds_count{operation=\"write\"} 2",
+            "wholefs_call_seconds_sum{operation=\"write\"} 61",
+            "wholefs_uploads_aborted_total{reason=\"given up\"} 2",
+            "wholefs_cache_answers_total{cache=\"names\",answer=\"hit\"} 0",
+            "wholefs_store_retries_total{operation=\"PutObject\",cause=\"Throttled\"} 1",
             "wholefs_store_request_seconds_bucket{operation=\"PutObject\",le=\"0.005\"} 1",
             "wholefs_store_request_seconds_bucket{operation=\"PutObject\",le=\"30\"} 2",
             "wholefs_store_request_seconds_bucket{operation=\"PutObject\",le=\"+Inf\"} 3",
@@ -192,9 +293,14 @@ mod tests {
         let mut snapshot = Snapshot::default();
         let counted = Operation {
             failures: [("Throttled".to_string(), 1)].into(),
+            retries: [("Throttled".to_string(), 1)].into(),
             ..Operation::default()
         };
         snapshot.operations.insert("PutObject".to_string(), counted);
+        snapshot.calls.insert("write".to_string(), Waits::default());
+        let counts = [("x".to_string(), 1)];
+        snapshot.ended.aborted = counts.clone().into();
+        snapshot.ended.recovered = counts.into();
         let text = prometheus(&snapshot);
         let there: Vec<&str> = text
             .lines()

@@ -6,8 +6,8 @@ use std::sync::Mutex;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
+use tracing::Subscriber;
 use tracing::field::{Field, Visit};
-use tracing::{Level, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 
@@ -21,34 +21,54 @@ pub struct Event {
     pub at: u64,
     pub level: String,
     pub message: String,
+    /// How often the very same was said.
+    pub times: u64,
 }
 
-/// A layer that keeps them.
+/// A layer that keeps what it is given.
 pub struct Recent;
 
 impl<S: Subscriber> Layer<S> for Recent {
     fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
-        let level = *event.metadata().level();
-        if level > Level::WARN || !event.metadata().target().starts_with("wholefs") {
-            return;
-        }
-        let mut message = Message(String::new());
-        event.record(&mut message);
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        let mut last = LAST.lock().expect("no panic while held");
-        if last.len() == KEPT {
-            last.pop_front();
-        }
-        last.push_back(Event {
-            at: now.map_or(0, |now| now.as_secs()),
-            level: level.to_string(),
-            message: message.0,
-        });
+        keep(
+            &mut LAST.lock().expect("no panic while held"),
+            Event {
+                at: now.map_or(0, |now| now.as_secs()),
+                level: event.metadata().level().to_string(),
+                message: Message::of(event),
+                times: 1,
+            },
+        );
     }
 }
 
-/// The message, and the fields behind it.
-struct Message(String);
+/// The newest last; what was said before moves there.
+fn keep(last: &mut VecDeque<Event>, event: Event) {
+    let same = |old: &Event| old.level == event.level && gist(&old.message) == gist(&event.message);
+    let before = last.iter().position(same).and_then(|at| last.remove(at));
+    if last.len() == KEPT {
+        last.pop_front();
+    }
+    let times = before.map_or(0, |before| before.times) + event.times;
+    last.push_back(Event { times, ..event });
+}
+
+/// The store has another name for each request.
+fn gist(message: &str) -> &str {
+    message.split(" (request ").next().unwrap_or_default()
+}
+
+/// What an event says, and the fields behind it.
+pub(super) struct Message(String);
+
+impl Message {
+    pub(super) fn of(event: &tracing::Event<'_>) -> String {
+        let mut message = Message(String::new());
+        event.record(&mut message);
+        message.0
+    }
+}
 
 impl Visit for Message {
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
@@ -63,4 +83,29 @@ impl Visit for Message {
 pub(super) fn all() -> Vec<Event> {
     let last = LAST.lock().expect("no panic while held");
     last.iter().cloned().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_is_kept_once_and_counted() {
+        let mut last = VecDeque::new();
+        let said = |at, message: &str| Event {
+            at,
+            level: "WARN".to_string(),
+            message: message.to_string(),
+            times: 1,
+        };
+        for at in 0..100 {
+            keep(&mut last, said(at, &format!("{}", at % 3)));
+        }
+        let kept: Vec<_> = last.iter().map(|event| (event.at, event.times)).collect();
+        assert_eq!(kept, [(97, 33), (98, 33), (99, 34)]);
+        for at in 0..100 {
+            keep(&mut last, said(at, &format!("another {at}")));
+        }
+        assert_eq!(last.len(), KEPT);
+    }
 }

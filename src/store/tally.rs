@@ -18,6 +18,8 @@ pub struct Operation {
     pub attempts: u64,
     /// Of these, those that failed, by what is to be done about it ([`ErrorKind`]).
     pub failures: BTreeMap<String, u64>,
+    /// Attempts that were made again, by what had come before.
+    pub retries: BTreeMap<String, u64>,
     /// Time until the answers' heads, added up.
     pub seconds: f64,
     /// How many took no longer than each of [`LATENCIES`] (and more than the one before).
@@ -44,6 +46,13 @@ impl Tally {
         if let Some(kind) = failure {
             *counted.failures.entry(format!("{kind:?}")).or_default() += 1;
         }
+    }
+
+    /// It is made again, because of this.
+    pub fn retried(&self, operation: &'static str, cause: ErrorKind) {
+        let mut operations = self.operations.lock().expect("no panic while held");
+        let counted = operations.entry(operation).or_default();
+        *counted.retries.entry(format!("{cause:?}")).or_default() += 1;
     }
 
     /// Bytes of bodies on their way to the store, repeated ones too.

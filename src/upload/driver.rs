@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
 use super::answers;
+use super::counts::{Acknowledged, Counts, Why};
 use super::ending::SETTLING;
 use super::ledger::{Before, Entry, Ledger};
 use super::life::{
@@ -42,6 +43,7 @@ pub struct Uploads {
     alive: watch::Sender<usize>,
     /// At shutdown, waiting between tries gives way to trying.
     hurry: watch::Sender<bool>,
+    counts: Mutex<Counts>,
 }
 
 impl Uploads {
@@ -55,6 +57,7 @@ impl Uploads {
             alive: watch::Sender::new(0),
             hurry: watch::Sender::new(false),
             nameless: Turns::default(),
+            counts: Mutex::default(),
         })
     }
 
@@ -77,6 +80,15 @@ impl Uploads {
     pub fn alive(&self) -> usize {
         *self.alive.borrow()
     }
+
+    /// What became of the uploads of this mount so far.
+    pub fn counts(&self) -> Counts {
+        self.counting().clone()
+    }
+
+    fn counting(&self) -> MutexGuard<'_, Counts> {
+        self.counts.lock().expect("no panic while held")
+    }
 }
 
 /// Where a part's bytes come from.
@@ -94,6 +106,15 @@ pub enum PartSource {
     },
 }
 
+impl PartSource {
+    fn len(&self) -> u64 {
+        match self {
+            PartSource::Bytes { body, .. } => body.len(),
+            PartSource::Copy { range, .. } => range.end - range.start,
+        }
+    }
+}
+
 /// Why an upload was not published.
 #[derive(Clone, Debug)]
 pub enum Failure {
@@ -101,7 +122,7 @@ pub enum Failure {
     /// The journal could not be written.
     Journal(Arc<std::io::Error>),
     /// The draft itself wanted the abort.
-    Aborted,
+    Aborted(Why),
 }
 
 enum Command {
@@ -112,14 +133,14 @@ enum Command {
         condition: Precondition,
         reply: oneshot::Sender<Result<ETag, Failure>>,
     },
-    Abort,
+    Abort(Why),
 }
 
 /// A handle on one upload. Dropping it without a commit aborts.
 pub struct Upload {
     commands: mpsc::UnboundedSender<Command>,
     failure: Arc<Mutex<Option<Failure>>>,
-    acknowledged: Arc<AtomicU64>,
+    acknowledged: Arc<Mutex<Acknowledged>>,
 }
 
 impl Upload {
@@ -136,7 +157,7 @@ impl Upload {
         // Unbounded, but what goes through it is bounded: parts hold memory of the write budget.
         let (commands, inbox) = mpsc::unbounded_channel();
         let failure = Arc::new(Mutex::new(None));
-        let acknowledged = Arc::new(AtomicU64::new(0));
+        let acknowledged = Arc::new(Mutex::default());
         let driver = Driver {
             uploads: uploads.clone(),
             id: uploads.next_id.fetch_add(1, Ordering::Relaxed),
@@ -162,6 +183,7 @@ impl Upload {
             tasks: JoinSet::new(),
         };
         uploads.alive.send_modify(|n| *n += 1);
+        uploads.counting().begun += 1;
         tokio::spawn(driver.run(inbox));
         Upload {
             commands,
@@ -192,18 +214,18 @@ impl Upload {
         });
         match answer.await {
             Ok(result) => result,
-            Err(_) => Err(self.failure().unwrap_or(Failure::Aborted)),
+            Err(_) => Err(self.failure().unwrap_or(Failure::Aborted(Why::Dropped))),
         }
     }
 
     /// Decides that nothing will be published, and returns at once; the driver sees to it.
-    pub fn abort(&self) {
-        let _ = self.commands.send(Command::Abort);
+    pub fn abort(&self, why: Why) {
+        let _ = self.commands.send(Command::Abort(why));
     }
 
-    /// Parts the store has.
-    pub fn acknowledged(&self) -> u64 {
-        self.acknowledged.load(Ordering::Relaxed)
+    /// What the store has.
+    pub fn acknowledged(&self) -> Acknowledged {
+        *self.acknowledged.lock().expect("no panic while held")
     }
 
     /// Why this upload is lost, if it is.
@@ -223,7 +245,7 @@ struct Commit {
 struct Done {
     event: Event,
     upload_id: Option<UploadId>,
-    receipt: Option<PartReceipt>,
+    receipt: Option<(PartReceipt, u64)>,
     etag: Option<ETag>,
     failure: Option<Failure>,
     turn: Option<Turn>,
@@ -267,12 +289,13 @@ struct Driver {
     upload_id: Option<UploadId>,
     /// Sealed and not yet sent.
     sealed: BTreeMap<u32, PartSource>,
-    receipts: BTreeMap<u32, PartReceipt>,
+    /// Of each part the store has, and its length.
+    receipts: BTreeMap<u32, (PartReceipt, u64)>,
     commit: Option<Commit>,
     committed: Option<ETag>,
     last_error: Option<Failure>,
     failure: Arc<Mutex<Option<Failure>>>,
-    acknowledged: Arc<AtomicU64>,
+    acknowledged: Arc<Mutex<Acknowledged>>,
     searches: SearchWindow,
     /// Held from Begin until the upload has a name, or never will.
     turn: Option<Turn>,
@@ -307,7 +330,19 @@ impl Driver {
         if let Some(id) = &self.upload_id {
             self.uploads.ids().remove(id);
         }
+        self.count();
         self.uploads.alive.send_modify(|n| *n -= 1);
+    }
+
+    fn count(&self) {
+        let failure = self.failure.lock().expect("no panic while held").clone();
+        let mut counts = self.uploads.counting();
+        if self.committed.is_some() {
+            counts.committed += 1;
+        } else {
+            let why = failure.map_or(Why::Dropped, |failure| failure.why());
+            *counts.aborted.entry(why).or_default() += 1;
+        }
     }
 
     fn obey(&mut self, command: Command) {
@@ -327,7 +362,7 @@ impl Driver {
             } => {
                 if self.lost() {
                     let failure = self.failure.lock().expect("no panic while held").clone();
-                    let _ = reply.send(Err(failure.unwrap_or(Failure::Aborted)));
+                    let _ = reply.send(Err(failure.unwrap_or(Failure::Aborted(Why::Dropped))));
                     return;
                 }
                 self.commit = Some(Commit {
@@ -338,10 +373,10 @@ impl Driver {
                 });
                 self.step(Event::CommitWanted);
             }
-            Command::Abort => {
+            Command::Abort(why) => {
                 self.sealed.clear();
                 if !self.life.is_committing() {
-                    self.fail(Failure::Aborted);
+                    self.fail(Failure::Aborted(why));
                 }
                 self.given_up.notify_one();
                 self.step(Event::AbortWanted);
@@ -377,9 +412,12 @@ impl Driver {
             }
         }
         if let (Event::PartAnswered(number, _), Some(receipt)) = (done.event, done.receipt) {
-            self.receipts.insert(number, receipt);
-            let parts = self.receipts.len() as u64;
-            self.acknowledged.store(parts, Ordering::Relaxed);
+            let (_, len) = receipt;
+            let before = self.receipts.insert(number, receipt);
+            let mut acknowledged = self.acknowledged.lock().expect("no panic while held");
+            acknowledged.parts = self.receipts.len() as u64;
+            acknowledged.bytes += len;
+            acknowledged.bytes -= before.map_or(0, |(_, len)| len);
         }
         if let Some(etag) = done.etag {
             self.committed = Some(etag);
@@ -521,7 +559,7 @@ impl Driver {
             Action::Over => {
                 self.sealed.clear();
                 if let Some(reply) = self.commit.as_mut().and_then(|c| c.reply.take()) {
-                    let _ = reply.send(Err(Failure::Aborted));
+                    let _ = reply.send(Err(Failure::Aborted(Why::Dropped)));
                 }
             }
         }
@@ -539,7 +577,8 @@ impl Driver {
                 }
             }
             Verdict::Failed => {
-                let failure = self.last_error.clone().unwrap_or(Failure::Aborted);
+                let failure = self.last_error.clone();
+                let failure = failure.unwrap_or(Failure::Aborted(Why::Dropped));
                 self.fail(failure);
             }
             Verdict::Uncertain => {
@@ -549,7 +588,7 @@ impl Driver {
                         kind: ErrorKind::Unknown,
                         ..error
                     }),
-                    other => other.unwrap_or(Failure::Aborted),
+                    other => other.unwrap_or(Failure::Aborted(Why::Dropped)),
                 };
                 self.fail(failure);
             }
@@ -560,7 +599,7 @@ impl Driver {
         match &self.last_error {
             Some(Failure::Store(error)) => error.to_string(),
             Some(Failure::Journal(error)) => error.to_string(),
-            Some(Failure::Aborted) | None => "no answer".to_string(),
+            Some(Failure::Aborted(_)) | None => "no answer".to_string(),
         }
     }
 
@@ -627,6 +666,7 @@ impl Driver {
             .sealed
             .remove(&number)
             .expect("a part that is sent was sealed");
+        let len = source.len();
         let (store, key, id) = (self.uploads.store.clone(), self.key.clone(), self.id());
         let permits = self.uploads.parts.clone();
         let failure = self.failure.clone();
@@ -655,7 +695,7 @@ impl Driver {
             let event = Event::PartAnswered(number, answers::part(&answer));
             let (receipt, failure) = split(answer);
             Done {
-                receipt,
+                receipt: receipt.map(|receipt| (receipt, len)),
                 failure,
                 ..Done::of(event)
             }
@@ -671,7 +711,7 @@ impl Driver {
         let parts: Vec<CompletedPart> = self
             .receipts
             .range(..=last)
-            .map(|(&number, r)| CompletedPart {
+            .map(|(&number, (r, _))| CompletedPart {
                 number,
                 etag: r.etag.clone(),
                 crc64: r.crc64,
@@ -694,7 +734,7 @@ async fn my_turn(uploads: &Uploads, key: &str, given_up: &Notify) -> Result<Turn
     tokio::select! {
         biased;
         turn = uploads.nameless.take(key) => Ok(turn),
-        () = given_up.notified() => Err(Failure::Aborted),
+        () = given_up.notified() => Err(Failure::Aborted(Why::Dropped)),
         () = tokio::time::sleep(LONGEST_TURN) => Err(Failure::Store(Error {
             kind: ErrorKind::Transient,
             operation: "CreateMultipartUpload",

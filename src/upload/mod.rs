@@ -5,6 +5,7 @@
 //! whatever becomes of the file it was for; [`Uploads::settle`] waits for that at shutdown.
 
 pub(crate) mod answers;
+mod counts;
 mod driver;
 pub mod ending;
 pub mod ledger;
@@ -16,5 +17,6 @@ pub(crate) mod search;
 pub(crate) mod turns;
 mod words;
 
+pub use counts::{Acknowledged, Counts, Why};
 pub(crate) use driver::pause;
 pub use driver::{Failure, PartSource, Upload, Uploads};

@@ -40,4 +40,5 @@ mod suites;
 mod systemd;
 mod together;
 mod users;
+mod watching;
 mod xattr;

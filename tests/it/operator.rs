@@ -11,7 +11,7 @@ use crate::support::mount::program;
 use crate::support::tools::{Outcome, run_within};
 use crate::support::{MIB, Store, Writer, eventually, seconds};
 
-fn status(host: &Host) -> serde_json::Value {
+pub fn status(host: &Host) -> serde_json::Value {
     let state = host.place.state().display().to_string();
     let said = host.wholefs(&["status", "--json", "--state-dir", &state]);
     assert!(said.ok(), "{}", said.err);
@@ -43,6 +43,7 @@ fn status_tells_what_a_mount_is_doing() {
     assert_eq!(seen["writing"][0]["key"], name);
     assert_eq!(seen["writing"][0]["state"], "uploading");
     assert_eq!(seen["writing"][0]["size"], 12 * MIB);
+    assert_eq!(seen["writing"][0]["acknowledged"], 10 * MIB);
     assert_eq!(
         (&seen["uploads"], &seen["journal"]["open"]),
         (&1.into(), &1.into())
@@ -54,13 +55,16 @@ fn status_tells_what_a_mount_is_doing() {
         (&parts["attempts"], &parts["failures"]["Throttled"]),
         (&3.into(), &1.into())
     );
+    assert_eq!(parts["retries"]["Throttled"], 1);
 
     // In words, once, since nobody looks on.
     let state = host.place.state().display().to_string();
     let at = host.at.display().to_string();
     let words = host.wholefs(&["status", &at, "--state-dir", &state]);
     assert!(
-        words.out.contains("uploading  /a file: 12.0 MiB, 2 parts"),
+        words
+            .out
+            .contains("  83 %  10.0 MiB of 12.0 MiB  /a file\n"),
         "{}",
         words.out
     );
@@ -97,7 +101,7 @@ fn status_tells_what_a_mount_is_doing() {
     assert!(none.err.contains("no mount answers here"), "{}", none.err);
 }
 
-fn page(mut stream: impl Read + Write) -> String {
+pub fn page(mut stream: impl Read + Write) -> String {
     write!(
         stream,
         "GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"

@@ -43,6 +43,7 @@ pub(super) struct Mock {
     pub(super) script: Script,
     requests: Mutex<Vec<Range<u64>>>,
     open: Arc<AtomicUsize>,
+    tally: crate::store::tally::Tally,
 }
 
 impl Mock {
@@ -54,6 +55,7 @@ impl Mock {
             script: Box::new(|_, _| Fault::None),
             requests: Mutex::default(),
             open: Arc::default(),
+            tally: Default::default(),
         }
     }
 
@@ -161,7 +163,7 @@ impl BodyStream for MockBody {
 #[async_trait]
 impl Store for Mock {
     fn tally(&self) -> &crate::store::tally::Tally {
-        unimplemented!()
+        &self.tally
     }
     fn request_timeout(&self) -> Duration {
         unimplemented!()

@@ -194,7 +194,8 @@ impl S3Store {
         F: FnMut() -> Fut,
         Fut: Future<Output = std::result::Result<T, SdkError<E, HttpResponse>>>,
     {
-        retry::run(&self.limits, op, || {
+        let again = |cause| self.tally.retried(op.name, cause);
+        retry::run(&self.limits, op, again, || {
             let request = request();
             async move {
                 // Never closed, so this does not fail; waiting here is not the store's fault and

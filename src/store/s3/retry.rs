@@ -19,8 +19,14 @@ const BASE: Duration = Duration::from_millis(100);
 const BASE_THROTTLED: Duration = Duration::from_millis(500);
 const CAP: Duration = Duration::from_secs(5);
 
-/// Calls `attempt` until it succeeds, fails for good, or the attempts are used up.
-pub(super) async fn run<T, F, Fut>(limits: &Limits, op: Op, mut attempt: F) -> Result<T>
+/// Calls `attempt` until it succeeds, fails for good, or the attempts are used up. `again` hears why
+/// it is called once more.
+pub(super) async fn run<T, F, Fut>(
+    limits: &Limits,
+    op: Op,
+    again: impl Fn(ErrorKind),
+    mut attempt: F,
+) -> Result<T>
 where
     F: FnMut() -> Fut,
     Fut: Future<Output = std::result::Result<T, Failure>>,
@@ -45,6 +51,7 @@ where
             return Err(*error);
         }
         maybe_applied |= this_one;
+        again(error.kind);
         let wait = jittered(ceiling(error.kind, tried), random());
         tracing::debug!(%error, tried, ?wait, "will be tried again");
         tokio::time::sleep(wait).await;
@@ -113,14 +120,19 @@ mod tests {
             .enable_time()
             .build();
         let attempts = Cell::new(0);
-        let outcome = runtime.expect("a runtime").block_on(run(&limits(), op, || {
-            let this = attempts.get();
-            attempts.set(this + 1);
-            let next = script
-                .get(this)
-                .map(|&(kind, maybe)| failing(op, kind, maybe));
-            async move { next.map_or(Ok(()), Err) }
-        }));
+        let outcome = runtime.expect("a runtime").block_on(run(
+            &limits(),
+            op,
+            |_| {},
+            || {
+                let this = attempts.get();
+                attempts.set(this + 1);
+                let next = script
+                    .get(this)
+                    .map(|&(kind, maybe)| failing(op, kind, maybe));
+                async move { next.map_or(Ok(()), Err) }
+            },
+        ));
         (outcome.map_err(|e| e.kind), attempts.get())
     }
 
