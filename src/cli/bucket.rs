@@ -5,11 +5,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::log::start_on_terminal;
 use super::mount::block_on;
 use super::{Failure, units};
-use crate::embedded::{CompleteRepeated, ConditionalWrites, Dialect, Keep, Options, Server};
+use crate::embedded::{
+    CompleteRepeated, ConditionalWrites, Dialect, Keep, Options, Prefill, RequestLog, Server,
+};
 use crate::host;
 
 /// What the server and its clients sign with; any would do.
@@ -34,6 +37,9 @@ pub(crate) struct BucketArguments {
     /// Keep names and sizes, drop the bytes, serve zeros
     #[arg(long)]
     null: bool,
+    /// Objects to begin with, all zeros: KEY=SIZE, or COUNTxKEY=SIZE for as many, numbered (repeatable)
+    #[arg(long, requires = "null", value_parser = prefill, hide = true)]
+    prefill: Vec<Prefill>,
     /// Wait this long before each request
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = units::duration)]
     latency: Duration,
@@ -136,15 +142,74 @@ pub(crate) fn run(arguments: BucketArguments) -> Result<(), Failure> {
         for fault in &arguments.faults {
             server.faults().script(fault).map_err(Failure::usage)?;
         }
+        for prefill in &arguments.prefill {
+            server.prefill(&arguments.buckets[0], prefill);
+        }
+        let (mut terminate, mut interrupt) = (
+            signals(SignalKind::terminate())?,
+            signals(SignalKind::interrupt())?,
+        );
+        let mut asked = signals(SignalKind::user_defined1())?;
         println!("{}", server.endpoint());
-        let mut terminate =
-            tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
-                .map_err(|e| format!("cannot listen for signals: {e}"))?;
-        tokio::select! {
-            _ = terminate.recv() => {}
-            result = tokio::signal::ctrl_c() => result.map_err(|e| format!("cannot listen for signals: {e}"))?,
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                _ = asked.recv() => println!("{}", counters(server.log())),
+            }
         }
         server.stop().await;
         Ok(())
     })
+}
+
+fn signals(kind: SignalKind) -> Result<Signal, String> {
+    signal(kind).map_err(|e| format!("cannot listen for signals: {e}"))
+}
+
+/// The answer to SIGUSR1, in one line: for those who measure what something costs in requests.
+fn counters(log: &RequestLog) -> serde_json::Value {
+    let moved = log.moved();
+    serde_json::json!({
+        "requests": log.counts(),
+        "under_way": log.under_way(),
+        "received": moved.received,
+        "sent": moved.sent,
+    })
+}
+
+fn prefill(text: &str) -> Result<Prefill, String> {
+    let (keys, size) = text
+        .rsplit_once('=')
+        .ok_or_else(|| format!("{text:?} says no size: write KEY=SIZE"))?;
+    let size = units::size(size)?;
+    let counted = keys
+        .split_once('x')
+        .and_then(|(count, key)| Some((count.parse().ok()?, key)));
+    let (count, key) = match counted {
+        Some((count, key)) => (Some(count), key),
+        None => (None, keys),
+    };
+    let key = key.to_string();
+    Ok(Prefill { key, count, size })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn objects_to_begin_with_are_one_or_as_many_as_are_said() {
+        let one = |key: &str, count, size| {
+            Ok(Prefill {
+                key: key.into(),
+                count,
+                size,
+            })
+        };
+        assert_eq!(prefill("large=1G"), one("large", None, 1 << 30));
+        assert_eq!(prefill("1000xdir/=4K"), one("dir/", Some(1000), 4096));
+        assert_eq!(prefill("xylophone=0"), one("xylophone", None, 0));
+        assert!(prefill("large").is_err() && prefill("large=much").is_err());
+    }
 }

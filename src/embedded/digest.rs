@@ -81,7 +81,7 @@ pub(super) fn multipart_etag<'a>(parts: impl Iterator<Item = &'a str>) -> String
     let mut md5 = Md5::new();
     let mut count = 0;
     for etag in parts {
-        // Part ETags are made by this server: 32 hexadecimal digits, in null mode as well.
+        // Part ETags are made by this server: 32 hexadecimal digits, but for null mode.
         match u128::from_str_radix(etag, 16) {
             Ok(value) => md5.update(value.to_be_bytes()),
             Err(_) => md5.update(etag.as_bytes()),

@@ -169,7 +169,7 @@ fn finish(
     let Some(digests) = digests else {
         return Ok(Received {
             blob,
-            etag: model.unique(),
+            etag: model.unique_etag(),
             crc64: claims.crc64,
             digests: None,
         });

@@ -48,10 +48,20 @@ pub enum Outcome {
     Hung,
 }
 
+/// Bytes of bodies: of requests, and of answers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Moved {
+    pub received: u64,
+    pub sent: u64,
+}
+
 #[derive(Default)]
 struct Inner {
     records: VecDeque<Record>,
     counts: BTreeMap<&'static str, u64>,
+    /// Bytes of bodies, of the requests that have ended; and how many those are.
+    moved: Moved,
+    ended: u64,
     /// The number of the last request since the reset.
     last: u64,
     /// Grows with every reset: requests from before it write nothing.
@@ -100,6 +110,17 @@ impl RequestLog {
     /// How many requests have begun since the last reset.
     pub fn total(&self) -> u64 {
         self.lock().last
+    }
+
+    /// What has passed since the last reset, with the requests that have ended.
+    pub fn moved(&self) -> Moved {
+        self.lock().moved
+    }
+
+    /// How many requests have begun since the last reset and not ended.
+    pub fn under_way(&self) -> u64 {
+        let inner = self.lock();
+        inner.last - inner.ended
     }
 
     /// Forgets everything; the next request is number 1.
@@ -189,6 +210,13 @@ impl Entry {
 
     pub fn update(&self, change: impl FnOnce(&mut Record)) {
         let mut inner = self.log.lock();
+        self.write(&mut inner, change);
+        drop(inner);
+        self.log.changed();
+    }
+
+    /// Unless it was forgotten, or dropped as one of the oldest.
+    fn write(&self, inner: &mut Inner, change: impl FnOnce(&mut Record)) {
         if inner.epoch == self.epoch
             && let Some(first) = inner.records.front().map(|record| record.sequence)
             && let Some(at) = self.sequence.checked_sub(first)
@@ -196,8 +224,6 @@ impl Entry {
         {
             change(record);
         }
-        drop(inner);
-        self.log.changed();
     }
 
     pub fn outcome(&self, outcome: Outcome) {
@@ -207,16 +233,25 @@ impl Entry {
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        let (sent, print) = (self.sent, self.print);
-        self.update(|record| {
-            record.sent = sent;
+        let mut inner = self.log.lock();
+        if inner.epoch == self.epoch {
+            inner.ended += 1;
+            inner.moved.sent += self.sent;
+        }
+        let mut received = 0;
+        self.write(&mut inner, |record| {
+            received = record.received;
+            record.sent = self.sent;
             record.finished = Some(Instant::now());
-            if print {
-                let Record { operation, bucket, key, received, outcome, .. } = &*record;
+            if self.print {
+                let Record { operation, bucket, key, received, sent, outcome, .. } = &*record;
                 let milliseconds = record.started.elapsed().as_millis() as u64;
                 tracing::info!(target: "wholefs::embedded", operation, bucket, key, received, sent, ?outcome, milliseconds);
             }
         });
+        inner.moved.received += received;
+        drop(inner);
+        self.log.changed();
     }
 }
 
@@ -259,6 +294,11 @@ mod tests {
             (log.count("GetObject"), log.count("HeadObject"), log.total()),
             (1, 0, 2)
         );
+        let moved = Moved {
+            received: 0,
+            sent: 5,
+        };
+        assert_eq!((log.moved(), log.under_way()), (moved, 0));
     }
 
     #[test]

@@ -27,11 +27,13 @@ mod log;
 mod model;
 mod multipart;
 mod operation;
+mod prefill;
 mod server;
 mod wire;
 
 pub use dialect::{CompleteRepeated, ConditionalWrites, Dialect};
 pub use faults::{Action, Fault, FaultId, Faults, Select, Victim};
-pub use log::{KEPT, Outcome, Record, RequestLog};
+pub use log::{KEPT, Moved, Outcome, Record, RequestLog};
 pub use operation::{Level, Target, operation_of};
+pub use prefill::Prefill;
 pub use server::{Keep, ObjectSummary, Options, Server, UploadSummary};

@@ -216,6 +216,11 @@ impl Model {
         )
     }
 
+    /// An ETag of bytes nobody kept. In the form of one that is no MD5 of them, or clients would compare.
+    pub fn unique_etag(&self) -> String {
+        format!("{}-1", self.unique())
+    }
+
     /// Runs `f` on the bucket under the lock.
     pub fn with<T>(&self, bucket: &str, f: impl FnOnce(&mut Bucket) -> Result<T>) -> Result<T> {
         f(self

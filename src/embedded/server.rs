@@ -33,6 +33,7 @@ use super::ingest::receive_bytes;
 use super::log::RequestLog;
 use super::model::{Attributes, Condition, Model, Object, Upload};
 use super::multipart::{Part, check_part_number};
+use super::prefill::{self, Prefill};
 use super::wire::Speed;
 
 /// Where bytes are kept.
@@ -268,6 +269,12 @@ impl Server {
             self.model.put(bucket, key, object, &Condition::default())
         };
         put().expect("an object is put in place");
+    }
+
+    /// Zeros, of a server that keeps none of its bytes.
+    pub fn prefill(&self, bucket: &str, prefill: &Prefill) {
+        assert!(self.model.null, "zeros are for null mode alone");
+        prefill::fill(&self.model, bucket, prefill).expect("the bucket exists");
     }
 
     pub fn delete_object(&self, bucket: &str, key: &str) {
