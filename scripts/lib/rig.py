@@ -7,6 +7,7 @@ folder is left in order, by the thread that uses it.
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import threading
@@ -14,7 +15,8 @@ import time
 
 ending = threading.Event()
 
-ACCESS_KEY, SECRET_KEY, REGION = "wholefs", "wholefs-secret", "us-east-1"
+# In the form that Garage wants keys in.
+ACCESS_KEY, SECRET_KEY, REGION = "GK0123456789abcdef01234567", "0123456789abcdef" * 4, "us-east-1"
 
 
 class Ended(Exception):
@@ -80,6 +82,7 @@ class Place:
     def __init__(self, name, below=None):
         self.path = os.path.realpath(tempfile.mkdtemp(prefix=f"wholefs-{name}-", dir=below))
         self.processes = []
+        self.server = None
 
     def __enter__(self):
         return self
@@ -115,11 +118,39 @@ class Place:
         """The embedded bucket; returns its endpoint."""
         command = [wholefs, "bucket", "--listen", "127.0.0.1:0", *options]
         command += ["--access-key", ACCESS_KEY, "--secret-key", SECRET_KEY]
-        server = self.start(command, log="server.log", stdout=subprocess.PIPE, text=True)
+        self.server = server = self.start(command, log="server.log", stdout=subprocess.PIPE, text=True)
         endpoint = server.stdout.readline().strip()
         if not endpoint:
             raise RuntimeError("the server did not start: " + last_line(self.file("server.log")))
         return endpoint
+
+    def serve_garage(self, garage, bucket):
+        """A Garage node; returns its endpoint."""
+        sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
+        s3, rpc = (listening.getsockname()[1] for listening in sockets)
+        with open(self.file("garage.toml"), "w") as file:
+            file.write(
+                f'metadata_dir = "{self.path}/meta"\ndata_dir = "{self.path}/data"\ndb_engine = "lmdb"\n'
+                f'replication_factor = 1\nrpc_bind_addr = "127.0.0.1:{rpc}"\nrpc_public_addr = "127.0.0.1:{rpc}"\n'
+                f'rpc_secret = "{SECRET_KEY}"\n'
+                f'[s3_api]\napi_bind_addr = "127.0.0.1:{s3}"\ns3_region = "{REGION}"\n'
+            )
+        # Free when they were chosen; if somebody takes one meanwhile, it does not start.
+        for listening in sockets:
+            listening.close()
+        command = [garage, "-c", self.file("garage.toml"), "server", "--single-node", "--default-bucket"]
+        keys = {"GARAGE_DEFAULT_ACCESS_KEY": ACCESS_KEY, "GARAGE_DEFAULT_SECRET_KEY": SECRET_KEY}
+        environment = os.environ | keys | {"GARAGE_DEFAULT_BUCKET": bucket}
+        self.server = server = self.start(command, log="server.log", env=environment)
+
+        # It listens only after the bucket is made.
+        def up():
+            with socket.socket() as tried:
+                return tried.connect_ex(("127.0.0.1", s3)) == 0
+
+        if not wait_until(lambda: up() or server.poll() is not None, 60) or server.poll() is not None:
+            raise RuntimeError("Garage did not start: " + last_line(self.file("server.log")))
+        return f"http://127.0.0.1:{s3}"
 
     def mount(self, command, point, log="mount.log"):
         """Starts a filesystem in the foreground and returns when it answers."""
@@ -144,12 +175,29 @@ def end(process):
                 print(f"process {process.pid} cannot be killed", flush=True)
 
 
-def children(pid):
+def end_group(process):
+    """Of a program that `Place.start` began: it, and what it has started. It may be one that only SIGKILL ends."""
     try:
-        with open(f"/proc/{pid}/task/{pid}/children") as pids:
-            return [int(child) for child in pids.read().split()]
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+
+
+def children(pid):
+    """Whichever of its threads has started them."""
+    found = []
+    try:
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{task}/children") as pids:
+                found += [int(child) for child in pids.read().split()]
     except OSError:
-        return []
+        pass
+    return found
+
+
+def family(pid):
+    """A process and all below it."""
+    return [pid, *(below for child in children(pid) for below in family(child))]
 
 
 def answers(point):

@@ -17,6 +17,7 @@ import boto3
 import botocore.client
 
 import rig
+from peers import Mountpoint, Rclone, S3fs, Served, Wholefs
 from rig import Place, pause, wait_until
 
 MIB = 1 << 20
@@ -34,88 +35,6 @@ SLOW_BANDWIDTH = "4M"
 # When nothing has changed in a bucket for so many seconds, nothing is under way. What takes longest without
 # being seen there: rclone begins an upload 5 seconds after the close, and sends 96 MiB in one request.
 QUIET = 20
-
-
-# --- The peers -----------------------------------------------------------------------------------
-
-
-class Peer:
-    """A tool and the way it is mounted. It has one process, the one that was started."""
-
-    has_guardian = False
-
-    def __init__(self, title, program, version):
-        self.title = title
-        self.program = program
-        self.version_command = version
-
-    def available(self):
-        return shutil.which(self.program) is not None
-
-    def version(self):
-        said = subprocess.run(self.version_command, capture_output=True, text=True, timeout=20).stdout
-        found = re.search(r"\d+\.\d+(\.\d+)?", said)
-        return found.group() if found else "of an unknown version"
-
-    def serving(self, process):
-        """The pid that answers the kernel."""
-        return process.pid
-
-    def all_pids(self, process):
-        return [self.serving(process)]
-
-
-class Wholefs(Peer):
-    has_guardian = True
-
-    def __init__(self, program):
-        super().__init__("wholefs", program, [program, "--version"])
-
-    def command(self, place, endpoint, point):
-        return [
-            self.program, "mount", "--foreground", "--endpoint-url", endpoint,
-            "--state-dir", place.file("state"), f"s3://{BUCKET}", point,
-        ]  # fmt: skip
-
-    def serving(self, process):
-        # What was started is the guardian.
-        return rig.children(process.pid)[0]
-
-    def all_pids(self, process):
-        return [process.pid, self.serving(process)]
-
-
-class S3fs(Peer):
-    def __init__(self):
-        super().__init__("s3fs", "s3fs", ["s3fs", "--version"])
-
-    def command(self, place, endpoint, point):
-        options = f"url={endpoint},use_path_request_style,endpoint={rig.REGION},tmpdir={place.folder('tmp')}"
-        return ["s3fs", BUCKET, point, "-f", "-o", options]
-
-
-class Rclone(Peer):
-    def __init__(self, mode):
-        super().__init__(f"rclone (`--vfs-cache-mode {mode}`)", "rclone", ["rclone", "version"])
-        self.mode = mode
-
-    def command(self, place, endpoint, point):
-        remote = f":s3,provider=Other,env_auth=true,region={rig.REGION},endpoint='{endpoint}':{BUCKET}"
-        return [
-            "rclone", "mount", "--config", "", "--vfs-cache-mode", self.mode,
-            "--cache-dir", place.folder("cache"), remote, point,
-        ]  # fmt: skip
-
-
-class Mountpoint(Peer):
-    def __init__(self):
-        super().__init__("mount-s3", "mount-s3", ["mount-s3", "--version"])
-
-    def command(self, place, endpoint, point):
-        return [
-            "mount-s3", "--foreground", "--endpoint-url", endpoint, "--force-path-style",
-            "--region", rig.REGION, "--allow-delete", "--allow-overwrite", BUCKET, point,
-        ]  # fmt: skip
 
 
 # --- One cell: a peer, mounted on a bucket of its own ----------------------------------------------
@@ -194,7 +113,7 @@ class Cell:
     def mount(self):
         for point in rig.mounted_below(self.point):
             rig.detach(point)
-        self.process = self.place.mount(self.peer.command(self.place, self.endpoint, self.point), self.point)
+        self.process = self.place.mount(self.peer.command(self.place, Served(self.endpoint, BUCKET), self.point), self.point)
 
     @property
     def write_all(self):
