@@ -14,6 +14,7 @@ mod store_wire;
 // The whole: the program, on a real mount.
 mod bad_input;
 mod copies;
+mod costs;
 mod crashes;
 mod deaths;
 mod directory;
