@@ -41,6 +41,7 @@ def prepare():
         "AWS_REGION": REGION,
         "AWS_EC2_METADATA_DISABLED": "true",
         "NO_COLOR": "1",
+        "RUST_BACKTRACE": "0",
         "LC_ALL": "C",
     }
 
