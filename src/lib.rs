@@ -10,6 +10,7 @@ pub mod fs;
 pub mod fuse;
 pub mod host;
 pub mod journal;
+mod lines;
 mod nearest;
 mod random;
 pub mod read;

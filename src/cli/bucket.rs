@@ -1,4 +1,5 @@
-//! `wholefs bucket`: the embedded bucket alone, served over S3 with whatever dialect and faults.
+//! `wholefs bucket`: the embedded bucket alone, served over S3 with whatever dialect and faults; or an
+//! embedded vault, as Glacier serves it.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -10,8 +11,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::log::start_on_terminal;
 use super::mount::block_on;
 use super::{Failure, units};
+use crate::embedded::vault::{self, VaultServer};
 use crate::embedded::{
-    CompleteRepeated, ConditionalWrites, Dialect, Keep, Options, Prefill, RequestLog, Server,
+    CompleteRepeated, ConditionalWrites, Dialect, Faults, Keep, Options, Prefill, RequestLog, Server,
 };
 use crate::host;
 
@@ -31,6 +33,12 @@ pub(crate) struct BucketArguments {
     /// A bucket to have (repeatable)
     #[arg(long = "bucket", value_name = "NAME", default_value = "demo")]
     buckets: Vec<String>,
+    /// Serve Glacier instead, with this vault (repeatable); everything is kept in memory
+    #[arg(long = "vault", value_name = "NAME", conflicts_with_all = ["buckets", "dir", "null"])]
+    vaults: Vec<String>,
+    /// How long a vault's jobs take
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = units::duration, requires = "vaults")]
+    job_delay: Duration,
     /// Keep everything in this directory (default: in memory)
     #[arg(long, value_name = "DIR", conflicts_with = "null")]
     dir: Option<PathBuf>,
@@ -95,6 +103,9 @@ pub(crate) struct BucketArguments {
 pub(crate) fn run(arguments: BucketArguments) -> Result<(), Failure> {
     start_on_terminal();
     host::raise_descriptor_limit();
+    if !arguments.vaults.is_empty() {
+        return block_on(serve_vaults(arguments));
+    }
     let options = Options {
         listen: arguments.listen,
         keep: match (&arguments.dir, arguments.null) {
@@ -133,34 +144,62 @@ pub(crate) fn run(arguments: BucketArguments) -> Result<(), Failure> {
         let server = Server::start(options)
             .await
             .map_err(|e| format!("cannot serve at {}: {e}", arguments.listen))?;
-        if let Some(pid) = arguments.kill_target {
-            server
-                .faults()
-                .target()
-                .store(pid, std::sync::atomic::Ordering::Relaxed);
-        }
-        for fault in &arguments.faults {
-            server.faults().script(fault).map_err(Failure::usage)?;
-        }
         for prefill in &arguments.prefill {
             server.prefill(&arguments.buckets[0], prefill);
         }
-        let (mut terminate, mut interrupt) = (
-            signals(SignalKind::terminate())?,
-            signals(SignalKind::interrupt())?,
-        );
-        let mut asked = signals(SignalKind::user_defined1())?;
-        println!("{}", server.endpoint());
-        loop {
-            tokio::select! {
-                _ = terminate.recv() => break,
-                _ = interrupt.recv() => break,
-                _ = asked.recv() => println!("{}", counters(server.log())),
-            }
-        }
+        until_told(&arguments, server.faults(), server.log(), server.endpoint()).await?;
         server.stop().await;
         Ok(())
     })
+}
+
+async fn serve_vaults(arguments: BucketArguments) -> Result<(), Failure> {
+    let options = vault::Options {
+        listen: arguments.listen,
+        vaults: arguments.vaults.clone(),
+        manners: vault::Manners {
+            job_delay: arguments.job_delay,
+            ..vault::Manners::default()
+        },
+        latency: arguments.latency,
+        bandwidth: arguments.bandwidth,
+        log_requests: arguments.log_requests,
+    };
+    let server = VaultServer::start(options)
+        .await
+        .map_err(|e| format!("cannot serve at {}: {e}", arguments.listen))?;
+    until_told(&arguments, server.faults(), server.log(), server.endpoint()).await?;
+    server.stop().await;
+    Ok(())
+}
+
+/// Scripts the faults, says where the server is, and waits for a signal.
+async fn until_told(
+    arguments: &BucketArguments,
+    faults: &Faults,
+    log: &RequestLog,
+    endpoint: String,
+) -> Result<(), Failure> {
+    if let Some(pid) = arguments.kill_target {
+        let target = faults.target();
+        target.store(pid, std::sync::atomic::Ordering::Relaxed);
+    }
+    for fault in &arguments.faults {
+        faults.script(fault).map_err(Failure::usage)?;
+    }
+    let (mut terminate, mut interrupt) = (
+        signals(SignalKind::terminate())?,
+        signals(SignalKind::interrupt())?,
+    );
+    let mut asked = signals(SignalKind::user_defined1())?;
+    println!("{endpoint}");
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+            _ = asked.recv() => println!("{}", counters(log)),
+        }
+    }
 }
 
 fn signals(kind: SignalKind) -> Result<Signal, String> {

@@ -27,6 +27,7 @@ mod tuning;
 mod units;
 mod unmount;
 mod uploads;
+mod vault;
 mod words;
 
 #[derive(Parser)]
@@ -56,6 +57,8 @@ enum Command {
     Recover(Box<recover::RecoverArguments>),
     /// Show what is being uploaded, and abort what others left behind
     Uploads(Box<uploads::UploadsArguments>),
+    /// Look after a Glacier vault's catalogue, and have files brought back
+    Vault(Box<vault::VaultArguments>),
     /// Check what a mount needs, of this machine and of a bucket
     Doctor(Box<doctor::DoctorArguments>),
     /// Mount the embedded bucket at a directory, to try things out
@@ -118,6 +121,7 @@ fn run(given: Vec<OsString>) -> u8 {
         Command::Log(arguments) => log::run(arguments),
         Command::Recover(arguments) => recover::run(*arguments),
         Command::Uploads(arguments) => uploads::run(*arguments),
+        Command::Vault(arguments) => vault::run(*arguments),
         Command::Doctor(arguments) => doctor::run(*arguments),
         Command::Demo(arguments) => demo::run(arguments),
         Command::Bucket(arguments) => bucket::run(*arguments),

@@ -12,7 +12,7 @@ use super::Failure;
 use super::config::Named;
 use super::log::LogArguments;
 use super::serve::{Settings, serve};
-use super::store_flags::{StoreArguments, identity, parse_source};
+use super::store_flags::{StoreArguments, identity};
 use super::tuning::TuningArguments;
 use crate::fuse::MountOptions;
 use crate::host::given::Given;
@@ -20,8 +20,8 @@ use crate::host::guardian::{self, End, Lifeline, Side};
 use crate::host::{self, daemon, mountpoint};
 use crate::journal::{Identity, Journal, default_state_dir};
 use crate::recovery::{self, Summary, Which};
-use crate::store::Store;
-use crate::store::s3::{Options as StoreOptions, S3Store};
+use crate::store::s3::Options as StoreOptions;
+use crate::store::{self, Store};
 
 #[derive(Args)]
 #[command(after_help = "Examples:
@@ -34,7 +34,7 @@ use crate::store::s3::{Options as StoreOptions, S3Store};
 Credentials come from the usual places: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile,
 SSO, or the machine's role.")]
 pub(crate) struct MountArguments {
-    /// What to mount: s3://BUCKET, s3://BUCKET/PREFIX, or a mount that the configuration file names
+    /// What to mount: s3://BUCKET, s3://BUCKET/PREFIX, glacier://VAULT, or a mount that the configuration file names
     pub(super) source: String,
     /// Where: an existing, empty directory (the one the file names, if none is given); or /dev/fd/N, a
     /// /dev/fuse that the caller has opened and mounted
@@ -94,8 +94,11 @@ pub(crate) fn run(arguments: MountArguments, named: Option<Named>) -> Result<(),
         Some(named) => (named.source, named.directory),
         None => (arguments.source.clone(), None),
     };
-    let (bucket, prefix) = parse_source(&source).map_err(Failure::usage)?;
-    let store = arguments.store.options(bucket, prefix)?;
+    let state = arguments
+        .state_dir
+        .clone()
+        .unwrap_or_else(default_state_dir);
+    let mut store = arguments.store.options_for(&source, &state)?;
     let directory = arguments.directory.clone().or(usual);
     let directory = directory.ok_or_else(|| {
         Failure::usage(format!(
@@ -126,6 +129,9 @@ pub(crate) fn run(arguments: MountArguments, named: Option<Named>) -> Result<(),
     };
     let mut settings = arguments.tuning.settings(mount_point, mount)?;
     settings.fs.read.attempts = arguments.store.attempts;
+    if let Some(vault) = &mut store.vault {
+        vault.part_size = settings.part_size;
+    }
 
     arguments.log.check()?;
     let mut readiness = daemon::Readiness::nobody();
@@ -176,8 +182,8 @@ async fn mount_and_serve(
     served: &AtomicBool,
 ) -> Result<(), String> {
     let source = arguments.source.clone();
-    let store: Arc<dyn Store> = match S3Store::connect(options.clone()).await {
-        Ok(store) => Arc::new(store),
+    let store = match store::open(options.clone()).await {
+        Ok(store) => store,
         Err(error) => return Err(format!("cannot mount {source}: {error}")),
     };
     let directory = settings.mount_point.display().to_string();
@@ -206,9 +212,13 @@ async fn mount_and_serve(
             prefix: prefix.to_string(),
             ..options.clone()
         };
+        let store = store.clone();
         async move {
-            let store = S3Store::connect(options).await.map_err(|e| e.to_string())?;
-            Ok(Arc::new(store) as Arc<dyn Store>)
+            // A vault has no prefixes, and one catalogue, which is open already.
+            match options.vault {
+                Some(_) => Ok(store),
+                None => store::open(options).await.map_err(|e| e.to_string()),
+            }
         }
     };
     end_orphans(&state, &identity, connect).await?;
@@ -344,15 +354,14 @@ fn recover_alone(arguments: &MountArguments, options: &StoreOptions) -> u8 {
         .clone()
         .unwrap_or_else(default_state_dir);
     block_on(async {
-        let store = match S3Store::connect(options.clone()).await {
+        let store = match store::open(options.clone()).await {
             Ok(store) => store,
             Err(error) => {
                 warn!("its uploads are left to the next mount: {error}");
                 return 1;
             }
         };
-        let identity = identity(options, &store);
-        let store: Arc<dyn Store> = Arc::new(store);
+        let identity = identity(options, &*store);
         let wanted = |other: &Identity| *other == identity;
         let found = match recovery::find(&state, wanted) {
             Ok(found) => found,

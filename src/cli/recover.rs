@@ -1,7 +1,6 @@
 //! `wholefs recover`: ends what dead mounts left open, of every store their journals name.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use clap::Args;
 use serde::Serialize;
@@ -12,8 +11,7 @@ use super::mount::block_on;
 use super::store_flags::StoreArguments;
 use crate::journal::{default_state_dir, peek};
 use crate::recovery::{self, Summary};
-use crate::store::Store;
-use crate::store::s3::S3Store;
+use crate::store;
 
 #[derive(Args)]
 #[command(
@@ -140,9 +138,9 @@ async fn recover(arguments: &RecoverArguments, state: &std::path::Path) -> Resul
             instance.finish();
             continue;
         }
-        match S3Store::connect(arguments.store.options_of(instance.identity())?).await {
+        let options = arguments.store.options_of(instance.identity(), state)?;
+        match store::open(options).await {
             Ok(store) => {
-                let store: Arc<dyn Store> = Arc::new(store);
                 report
                     .summary
                     .add(recovery::end_all(&store, &instance).await);

@@ -1,12 +1,13 @@
 //! The flags about the store, and what they say as the store's options and as the journal's identity.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
 
 use super::{Failure, units};
 use crate::journal::Identity;
+use crate::store::glacier::VaultOptions;
 use crate::store::s3::{Options as StoreOptions, Said, capabilities};
 use crate::store::{Limits, Store};
 
@@ -92,13 +93,63 @@ impl StoreArguments {
         })
     }
 
+    pub(super) fn region(&self) -> Option<&str> {
+        self.region.as_deref()
+    }
+
+    /// The options for what is to be mounted: a bucket, or a vault whose catalogue is below `state`.
+    pub(super) fn options_for(&self, source: &str, state: &Path) -> Result<StoreOptions, Failure> {
+        match source.strip_prefix(VAULT_SCHEME) {
+            Some(vault) => self.vault(vault, state, PART_SIZE_OF_VAULTS, false),
+            None => {
+                let (bucket, prefix) = parse_source(source).map_err(Failure::usage)?;
+                self.options(bucket, prefix)
+            }
+        }
+    }
+
+    /// `look_only`: its catalogue may be somebody else's to write.
+    pub(super) fn vault(
+        &self,
+        vault: &str,
+        state: &Path,
+        part_size: u64,
+        look_only: bool,
+    ) -> Result<StoreOptions, Failure> {
+        if self.no_sign_request {
+            return Err(Failure::usage("a vault answers signed requests only"));
+        }
+        let vault = vault.strip_suffix('/').unwrap_or(vault);
+        if vault.contains(['/', ',']) || vault.is_empty() {
+            return Err(Failure::usage(format!(
+                "{vault:?} is not a vault: write {VAULT_SCHEME}VAULT (it is mounted as a whole)"
+            )));
+        }
+        let mut options = self.options(vault.to_string(), String::new())?;
+        options.vault = Some(VaultOptions {
+            state: state.to_path_buf(),
+            part_size,
+            look_only,
+        });
+        Ok(options)
+    }
+
     /// The options for the store that a journal names, as far as nothing else was said.
-    pub(super) fn options_of(&self, identity: &Identity) -> Result<StoreOptions, Failure> {
-        let mut options = self.options(identity.bucket.clone(), identity.prefix.clone())?;
+    pub(super) fn options_of(
+        &self,
+        identity: &Identity,
+        state: &Path,
+    ) -> Result<StoreOptions, Failure> {
+        let mut options = match identity.is_vault() {
+            true => self.vault(&identity.bucket, state, PART_SIZE_OF_VAULTS, false)?,
+            false => self.options(identity.bucket.clone(), identity.prefix.clone())?,
+        };
         options.endpoint_url = identity.endpoint.clone();
         let known = |text: &String| (!text.is_empty()).then(|| text.clone());
         options.region = options.region.or_else(|| known(&identity.region));
-        options.provider = options.provider.or_else(|| known(&identity.provider));
+        if !identity.is_vault() {
+            options.provider = options.provider.or_else(|| known(&identity.provider));
+        }
         Ok(options)
     }
 }
@@ -110,12 +161,20 @@ pub(super) fn identity(options: &StoreOptions, store: &dyn Store) -> Identity {
             .endpoint_url
             .as_ref()
             .map(|url| url.trim_end_matches('/').to_string()),
-        region: options.region.clone().unwrap_or_default(),
+        region: match store.region() {
+            Some(region) => region.to_string(),
+            None => options.region.clone().unwrap_or_default(),
+        },
         provider: store.capabilities().name.to_string(),
         bucket: options.bucket.clone(),
         prefix: options.prefix.clone(),
     }
 }
+
+pub(super) const VAULT_SCHEME: &str = "glacier://";
+
+/// Where no file is written, it does not matter.
+pub(super) const PART_SIZE_OF_VAULTS: u64 = 8 << 20;
 
 /// A prefix as long as the longest keys would leave no room for a name.
 const LONGEST_PREFIX: usize = 1000;

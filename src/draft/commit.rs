@@ -92,7 +92,7 @@ impl Draft {
             return etag;
         }
         let (key, store) = (self.target().key, &self.works.store);
-        if size > store.capabilities().put_max {
+        if size > store.capabilities().copy_max {
             warn!("/{key}: too large for a copy: its times and modes are those of its creation");
             return etag;
         }

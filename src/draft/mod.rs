@@ -93,6 +93,12 @@ pub enum Error {
         "the file would need more parts than the store takes (raise --part-size or --write-memory)"
     )]
     TooManyParts,
+    #[error(
+        "this store takes a file from front to back only: write it elsewhere, and copy it here when it is whole"
+    )]
+    NotStreamed,
+    #[error("what this store has is not changed: write the file anew")]
+    Unchangeable,
     #[error("its upload was given up: {0}")]
     Aborted(&'static str),
     #[error("replaced by another client since it was opened")]
@@ -381,6 +387,7 @@ impl Draft {
             return Ok(0);
         }
         let offset = self.resolve(at, &contents);
+        self.assert_streamed(&mut contents, offset)?;
         let mut taken = 0;
         while taken < data.len() {
             match contents.write(&self.works, offset + taken as u64, &data[taken..]) {
@@ -399,6 +406,8 @@ impl Draft {
     pub async fn write(&self, at: At, data: &[u8]) -> Result<(), Error> {
         let mut contents = self.contents.lock().await;
         let offset = self.resolve(at, &contents);
+        self.settle_doom(&mut contents)?;
+        self.assert_streamed(&mut contents, offset)?;
         let mut taken = 0;
         while taken < data.len() {
             self.settle_doom(&mut contents)?;
@@ -438,7 +447,11 @@ impl Draft {
     ) -> Result<bool, Error> {
         let mut contents = self.contents.lock().await;
         self.settle_doom(&mut contents)?;
-        let adopted = self.doom.get().is_none() && contents.adopt(source, at, range);
+        // Where nothing of an object can be had, all of it can: as another name of it.
+        let is_whole = at == 0 && range == (0..source.size) && contents.size == 0;
+        let adopted = self.doom.get().is_none()
+            && (is_whole || !self.streams())
+            && contents.adopt(source, at, range);
         if adopted {
             self.wrote(&contents);
         }
@@ -458,6 +471,8 @@ impl Draft {
                 *contents = Contents::new(None);
             }
             Reshape::Extend(size) if *size <= contents.size => return Ok(()),
+            Reshape::Truncate(size) if *size == contents.size && self.streams() => return Ok(()),
+            _ if self.streams() && self.doom.get().is_none() => return Err(Error::Unchangeable),
             Reshape::Truncate(size) | Reshape::Extend(size) => {
                 contents.truncate(&self.works, *size)?;
             }
@@ -548,6 +563,24 @@ impl Draft {
             *contents = Contents::new(None);
         }
         error
+    }
+
+    fn streams(&self) -> bool {
+        self.works.store.capabilities().streamed
+    }
+
+    /// Where files are written front to back only: is this the next byte?
+    fn assert_streamed(&self, contents: &mut Contents, offset: u64) -> Result<(), Error> {
+        if !self.streams() || self.doom.get().is_some() {
+            return Ok(());
+        }
+        if contents.base.as_ref().is_some_and(|base| base.size > 0) {
+            return Err(self.ended_by(contents, Error::Unchangeable));
+        }
+        match offset == contents.size {
+            true => Ok(()),
+            false => Err(self.ended_by(contents, Error::NotStreamed)),
+        }
     }
 
     fn resolve(&self, at: At, contents: &Contents) -> u64 {

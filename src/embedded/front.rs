@@ -1,4 +1,4 @@
-//! What happens to a request before and after the S3 protocol sees it: log, faults, latency.
+//! What happens to a request before and after the protocol sees it: log, faults, latency.
 //!
 //! Invariant: once a request's head has arrived the request is carried through even when the
 //! client goes away, as a store in the network would; only what must not outlive the connection
@@ -8,14 +8,12 @@
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderValue, RANGE};
+use hyper::header::{CONTENT_LENGTH, HeaderValue, RANGE};
 use hyper::{Request, Response, StatusCode};
-use s3s::service::S3Service;
 
-use super::dialect::Dialect;
 use super::faults::{Action, Faults, Verdict};
 use super::log::{Entry, Outcome, RequestLog};
-use super::operation::{Target, bucket_of_host};
+use super::protocol::Protocol;
 use super::wire::{Pacer, RequestBody, ResponseBody, Speed};
 
 /// When the head of a request arrived; travels with it as an extension.
@@ -48,12 +46,10 @@ pub(super) enum Reply {
 }
 
 pub(super) struct Front {
-    pub service: S3Service,
+    pub protocol: Box<dyn Protocol>,
     pub faults: Faults,
     pub log: RequestLog,
     pub speed: Arc<Speed>,
-    pub dialect: Dialect,
-    pub base_domain: Option<String>,
     pub print: bool,
 }
 
@@ -61,25 +57,8 @@ impl Front {
     pub async fn handle(&self, lines: Lines, request: Request<hyper::body::Incoming>) -> Reply {
         let arrived = Arrived(Instant::now());
         let (mut head, incoming) = request.into_parts();
-        let target = Target::of(
-            &head.method,
-            head.uri.path(),
-            head.uri.query(),
-            &head.headers,
-            self.base_domain.as_deref(),
-        );
+        let target = self.protocol.target(&head);
         let verdict = self.faults.judge(target.operation, &target.key);
-        let in_path = self.dialect.virtual_host_only && !target.bucket.is_empty() && {
-            let host = head
-                .headers
-                .get(HOST)
-                .and_then(|host| host.to_str().ok())
-                .unwrap_or("");
-            let domain = self.base_domain.as_deref();
-            domain
-                .and_then(|domain| bucket_of_host(host, domain))
-                .is_none()
-        };
         let range = head
             .headers
             .get(RANGE)
@@ -109,31 +88,16 @@ impl Front {
             Ok(entry) => entry,
             Err(reply) => return reply,
         };
-        if in_path {
-            let message =
-                "The bucket must be named in the host: path-style requests are not allowed.";
-            return self
-                .refuse(
-                    StatusCode::FORBIDDEN,
-                    "AccessDenied",
-                    message,
-                    &body,
-                    &lines,
-                    entry,
-                )
-                .await;
-        }
-
         head.extensions.insert(arrived);
         let request = Request::from_parts(head, s3s::Body::http_body(body.clone()));
-        let response = self.service.call(request).await;
+        let response = self.protocol.call(request).await;
         let received = body.drain().await;
         entry.update(|record| record.received = received);
-        let Ok(response) = response else {
+        let Some(response) = response else {
             let message = "We encountered an internal error.";
             let status = StatusCode::INTERNAL_SERVER_ERROR;
             return self
-                .refuse(status, "InternalError", message, &body, &lines, entry)
+                .refuse(status, None, message, &body, &lines, entry)
                 .await;
         };
         self.faults.until_removed(&verdict.hold_after).await;
@@ -171,14 +135,14 @@ impl Front {
             Some(Action::Error { status, code }) => {
                 let status =
                     StatusCode::from_u16(*status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-                let code = code.as_deref().unwrap_or_else(|| usual_code(status));
+                let code = code.as_deref();
                 Err(self.refuse(status, code, message, body, lines, entry).await)
             }
             Some(Action::ErrorBody {
                 code,
                 applied: false,
             }) => Err(self
-                .refuse(StatusCode::OK, code, message, body, lines, entry)
+                .refuse(StatusCode::OK, Some(code), message, body, lines, entry)
                 .await),
             _ => Ok(entry),
         }
@@ -210,12 +174,9 @@ impl Front {
                 code,
                 applied: true,
             }) => {
-                return answer(
-                    error(StatusCode::OK, code, "This is a scripted fault."),
-                    lines,
-                    entry,
-                    |_| {},
-                );
+                let message = "This is a scripted fault.";
+                let error = self.protocol.error(StatusCode::OK, Some(code), message);
+                return answer(error, lines, entry, |_| {});
             }
             _ => {}
         }
@@ -236,7 +197,7 @@ impl Front {
     async fn refuse(
         &self,
         status: StatusCode,
-        code: &str,
+        code: Option<&str>,
         message: &str,
         body: &RequestBody,
         lines: &Lines,
@@ -244,7 +205,8 @@ impl Front {
     ) -> Reply {
         let received = body.drain().await;
         entry.update(|record| record.received = received);
-        answer(error(status, code, message), lines, entry, |_| {})
+        let error = self.protocol.error(status, code, message);
+        answer(error, lines, entry, |_| {})
     }
 }
 
@@ -264,35 +226,4 @@ fn answer(
         body
     });
     Reply::Answer(Box::new(response))
-}
-
-fn error(status: StatusCode, code: &str, message: &str) -> Response<s3s::Body> {
-    let code = code.replace('&', "&amp;").replace('<', "&lt;");
-    let text = format!(
-        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>{code}</Code><Message>{message}</Message></Error>"
-    );
-    let mut response = Response::new(s3s::Body::from(text));
-    *response.status_mut() = status;
-    response
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static("application/xml"));
-    response
-}
-
-/// The code S3 most often sends with a status.
-fn usual_code(status: StatusCode) -> &'static str {
-    match status.as_u16() {
-        400 => "InvalidRequest",
-        403 => "AccessDenied",
-        404 => "NoSuchKey",
-        409 => "ConditionalRequestConflict",
-        411 => "MissingContentLength",
-        412 => "PreconditionFailed",
-        416 => "InvalidRange",
-        429 => "TooManyRequests",
-        500 => "InternalError",
-        501 => "NotImplemented",
-        503 => "ServiceUnavailable",
-        _ => "ScriptedFault",
-    }
 }

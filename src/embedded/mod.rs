@@ -8,9 +8,9 @@
 //! Three ways of keeping ([`Keep`]): in memory; in a directory, across restarts; or nowhere, for
 //! measuring: names, sizes and ETags are kept, bytes are dropped, zeros are served.
 //!
-//! How a request goes: `server` accepts it, `front` applies faults and keeps the log, the protocol
-//! crate checks and parses it, `api` translates, `model` does it. The syntax of scripted faults is
-//! documented in [`faults`].
+//! How a request goes: `serving` accepts it, `front` applies faults and keeps the log, the protocol
+//! crate checks and parses it (behind `protocol`), `api` translates, `model` does it. The syntax of scripted faults is
+//! documented in [`faults`]. [`vault`] is a server of another protocol, behind the same front.
 
 mod api;
 mod blob;
@@ -28,7 +28,10 @@ mod model;
 mod multipart;
 mod operation;
 mod prefill;
+mod protocol;
 mod server;
+mod serving;
+pub mod vault;
 mod wire;
 
 pub use dialect::{CompleteRepeated, ConditionalWrites, Dialect};

@@ -1,26 +1,15 @@
 //! The server as the rest of the program sees it: options, life, and a look inside.
-//!
-//! Invariant: dropping a [`Server`] ends everything it has begun. Connections live in a set owned
-//! by the accepting task, requests in a set of the server; both end with their owners.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
-use hyper::Request;
-use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use s3s::auth::SecretKey;
 use s3s::service::S3ServiceBuilder;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::oneshot;
-use tokio::task::{JoinHandle, JoinSet};
 
 use super::api::rename::Renames;
 use super::api::{Api, Domain, Keys};
@@ -28,13 +17,13 @@ use super::dialect::Dialect;
 use super::disk::Disk;
 use super::error::Error;
 use super::faults::Faults;
-use super::front::{Front, Lines, Reply};
 use super::ingest::receive_bytes;
 use super::log::RequestLog;
 use super::model::{Attributes, Condition, Model, Object, Upload};
 use super::multipart::{Part, check_part_number};
 use super::prefill::{self, Prefill};
-use super::wire::Speed;
+use super::protocol::S3;
+use super::serving::{Manner, Serving};
 
 /// Where bytes are kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,26 +92,11 @@ pub struct UploadSummary {
     pub initiator: String,
 }
 
-/// The requests being carried through; ends them when dropped.
-type Requests = Arc<Mutex<JoinSet<()>>>;
-
 /// A running server.
 pub struct Server {
     keys: Keys,
-    address: SocketAddr,
     model: Arc<Model>,
-    faults: Faults,
-    log: RequestLog,
-    speed: Arc<Speed>,
-    accepting: JoinHandle<()>,
-    requests: Requests,
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.accepting.abort();
-        self.take_requests().abort_all();
-    }
+    serving: Serving,
 }
 
 impl Server {
@@ -151,32 +125,21 @@ impl Server {
             service.set_host(Domain(domain.clone()));
         }
 
-        let speed = Arc::new(Speed::default());
-        speed.set_latency(options.latency);
-        speed.set_bandwidth(options.bandwidth);
-        let (faults, log) = (Faults::default(), RequestLog::new());
-        let front = Arc::new(Front {
+        let protocol = S3 {
             service: service.build(),
-            faults: faults.clone(),
-            log: log.clone(),
-            speed: speed.clone(),
-            dialect: options.dialect,
+            virtual_host_only: options.dialect.virtual_host_only,
             base_domain: options.base_domain,
+        };
+        let manner = Manner {
+            latency: options.latency,
+            bandwidth: options.bandwidth,
             print: options.log_requests,
-        });
-        let listener = TcpListener::bind(options.listen).await?;
-        let address = listener.local_addr()?;
-        let requests = Requests::default();
-        let accepting = tokio::spawn(accept(listener, front, requests.clone()));
+        };
+        let serving = Serving::start(options.listen, protocol, manner).await?;
         let server = Server {
             keys,
-            address,
             model,
-            faults,
-            log,
-            speed,
-            accepting,
-            requests,
+            serving,
         };
         server.accept_keys(&[(&options.access_key, &options.secret_key)]);
         Ok(server)
@@ -190,42 +153,35 @@ impl Server {
     }
 
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.serving.address
     }
 
     /// `http://127.0.0.1:PORT`
     pub fn endpoint(&self) -> String {
-        format!("http://{}", self.address)
+        format!("http://{}", self.serving.address)
     }
 
     pub fn faults(&self) -> &Faults {
-        &self.faults
+        &self.serving.faults
     }
 
     pub fn log(&self) -> &RequestLog {
-        &self.log
+        &self.serving.log
     }
 
     /// Counts for requests that arrive from now on.
     pub fn set_latency(&self, latency: Duration) {
-        self.speed.set_latency(latency);
+        self.serving.speed.set_latency(latency);
     }
 
     /// Counts for bytes that pass from now on.
     pub fn set_bandwidth(&self, bandwidth: Option<u64>) {
-        self.speed.set_bandwidth(bandwidth);
+        self.serving.speed.set_bandwidth(bandwidth);
     }
 
     /// Closes the listener and all connections, and ends all requests, finished or not.
-    pub async fn stop(mut self) {
-        self.accepting.abort();
-        let _ = (&mut self.accepting).await;
-        let mut requests = self.take_requests();
-        requests.shutdown().await;
-    }
-
-    fn take_requests(&self) -> JoinSet<()> {
-        std::mem::take(&mut *self.requests.lock().unwrap_or_else(PoisonError::into_inner))
+    pub async fn stop(self) {
+        self.serving.stop().await;
     }
 }
 
@@ -357,57 +313,5 @@ fn make_bucket(model: &Model, bucket: &str) -> Result<(), Error> {
 impl From<Error> for io::Error {
     fn from(error: Error) -> io::Error {
         io::Error::other(error)
-    }
-}
-
-async fn accept(listener: TcpListener, front: Arc<Front>, requests: Requests) {
-    let mut connections = JoinSet::new();
-    loop {
-        while connections.try_join_next().is_some() {}
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                connections.spawn(serve(stream, front.clone(), requests.clone()));
-            }
-            // Out of file descriptors, or a connection that was gone before it was accepted.
-            Err(error) => {
-                tracing::debug!(%error, "accepting a connection failed");
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        }
-    }
-}
-
-async fn serve(stream: TcpStream, front: Arc<Front>, requests: Requests) {
-    // Small answers are to leave at once.
-    let _ = stream.set_nodelay(true);
-    let lines = Lines::new(&front.speed);
-    let service = service_fn(move |request: Request<Incoming>| {
-        let (front, requests, lines) = (front.clone(), requests.clone(), lines.clone());
-        async move {
-            let (give, take) = oneshot::channel();
-            {
-                let mut requests = requests.lock().unwrap_or_else(PoisonError::into_inner);
-                while requests.try_join_next().is_some() {}
-                requests.spawn(async move {
-                    // The connection may be gone; the reply then goes with it.
-                    let _ = give.send(front.handle(lines, request).await);
-                });
-            }
-            match take.await {
-                Ok(Reply::Answer(response)) => Ok(*response),
-                // hyper closes the connection without a word when the service fails.
-                Ok(Reply::Close(_)) => Err("closed by a fault"),
-                Ok(Reply::Hang(_entry)) => std::future::pending().await,
-                Err(_) => Err("the server stops"),
-            }
-        }
-    });
-    // No timeout on idle connections: a client that reuses one in the moment it is closed would see
-    // a fault nobody has scripted.
-    let connection = http1::Builder::new()
-        .header_read_timeout(None)
-        .serve_connection(TokioIo::new(stream), service);
-    if let Err(error) = connection.await {
-        tracing::debug!(%error, "a connection ended");
     }
 }

@@ -37,6 +37,8 @@ impl From<store::Error> for Error {
                 libc::ESTALE,
                 format!("{error}: replaced by another client since it was opened; open it again"),
             ),
+            // Later it may be there, and who asks again is not told otherwise.
+            ErrorKind::Archived => Error::loud(libc::EAGAIN, error.to_string()),
             ErrorKind::Denied => Error::loud(
                 libc::EACCES,
                 format!(
@@ -85,6 +87,8 @@ impl From<draft::Error> for Error {
                 };
                 Error::loud(errno, format!("the journal (--state-dir): {error}"))
             }
+            draft::Error::NotStreamed => Error::loud(libc::ESPIPE, error.to_string()),
+            draft::Error::Unchangeable => Error::loud(libc::EOPNOTSUPP, error.to_string()),
             draft::Error::NotHere => Error::loud(libc::ESPIPE, error.to_string()),
             draft::Error::TooManyParts => Error::loud(libc::EFBIG, error.to_string()),
             draft::Error::Aborted(_) => Error::loud(libc::EIO, error.to_string()),

@@ -659,6 +659,9 @@ impl Fs {
             if object.size == size {
                 return Ok(());
             }
+            if size > 0 && self.store.capabilities().streamed {
+                return Err(crate::draft::Error::Unchangeable.into());
+            }
             let base = Base {
                 key: node.key().to_string(),
                 etag: object.etag,

@@ -1,8 +1,6 @@
 //! The journal's words: what a line says, and how it is written and read. Pure: text in, values out.
 //!
-//! A line is `<16 hex digits> <JSON object>\n`. The digits are the CRC-64/NVME of a salt and the
-//! JSON. The first line is the header, whose salt is empty; every other line's salt is the header's
-//! own sixteen digits. So a line proves to which file it belongs: what an old block of the disk
+//! Its lines are those of [`crate::lines`], and the first is the header: what an old block of the disk
 //! still holds of another journal, or of this one before it was compacted, never passes for a record.
 //!
 //! Invariants:
@@ -13,18 +11,16 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crc_fast::{CrcAlgorithm, Digest};
 use serde::{Deserialize, Serialize};
 
+pub use crate::lines::{DIGITS, checksum, read_line, write_line};
+use crate::store::glacier::PROVIDER;
 use crate::store::{CompletedPart, ETag, Precondition, UploadId};
 use crate::upload::ledger::Before;
 use crate::upload::life::Ending;
 
 /// The version this release writes. The first line's form is the same in every version.
 pub const FORMAT: u32 = 1;
-
-/// Digits of a checksum.
-pub const DIGITS: usize = 16;
 
 /// Which bucket a mount is of: what must be the same for its uploads to be ended by another mount.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +34,11 @@ pub struct Identity {
 }
 
 impl Identity {
+    /// A vault, and no bucket.
+    pub fn is_vault(&self) -> bool {
+        self.provider == PROVIDER
+    }
+
     /// One name for an object, whatever prefix it is reached through.
     pub fn path_of(&self, key: &str) -> String {
         let endpoint = self.endpoint.as_deref().unwrap_or("aws");
@@ -267,44 +268,11 @@ pub fn body_of(json: &str) -> Option<&str> {
         .map(|(at, _)| &json[at + 1..])
 }
 
-pub fn checksum(salt: &str, json: &[u8]) -> String {
-    let mut crc = Digest::new(CrcAlgorithm::Crc64Nvme);
-    crc.update(salt.as_bytes());
-    crc.update(json);
-    format!("{:016x}", crc.finalize())
-}
-
-/// Appends a whole line.
-pub fn write_line(out: &mut Vec<u8>, salt: &str, json: &str) {
-    out.extend_from_slice(checksum(salt, json.as_bytes()).as_bytes());
-    out.push(b' ');
-    out.extend_from_slice(json.as_bytes());
-    out.push(b'\n');
-}
-
 /// The header's line, and the salt of all that follow it.
 pub fn write_header(out: &mut Vec<u8>, header: &Header) -> String {
     let json = serde_json::to_string(header).expect("a header is plain data");
     write_line(out, "", &json);
     checksum("", json.as_bytes())
-}
-
-/// The checksum's digits and the JSON of a line (with its newline), if the one is of the other.
-pub fn read_line<'a>(line: &'a [u8], salt: &str) -> Result<(&'a str, &'a str), &'static str> {
-    let Some(line) = line.strip_suffix(b"\n") else {
-        return Err("it is cut short");
-    };
-    if line.len() <= DIGITS || line[DIGITS] != b' ' {
-        return Err("it is not a record");
-    }
-    let (digits, json) = (&line[..DIGITS], &line[DIGITS + 1..]);
-    if checksum(salt, json).as_bytes() != digits {
-        return Err("its checksum does not match");
-    }
-    match (std::str::from_utf8(digits), std::str::from_utf8(json)) {
-        (Ok(digits), Ok(json)) => Ok((digits, json)),
-        _ => Err("it is not text"),
-    }
 }
 
 /// The two numbers every record begins with.

@@ -131,9 +131,10 @@ pub fn find(state: &Path, wanted: impl Fn(&Identity) -> bool) -> Result<Found, j
     Ok(found)
 }
 
-/// The same service and bucket, whatever the prefix.
+/// The same service and bucket, whatever the prefix. (Of vaults each region may have one of the name.)
 pub fn same_bucket(a: &Identity, b: &Identity) -> bool {
-    a.endpoint == b.endpoint && a.bucket == b.bucket
+    let same_place = a.is_vault() == b.is_vault() && (a.region == b.region || !a.is_vault());
+    a.endpoint == b.endpoint && a.bucket == b.bucket && same_place
 }
 
 /// Ends what `which` picks of an instance's uploads, several at once.
@@ -344,7 +345,8 @@ impl Performer<'_> {
                 let window = SearchWindow::of_the_dead(began, store.request_timeout());
                 self.turn = Some(NAMELESS.take(&self.instance.identity().path_of(key)).await);
                 let siblings = async || self.siblings().await;
-                let found = find_upload(&**store, key, &window, siblings).await;
+                let token = &self.upload.token;
+                let found = find_upload(&**store, key, token, &window, siblings).await;
                 match self.heard(found) {
                     Ok(Some(id)) => {
                         self.upload_id = Some(id);

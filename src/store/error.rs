@@ -11,6 +11,8 @@ pub enum ErrorKind {
     NoSuchUpload,
     /// A precondition did not hold: the object is another version than was said.
     Conflict,
+    /// It is in an archive: its bytes have to be retrieved before they can be read.
+    Archived,
     /// Credentials or permissions.
     Denied,
     /// The store refused the request as it is; repeating it changes nothing.

@@ -11,6 +11,7 @@
 //!   when repeating it is not harmless. `create_upload` and `complete_upload` are sent once.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
@@ -18,11 +19,15 @@ use bytes::Bytes;
 
 mod body;
 mod error;
+pub mod glacier;
 pub mod s3;
 pub mod tally;
 
 pub use body::Body;
 pub use error::{Error, ErrorKind};
+
+/// The metadata key of the token by which an object, or an open upload, is recognised as ours.
+pub const TOKEN_KEY: &str = "wholefs-token";
 
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -141,6 +146,8 @@ pub struct ListedUpload {
     pub initiated: SystemTime,
     /// The initiator's id, where the store tells it.
     pub initiator: Option<String>,
+    /// The metadata it was begun with, where a listing tells that: our token proves that it is ours, or not.
+    pub metadata: Option<Metadata>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -165,8 +172,12 @@ pub struct Capabilities {
     pub part_copy: bool,
     /// RenameObject is there, for objects.
     pub rename: bool,
-    /// The largest object a single PUT takes.
+    /// The largest object a single PUT takes. Nothing: only what is empty is put, the rest goes up in parts.
     pub put_max: u64,
+    /// The largest object a single copy takes.
+    pub copy_max: u64,
+    /// Files are written front to back and never changed: nothing of an object can be had for a new one.
+    pub streamed: bool,
     /// Checksum header `x-amz-checksum-crc64nvme` is taken and checked.
     pub crc64: bool,
     /// If-Match / If-None-Match on PutObject and Complete are honoured.
@@ -195,6 +206,14 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    /// The time an attempt has that moves this many bytes.
+    fn patience(&self, bytes: u64) -> Duration {
+        let mib = u32::try_from(bytes.div_ceil(1 << 20)).unwrap_or(u32::MAX);
+        self.request_timeout.saturating_mul(mib.saturating_add(1))
+    }
+}
+
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
     fn capabilities(&self) -> &Capabilities;
@@ -204,6 +223,11 @@ pub trait Store: Send + Sync + 'static {
 
     /// `s3://bucket/prefix`, for messages.
     fn describe(&self) -> String;
+
+    /// Where it is, if there may be others of its name elsewhere.
+    fn region(&self) -> Option<&str> {
+        None
+    }
 
     /// How long one attempt at a request without a body may take.
     fn request_timeout(&self) -> Duration;
@@ -247,7 +271,7 @@ pub trait Store: Send + Sync + 'static {
 
     /// Makes `key` what `source` is, as long as that is the version `etag` ([`ErrorKind::Conflict`]
     /// otherwise): with all that is said of it, or with `attributes` instead. At most
-    /// [`Capabilities::put_max`] bytes. Answers the version it made. Repeating it is harmless.
+    /// [`Capabilities::copy_max`] bytes. Answers the version it made. Repeating it is harmless.
     async fn copy(
         &self,
         key: &str,
@@ -307,4 +331,12 @@ pub trait Store: Send + Sync + 'static {
         prefix: &str,
         from: Option<&(String, String)>,
     ) -> Result<ListUploadsPage>;
+}
+
+/// Opens the bucket, or the vault, that the options name.
+pub async fn open(options: s3::Options) -> std::result::Result<Arc<dyn Store>, s3::ConnectError> {
+    Ok(match options.vault {
+        None => Arc::new(s3::S3Store::connect(options).await?),
+        Some(_) => Arc::new(glacier::GlacierStore::connect(options).await?),
+    })
 }

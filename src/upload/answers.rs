@@ -1,9 +1,8 @@
 //! What the store's answers mean to an upload's life: the one translation, for the living and for
 //! the recovery of the dead.
 
-use super::driver::TOKEN_KEY;
 use super::life::{AbortAnswer, Answer, Completion, Listing, PartAnswer, Token};
-use crate::store::{ETag, Error, ErrorKind, ListedPart, ObjectInfo};
+use crate::store::{ETag, Error, ErrorKind, ListedPart, ObjectInfo, TOKEN_KEY};
 
 pub(crate) fn created<T>(answer: &Result<T, Error>) -> Answer {
     match answer {
@@ -25,6 +24,7 @@ pub(crate) fn part<T>(answer: &Result<T, Error>) -> PartAnswer {
             | ErrorKind::Invalid
             | ErrorKind::Missing
             | ErrorKind::NoSuchUpload
+            | ErrorKind::Archived
             | ErrorKind::Conflict => PartAnswer::NotApplied,
             // The last attempt may have failed cleanly; an earlier one may be on its way.
             ErrorKind::Transient | ErrorKind::Unknown => PartAnswer::Failed,
@@ -40,7 +40,9 @@ pub(crate) fn completed<T>(answer: &Result<T, Error>) -> Completion {
             ErrorKind::Conflict => Completion::Conflict,
             ErrorKind::Throttled | ErrorKind::Transient => Completion::NotApplied,
             ErrorKind::Unknown => Completion::Unknown,
-            ErrorKind::Missing | ErrorKind::Denied | ErrorKind::Invalid => Completion::Refused,
+            ErrorKind::Missing | ErrorKind::Archived | ErrorKind::Denied | ErrorKind::Invalid => {
+                Completion::Refused
+            }
         },
     }
 }

@@ -23,11 +23,8 @@ use super::turns::{Turn, Turns};
 use crate::random::{random_token, random_u64};
 use crate::store::{
     Attributes, Body, CompletedPart, ETag, Error, ErrorKind, Metadata, PartReceipt, Precondition,
-    Store, UploadId,
+    Store, TOKEN_KEY, UploadId,
 };
-
-/// The metadata key of the token by which an object is recognised as an upload's.
-pub const TOKEN_KEY: &str = "wholefs-token";
 
 /// What all uploads of a mount share.
 pub struct Uploads {
@@ -459,7 +456,7 @@ impl Driver {
                 });
             }
             Action::FindUpload => {
-                let window = self.searches.clone();
+                let (window, token) = (self.searches.clone(), self.token.clone());
                 let uploads = self.uploads.clone();
                 self.tasks.spawn(async move {
                     // Nobody else's of this key is nameless: it is our turn.
@@ -469,7 +466,7 @@ impl Driver {
                             nameless: 0,
                         })
                     };
-                    match find_upload(&*store, &key, &window, siblings).await {
+                    match find_upload(&*store, &key, &token, &window, siblings).await {
                         Ok(Some(id)) => Done {
                             upload_id: Some(id),
                             ..Done::of(Event::Found(Search::Ours))

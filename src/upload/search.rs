@@ -3,12 +3,13 @@
 //! Invariant: what is answered as ours is for exactly the key, began inside the window in which we asked for
 //! it (by the store's clock), has no part (we never sent any), and is not known as another one of ours; and
 //! there are no more of that description than uploads of ours whose ids are lost. (Nothing tells it from an
-//! upload that somebody else begins at the same moment, to the same key, and never sends a part of.)
+//! upload that somebody else begins at the same moment, to the same key, and never sends a part of.) Where a
+//! listing tells what an upload was begun with, our token in that is the one proof, and no more is asked.
 
 use std::collections::HashSet;
 use std::time::{Duration, SystemTime};
 
-use crate::store::{Error, ErrorKind, Store, UploadId};
+use crate::store::{Error, ErrorKind, Store, TOKEN_KEY, UploadId};
 
 /// When our Creates were sent, by the store's clock: an upload initiated outside of that is not ours.
 #[derive(Clone, Debug, Default)]
@@ -62,6 +63,7 @@ pub(crate) struct Siblings {
 pub(crate) async fn find_upload(
     store: &dyn Store,
     key: &str,
+    token: &str,
     window: &SearchWindow,
     siblings: impl AsyncFnOnce() -> Result<Siblings, Error>,
 ) -> Result<Option<UploadId>, Error> {
@@ -70,9 +72,15 @@ pub(crate) async fn find_upload(
     loop {
         let page = store.list_uploads(key, from.as_ref()).await?;
         let now = store.clock();
-        let fits =
-            |u: &crate::store::ListedUpload| u.key == key && window.contains(u.initiated, now);
-        candidates.extend(page.uploads.into_iter().filter(fits));
+        for upload in page.uploads.into_iter().filter(|u| u.key == key) {
+            match &upload.metadata {
+                Some(said) if said.get(TOKEN_KEY).is_some_and(|theirs| theirs == token) => {
+                    return Ok(Some(upload.upload_id));
+                }
+                None if window.contains(upload.initiated, now) => candidates.push(upload),
+                _ => {}
+            }
+        }
         match page.next {
             Some(next) => from = Some(next),
             None => break,

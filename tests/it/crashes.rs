@@ -2,13 +2,13 @@
 //! its machine. Afterwards nothing of ours is open, nothing is torn, what was acknowledged is there,
 //! and nobody else's upload was touched.
 
-mod ends;
+pub(crate) mod ends;
 mod every_request;
 mod journals;
 mod nameless;
 mod outside;
 mod random;
 mod recover;
-mod scene;
+pub(crate) mod scene;
 mod stores;
 mod uploads;

@@ -42,4 +42,5 @@ mod systemd;
 mod together;
 mod users;
 mod watching;
+mod vault;
 mod xattr;

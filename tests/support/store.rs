@@ -11,6 +11,7 @@ use aws_sdk_s3::config::{
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::EncodingType;
 use tokio::runtime::Runtime;
+use wholefs::embedded::vault::{self, VaultServer};
 use wholefs::embedded::{Faults, Options, RequestLog, Server};
 
 use super::content::Content;
@@ -22,6 +23,7 @@ enum Behind {
     Embedded(Server),
     Garage(#[allow(dead_code, reason = "ends the node when dropped")] Garage),
     Moto(Moto),
+    Vault(VaultServer),
 }
 
 pub struct Store {
@@ -114,6 +116,43 @@ impl Store {
         }
     }
 
+    /// A vault of Glacier's, by a server of ours.
+    pub fn vault(manners: vault::Manners) -> Store {
+        Store::vault_named("demo", manners)
+    }
+
+    pub fn vault_named(name: &str, manners: vault::Manners) -> Store {
+        let runtime = runtime();
+        let options = vault::Options {
+            vaults: vec![name.into()],
+            manners,
+            ..vault::Options::default()
+        };
+        let server = runtime.block_on(VaultServer::start(options));
+        let server = server.expect("the embedded vault starts");
+        let endpoint = server.endpoint();
+        Store {
+            client: client(&endpoint, "us-east-1", "any", "any"),
+            endpoint,
+            region: "us-east-1",
+            provider: "generic",
+            access_key: "any".into(),
+            secret_key: "any".into(),
+            bucket: name.into(),
+            behind: Behind::Vault(server),
+            runtime,
+        }
+    }
+
+    /// For scenarios of vaults.
+    #[track_caller]
+    pub fn vault_server(&self) -> &VaultServer {
+        match &self.behind {
+            Behind::Vault(server) => server,
+            _ => panic!("this scenario is for a vault"),
+        }
+    }
+
     /// `None`, said loudly, when there is no Garage here.
     pub fn garage() -> Option<Store> {
         let node = Garage::start()?;
@@ -161,7 +200,7 @@ impl Store {
     pub fn server(&self) -> &Server {
         match &self.behind {
             Behind::Embedded(server) => server,
-            Behind::Garage(_) | Behind::Moto(_) => {
+            Behind::Garage(_) | Behind::Moto(_) | Behind::Vault(_) => {
                 panic!("this scenario is for the embedded bucket alone")
             }
         }

@@ -32,7 +32,7 @@ struct Sending {
 }
 
 /// The body of one attempt.
-pub(super) fn sending(body: &Body, tally: &Arc<Tally>) -> ByteStream {
+pub(in crate::store) fn sending(body: &Body, tally: &Arc<Tally>) -> ByteStream {
     let sending = Sending {
         tally: tally.clone(),
         body: body.clone(),
@@ -73,7 +73,7 @@ impl http_body::Body for Sending {
 }
 
 /// The bytes of a ranged GET, counted and timed.
-pub(super) struct Receiving {
+pub(in crate::store) struct Receiving {
     pub key: String,
     pub stream: ByteStream,
     /// Bytes still to come.
@@ -141,7 +141,7 @@ impl BodyStream for Receiving {
 }
 
 /// The body of an empty range.
-pub(super) struct Nothing;
+pub(in crate::store) struct Nothing;
 
 #[async_trait]
 impl BodyStream for Nothing {

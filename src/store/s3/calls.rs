@@ -572,6 +572,7 @@ impl Store for S3Store {
                 upload_id: UploadId(upload.upload_id()?.to_string()),
                 initiated: time(upload.initiated()),
                 initiator: upload.initiator().and_then(|i| i.id()).map(str::to_string),
+                metadata: None,
             })
         });
         let uploads = uploads.collect();

@@ -15,7 +15,7 @@ use crate::store::{Error, ErrorKind};
 
 /// What it means to repeat a call, or not to know its outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Nature {
+pub(in crate::store) enum Nature {
     /// Changes nothing.
     Read,
     /// Changes something, the same thing however often.
@@ -30,7 +30,7 @@ pub(super) enum Nature {
 
 /// A call as the classification sees it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Op {
+pub(in crate::store) struct Op {
     /// S3's name of the operation.
     pub name: &'static str,
     pub nature: Nature,
@@ -58,7 +58,7 @@ impl Op {
     pub const GET_LIFECYCLE: Op = Op::new("GetBucketLifecycleConfiguration", Nature::Read, false);
     pub const PUT_LIFECYCLE: Op = Op::new("PutBucketLifecycleConfiguration", Nature::Write, false);
 
-    const fn new(name: &'static str, nature: Nature, of_upload: bool) -> Op {
+    pub(in crate::store) const fn new(name: &'static str, nature: Nature, of_upload: bool) -> Op {
         Op {
             name,
             nature,
@@ -80,7 +80,7 @@ impl Op {
 
 /// A failed attempt.
 #[derive(Debug)]
-pub(super) struct Failure {
+pub(in crate::store) struct Failure {
     pub error: Box<Error>,
     /// The store may have done what it was asked all the same.
     pub maybe_applied: bool,
@@ -88,7 +88,7 @@ pub(super) struct Failure {
 
 /// Where an attempt that got no answer broke.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Broken {
+pub(in crate::store) enum Broken {
     /// Before the first byte of the request left.
     BeforeSending,
     /// After that: timeout, reset, an answer cut short.
@@ -96,7 +96,7 @@ pub(super) enum Broken {
 }
 
 /// The kind of a failure without an answer.
-pub(super) fn kind_of_broken(op: Op, broken: Broken) -> ErrorKind {
+pub(in crate::store) fn kind_of_broken(op: Op, broken: Broken) -> ErrorKind {
     match (broken, op.nature) {
         (Broken::BeforeSending, _) | (_, Nature::Read) => ErrorKind::Transient,
         _ => ErrorKind::Unknown,
@@ -104,7 +104,7 @@ pub(super) fn kind_of_broken(op: Op, broken: Broken) -> ErrorKind {
 }
 
 /// The kind of an answer: `code` is the store's (may be empty), `status` HTTP's.
-pub(super) fn kind_of_answer(op: Op, status: u16, code: &str) -> ErrorKind {
+pub(in crate::store) fn kind_of_answer(op: Op, status: u16, code: &str) -> ErrorKind {
     let kind = kind_of_code(op, code).unwrap_or_else(|| kind_of_status(op, status, code));
     let late = status == 200;
     match (kind, op.nature) {
@@ -119,6 +119,8 @@ pub(super) fn kind_of_answer(op: Op, status: u16, code: &str) -> ErrorKind {
 fn kind_of_code(op: Op, code: &str) -> Option<ErrorKind> {
     Some(match code {
         "NoSuchUpload" => ErrorKind::NoSuchUpload,
+        "ResourceNotFoundException" if op.of_upload => ErrorKind::NoSuchUpload,
+        "ResourceNotFoundException" => ErrorKind::Missing,
         "NoSuchKey" | "NoSuchBucket" | "NoSuchVersion" => ErrorKind::Missing,
         "PreconditionFailed" | "ConditionalRequestConflict" => ErrorKind::Conflict,
         // The range was inside the version that was asked for, so this is another version.
@@ -184,7 +186,7 @@ fn kind_of_status(op: Op, status: u16, code: &str) -> ErrorKind {
 
 /// What there is to read off an answer, whether the SDK could parse it or not.
 #[derive(Debug, Default)]
-pub(super) struct Answer {
+pub(in crate::store) struct Answer {
     pub status: u16,
     pub code: String,
     pub message: String,
@@ -213,7 +215,9 @@ impl Answer {
             status: response.status().as_u16(),
             code: code.map(|c| one_line(&c)).unwrap_or_default(),
             message: message.unwrap_or_default(),
-            request_id: header("x-amz-request-id").map(|id| one_line(&id)),
+            request_id: header("x-amz-request-id")
+                .or_else(|| header("x-amzn-requestid"))
+                .map(|id| one_line(&id)),
             region: header("x-amz-bucket-region").or_else(|| text("Region")),
             speaks_s3: start.is_empty()
                 || start.starts_with(b"<?xml")
@@ -231,10 +235,10 @@ impl Answer {
 }
 
 /// Our code for an answer that ended early or was not S3's XML.
-pub(super) const UNREADABLE: &str = "UnreadableAnswer";
+pub(in crate::store) const UNREADABLE: &str = "UnreadableAnswer";
 
 /// A failed exchange, before it is judged.
-pub(super) enum Seen {
+pub(in crate::store) enum Seen {
     Answer(Answer),
     /// No (whole) answer: where it broke, our name for it, what the lower layers said.
     Broken(Broken, &'static str, String),
@@ -247,7 +251,7 @@ pub(super) enum Seen {
     Unbuildable(String),
 }
 
-pub(super) fn see<E>(error: &SdkError<E, HttpResponse>) -> Seen
+pub(in crate::store) fn see<E>(error: &SdkError<E, HttpResponse>) -> Seen
 where
     E: ProvideErrorMetadata + std::error::Error + 'static,
 {
@@ -290,7 +294,7 @@ where
 }
 
 /// The verdict on a failed attempt.
-pub(super) fn failure<E>(op: Op, key: &str, error: &SdkError<E, HttpResponse>) -> Failure
+pub(in crate::store) fn failure<E>(op: Op, key: &str, error: &SdkError<E, HttpResponse>) -> Failure
 where
     E: ProvideErrorMetadata + std::error::Error + 'static,
 {
@@ -339,7 +343,7 @@ where
 }
 
 /// The verdict on an attempt that ran into our deadline.
-pub(super) fn timed_out(op: Op, key: &str, after: std::time::Duration) -> Failure {
+pub(in crate::store) fn timed_out(op: Op, key: &str, after: std::time::Duration) -> Failure {
     let message = format!("no answer within {:.1} s", after.as_secs_f64());
     Failure {
         error: op
@@ -408,7 +412,7 @@ fn chain<'a>(
 }
 
 /// The innermost explanation: what the lower layers said, without the wrappers' names.
-pub(super) fn deepest(error: &(dyn std::error::Error + 'static)) -> String {
+pub(in crate::store) fn deepest(error: &(dyn std::error::Error + 'static)) -> String {
     one_line(
         &chain(error)
             .last()
@@ -418,7 +422,7 @@ pub(super) fn deepest(error: &(dyn std::error::Error + 'static)) -> String {
 }
 
 /// Bounded and on one line, whatever a server sent.
-pub(super) fn one_line(text: &str) -> String {
+pub(in crate::store) fn one_line(text: &str) -> String {
     const LONGEST: usize = 300;
     let mut line = String::new();
     for word in text
@@ -443,7 +447,7 @@ pub(super) fn one_line(text: &str) -> String {
 }
 
 /// The text of the first element `tag`, for answers the SDK could not make sense of.
-pub(super) fn xml_text(body: &[u8], tag: &str) -> Option<String> {
+pub(in crate::store) fn xml_text(body: &[u8], tag: &str) -> Option<String> {
     let text = std::str::from_utf8(body).ok()?;
     let start = text.find(&format!("<{tag}>"))? + tag.len() + 2;
     let end = start + text.get(start..)?.find(&format!("</{tag}>"))?;

@@ -32,14 +32,14 @@ use super::renewal::{self, Renewing};
 use crate::store::{Capabilities, ErrorKind};
 
 /// The whole of connecting, whatever happens.
-const DEADLINE: Duration = Duration::from_secs(15);
+pub(in crate::store) const DEADLINE: Duration = Duration::from_secs(15);
 /// How soon a metadata service answers.
 const IMDS: Duration = Duration::from_secs(1);
 /// One try of the check. Two fit, and the pause between.
-const CHECK: Duration = Duration::from_secs(6);
+pub(in crate::store) const CHECK: Duration = Duration::from_secs(6);
 const CONNECT: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(500);
-const DEFAULT_REGION: &str = "us-east-1";
+pub(in crate::store) const DEFAULT_REGION: &str = "us-east-1";
 
 /// A bucket found: what the store is made of.
 pub(super) struct Found {
@@ -77,7 +77,7 @@ async fn search(options: &Options, shown: &mut Option<String>) -> Result<Found, 
         false => Some(Arc::new(Renewing::new(options).await)),
     };
     let config = load(options, keys.clone()).await?;
-    let endpoint = endpoint(options, &config)?;
+    let endpoint = endpoint(options, &config, "AWS_ENDPOINT_URL_S3")?;
     let provider = options.provider.as_deref();
     let mut capabilities = dialects::capabilities(provider, endpoint.as_deref(), &options.bucket)
         .map_err(ConnectError::Options)?;
@@ -134,7 +134,10 @@ async fn search(options: &Options, shown: &mut Option<String>) -> Result<Found, 
 }
 
 /// What the environment and the profile say, without asking a metadata service for a region.
-async fn load(options: &Options, keys: Option<Arc<Renewing>>) -> Result<SdkConfig, ConnectError> {
+pub(in crate::store) async fn load(
+    options: &Options,
+    keys: Option<Arc<Renewing>>,
+) -> Result<SdkConfig, ConnectError> {
     let mut loader = aws_config::defaults(BehaviorVersion::latest())
         // The region is found by `region`; here it only keeps the loader from searching for one.
         .region(Region::new(
@@ -199,7 +202,7 @@ pub(super) async fn provider(options: &Options) -> SharedCredentialsProvider {
 }
 
 /// Asked once before anything else, so that "no credentials" is told apart from "denied".
-async fn credentials(
+pub(in crate::store) async fn credentials(
     options: &Options,
     provider: &SharedCredentialsProvider,
 ) -> Result<(), ConnectError> {
@@ -236,7 +239,7 @@ fn region_chain(options: &Options) -> RegionProviderChain {
 
 /// As given; as the endpoint's host says; as environment or profile say; else the default, which
 /// the bucket corrects.
-async fn region(options: &Options, endpoint: Option<&str>) -> String {
+pub(in crate::store) async fn region(options: &Options, endpoint: Option<&str>) -> String {
     if let Some(region) = options
         .region
         .clone()
@@ -250,12 +253,17 @@ async fn region(options: &Options, endpoint: Option<&str>) -> String {
     }
 }
 
-fn endpoint(options: &Options, config: &SdkConfig) -> Result<Option<String>, ConnectError> {
+/// `own`: the variable of the environment that names the service's endpoint.
+pub(in crate::store) fn endpoint(
+    options: &Options,
+    config: &SdkConfig,
+    own: &str,
+) -> Result<Option<String>, ConnectError> {
     let environment = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
     let endpoint = options
         .endpoint_url
         .clone()
-        .or_else(|| environment("AWS_ENDPOINT_URL_S3"))
+        .or_else(|| environment(own))
         .or_else(|| config.endpoint_url().map(str::to_string));
     if let Some(url) = &endpoint {
         let known = url.starts_with("http://") || url.starts_with("https://");
@@ -297,7 +305,7 @@ fn without_bucket(endpoint: &str, bucket: &str, virtual_host: bool) -> String {
 }
 
 /// An endpoint fit to be shown: without a user and a password.
-fn presentable(endpoint: &str) -> String {
+pub(in crate::store) fn presentable(endpoint: &str) -> String {
     match endpoint.split_once("://") {
         Some((scheme, rest)) => {
             let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));

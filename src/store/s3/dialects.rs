@@ -34,6 +34,8 @@ const GENERIC: Capabilities = Capabilities {
     part_copy: true,
     rename: false,
     put_max: 5 * GIB,
+    copy_max: 5 * GIB,
+    streamed: false,
     crc64: false,
     conditional_writes: false,
     list_v2: true,

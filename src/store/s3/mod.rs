@@ -1,51 +1,55 @@
-//! The bucket of an S3 service, by the AWS SDK: the only user of the SDK.
+//! The bucket of an S3 service, by the AWS SDK: the only user of its S3 half. What is not S3's own
+//! (connecting, classifying, repeating, bodies) `store::glacier` uses too.
 //!
 //! - `connect`: credentials, region, endpoint; the check at mount. `refusal`: why it failed.
 //! - `dialects`: the table of what vendors can do.
 //! - `headers`: what every request says beside its own.
 //! - `classify`: what came back, sorted into the kinds callers branch on.
-//! - `retry`: the one retry policy.
+//! - `exchange`: one call, tried, timed and counted. `retry`: the one retry policy.
 //! - `renewal`: the keys, asked for again when they expire or are refused.
 //! - `calls`: each call of the trait, as S3's request and answer.
 //! - `lifecycle`: the bucket's own rule against uploads left open.
 //! - `body`, `forms`, `keys`, `list`: bytes, values, names and listings between our form and S3's.
 //!
 //! Invariants:
-//! - Every request goes through [`S3Store::call`]: one deadline an attempt, one retry policy.
+//! - Every request goes through [`Line::call`]: one deadline an attempt, one retry policy.
 //! - The SDK repeats nothing, times nothing, computes no checksum and encodes no body in chunks.
 //! - A request body's checksum is the one its [`Body`] came with, never one computed here.
 
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use tokio::sync::Semaphore;
 
+use super::glacier::VaultOptions;
 use super::tally::Tally;
 use super::{Body, Capabilities, ErrorKind, Limits, Precondition, Result};
 use classify::{Failure, Op};
+use exchange::Line;
 use forms::{encode_crc64, quoted};
 use keys::Prefix;
 use renewal::Renewing;
 
-mod body;
+pub(in crate::store) mod body;
 mod calls;
-mod classify;
-mod clock;
-mod connect;
+pub(in crate::store) mod classify;
+pub(in crate::store) mod clock;
+pub(in crate::store) mod connect;
 mod dialects;
+pub(in crate::store) mod exchange;
 mod forms;
 mod headers;
 mod keys;
 mod lifecycle;
 mod list;
 mod refusal;
-mod renewal;
-mod retry;
+pub(in crate::store) mod renewal;
+pub(in crate::store) mod retry;
 
 pub use dialects::capabilities;
 pub use headers::Said;
@@ -72,6 +76,8 @@ pub struct Options {
     pub no_sign_request: bool,
     /// A row of the dialect table, where the endpoint's host does not give the vendor away.
     pub provider: Option<String>,
+    /// It is not a bucket but a vault of Glacier's.
+    pub vault: Option<VaultOptions>,
     pub force_path_style: Option<bool>,
     pub said: Said,
     pub limits: Limits,
@@ -94,6 +100,7 @@ impl Default for Options {
             keys: None,
             no_sign_request: false,
             provider: None,
+            vault: None,
             force_path_style: None,
             said: Said::default(),
             limits: Limits::default(),
@@ -158,7 +165,7 @@ impl S3Store {
         op: Op,
         key: &str,
         patience: Duration,
-        mut request: F,
+        request: F,
         accept: impl Fn(T) -> std::result::Result<U, Failure>,
     ) -> Result<U>
     where
@@ -166,61 +173,18 @@ impl S3Store {
         F: FnMut() -> Fut,
         Fut: Future<Output = std::result::Result<T, SdkError<E, HttpResponse>>>,
     {
-        let signed_with = match &self.keys {
-            Some(keys) => keys.current().await,
-            None => None,
+        let line = Line {
+            limits: &self.limits,
+            connections: &self.connections,
+            tally: &self.tally,
+            keys: self.keys.as_deref(),
         };
-        let sent = self.send(op, key, patience, &mut request, &accept).await;
-        match (&sent, &self.keys) {
-            (Err(error), Some(keys))
-                if error.kind == ErrorKind::Denied && keys.renew(signed_with.as_ref()).await =>
-            {
-                self.send(op, key, patience, &mut request, &accept).await
-            }
-            _ => sent,
-        }
-    }
-
-    async fn send<T, U, E, F, Fut>(
-        &self,
-        op: Op,
-        key: &str,
-        patience: Duration,
-        request: &mut F,
-        accept: &impl Fn(T) -> std::result::Result<U, Failure>,
-    ) -> Result<U>
-    where
-        E: ProvideErrorMetadata + std::error::Error + 'static,
-        F: FnMut() -> Fut,
-        Fut: Future<Output = std::result::Result<T, SdkError<E, HttpResponse>>>,
-    {
-        let again = |cause| self.tally.retried(op.name, cause);
-        retry::run(&self.limits, op, again, || {
-            let request = request();
-            async move {
-                // Never closed, so this does not fail; waiting here is not the store's fault and
-                // does not count against its deadline.
-                let _permit = self.connections.acquire().await.ok();
-                let began = Instant::now();
-                let outcome = match tokio::time::timeout(patience, request).await {
-                    Ok(Ok(answer)) => accept(answer),
-                    Ok(Err(error)) => Err(classify::failure(op, key, &error)),
-                    Err(_) => Err(classify::timed_out(op, key, patience)),
-                };
-                let failure = outcome.as_ref().err().map(|failed| failed.error.kind);
-                self.tally.answered(op.name, began.elapsed(), failure);
-                outcome
-            }
-        })
-        .await
+        line.call(op, key, patience, request, accept).await
     }
 
     /// The time an attempt has that moves this many bytes.
     fn patience(&self, bytes: u64) -> Duration {
-        let mib = u32::try_from(bytes.div_ceil(MIB)).unwrap_or(u32::MAX);
-        self.limits
-            .request_timeout
-            .saturating_mul(mib.saturating_add(1))
+        self.limits.patience(bytes)
     }
 
     /// Complete puts the object together before it answers: by the minute, for the largest.

@@ -25,7 +25,7 @@ const MARGIN: Duration = Duration::from_secs(10);
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(16));
 
 #[derive(Debug)]
-pub(super) struct Renewing {
+pub(in crate::store) struct Renewing {
     options: Options,
     held: Mutex<Held>,
 }
@@ -42,7 +42,7 @@ struct Held {
 }
 
 impl Renewing {
-    pub(super) async fn new(options: &Options) -> Renewing {
+    pub(in crate::store) async fn new(options: &Options) -> Renewing {
         Renewing {
             held: Mutex::new(Held {
                 source: provider(options).await,

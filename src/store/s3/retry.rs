@@ -21,7 +21,7 @@ const CAP: Duration = Duration::from_secs(5);
 
 /// Calls `attempt` until it succeeds, fails for good, or the attempts are used up. `again` hears why
 /// it is called once more.
-pub(super) async fn run<T, F, Fut>(
+pub(in crate::store) async fn run<T, F, Fut>(
     limits: &Limits,
     op: Op,
     again: impl Fn(ErrorKind),
@@ -72,7 +72,7 @@ fn worth_repeating(nature: Nature, kind: ErrorKind) -> bool {
 }
 
 /// The longest wait after `tried` failed attempts.
-pub(super) fn ceiling(kind: ErrorKind, tried: u32) -> Duration {
+pub(in crate::store) fn ceiling(kind: ErrorKind, tried: u32) -> Duration {
     let base = if kind == ErrorKind::Throttled {
         BASE_THROTTLED
     } else {

@@ -1,0 +1,541 @@
+//! Each call of the trait: what the vault is asked, and what the catalogue is told.
+
+use std::ops::Range;
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use aws_sdk_glacier::primitives::{DateTime, DateTimeFormat};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use bytes::Bytes;
+
+use super::catalogue::{Content, Entry, Record, now};
+use super::{GIB, GlacierStore, description, missing, tree};
+use crate::random::random_token;
+use crate::store::s3::body;
+use crate::store::s3::classify::{Broken, Failure, Op, kind_of_broken};
+use crate::store::tally::Tally;
+use crate::store::{
+    Attributes, Body, BodyStream, Capabilities, CompletedPart, Continuation, Download, ETag,
+    ErrorKind, ListEntry, ListPage, ListUploadsPage, ListedPart, ListedUpload, ObjectInfo,
+    PartReceipt, Precondition, Result, Store, UploadId,
+};
+
+/// What is kept in the catalogue itself has at most so many bytes: a symbolic link's target fits.
+const HERE_MAX: u64 = libc::PATH_MAX as u64;
+
+fn info(key: &str, entry: &Entry) -> ObjectInfo {
+    ObjectInfo {
+        key: key.to_string(),
+        size: entry.size,
+        etag: entry.etag(),
+        modified: entry.stored_at(),
+        storage_class: None,
+        version: None,
+        attributes: Some(Box::new(entry.said.clone())),
+    }
+}
+
+/// The name stands for this version? ([`ErrorKind::Conflict`] otherwise.)
+fn same_version(op: Op, key: &str, entry: Option<&Entry>, etag: &ETag) -> Result<Entry> {
+    match entry {
+        None => Err(missing(op, key)),
+        Some(entry) if entry.etag() == *etag => Ok(entry.clone()),
+        Some(_) => {
+            let message = "another archive has this name now";
+            Err(op.error(ErrorKind::Conflict, key, "VersionChanged", message))
+        }
+    }
+}
+
+/// A success that leaves out what it was asked for.
+fn incomplete(op: Op, key: &str, what: &str) -> Failure {
+    let kind = kind_of_broken(op, Broken::Afterwards);
+    Failure {
+        error: op.error(kind, key, "IncompleteAnswer", what).into(),
+        maybe_applied: true,
+    }
+}
+
+fn time(text: Option<&str>) -> SystemTime {
+    let read = text.and_then(|text| DateTime::from_str(text, DateTimeFormat::DateTime).ok());
+    let read = read.and_then(|time| SystemTime::try_from(time).ok());
+    read.unwrap_or(SystemTime::UNIX_EPOCH)
+}
+
+/// Since 1970.
+pub(super) fn milliseconds(text: &str) -> u64 {
+    let since = time(Some(text)).duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_millis() as u64)
+}
+
+/// What the catalogue has itself.
+struct AtHand(Option<Bytes>);
+
+#[async_trait]
+impl BodyStream for AtHand {
+    async fn next(&mut self) -> Option<Result<Bytes>> {
+        self.0.take().filter(|bytes| !bytes.is_empty()).map(Ok)
+    }
+}
+
+#[async_trait]
+impl Store for GlacierStore {
+    fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    fn describe(&self) -> String {
+        format!("glacier://{}", self.vault)
+    }
+
+    fn region(&self) -> Option<&str> {
+        Some(&self.region)
+    }
+
+    fn request_timeout(&self) -> Duration {
+        self.limits.request_timeout
+    }
+
+    fn clock(&self) -> SystemTime {
+        self.clock.now()
+    }
+
+    async fn head(&self, key: &str) -> Result<ObjectInfo> {
+        Ok(info(key, &self.entry(Op::HEAD, key)?))
+    }
+
+    async fn list(
+        &self,
+        prefix: &str,
+        delimiter: bool,
+        from: Option<&Continuation>,
+        max: u32,
+    ) -> Result<ListPage> {
+        let names = self.catalogue.names();
+        let start = from.map_or(prefix, |from| &from.0).to_string();
+        let mut entries: Vec<ListEntry> = Vec::new();
+        for (name, entry) in names.files.range(start..) {
+            let Some(rest) = name.strip_prefix(prefix) else {
+                break;
+            };
+            let below = rest.find('/').filter(|_| delimiter);
+            let rolled_up = below.map(|at| &name[..prefix.len() + at + 1]);
+            if let (Some(ListEntry::Prefix(last)), Some(this)) = (entries.last(), rolled_up)
+                && last == this
+            {
+                continue;
+            }
+            if entries.len() == max as usize {
+                let next = Some(Continuation(name.clone()));
+                return Ok(ListPage { entries, next });
+            }
+            entries.push(match rolled_up {
+                Some(prefix) => ListEntry::Prefix(prefix.to_string()),
+                None => ListEntry::Object(info(name, entry)),
+            });
+        }
+        Ok(ListPage {
+            entries,
+            next: None,
+        })
+    }
+
+    async fn get(&self, key: &str, etag: &ETag, range: Range<u64>) -> Result<Download> {
+        let entry = self.entry(Op::GET, key)?;
+        let entry = same_version(Op::GET, key, Some(&entry), etag)?;
+        let body = match &entry.content {
+            Content::Archive { id, .. } => self.output(key, id, range).await?,
+            Content::Here { text, .. } => {
+                let bytes = BASE64.decode(text).ok();
+                let within = range.start as usize..range.end as usize;
+                let bytes = bytes.and_then(|b| b.get(within).map(Bytes::copy_from_slice));
+                let bytes = bytes.ok_or_else(|| {
+                    Op::GET.error(ErrorKind::Invalid, key, "InvalidRange", "it is shorter")
+                })?;
+                Box::new(AtHand(Some(bytes)))
+            }
+        };
+        Ok(Download {
+            etag: etag.clone(),
+            object_size: entry.size,
+            body,
+        })
+    }
+
+    async fn get_version(
+        &self,
+        key: &str,
+        _version: &str,
+        _etag: &ETag,
+        _range: Range<u64>,
+    ) -> Result<Download> {
+        Err(missing(Op::GET, key))
+    }
+
+    async fn put(
+        &self,
+        key: &str,
+        body: Body,
+        attributes: &Attributes,
+        _condition: &Precondition,
+    ) -> Result<ETag> {
+        if body.len() > HERE_MAX {
+            let message =
+                "only what is no larger than a link's target is put; all else goes up in parts";
+            return Err(Op::PUT.error(ErrorKind::Invalid, key, "EntityTooLarge", message));
+        }
+        let entry = Entry {
+            content: Content::Here {
+                text: BASE64.encode(body.chunks().concat()),
+                version: random_token(),
+            },
+            size: body.len(),
+            stored: now(),
+            said: attributes.clone(),
+        };
+        let etag = entry.etag();
+        let put = Record::Put {
+            name: key.to_string(),
+            entry,
+            upload: None,
+        };
+        self.record(Op::PUT, key, |_| Ok(vec![put])).await?;
+        self.delete_garbage().await;
+        Ok(etag)
+    }
+
+    /// A second name for the same archive, or something else to be said of it.
+    async fn copy(
+        &self,
+        key: &str,
+        source: &str,
+        etag: &ETag,
+        _size: u64,
+        attributes: Option<&Attributes>,
+    ) -> Result<ETag> {
+        let (to, from, version) = (key.to_string(), source.to_string(), etag.clone());
+        let said = attributes.cloned();
+        let copied = self.record(Op::COPY, key, move |names| {
+            let entry = same_version(Op::COPY, &from, names.files.get(&from), &version)?;
+            let entry = Entry {
+                said: said.unwrap_or_else(|| entry.said.clone()),
+                ..entry
+            };
+            Ok(vec![Record::Put {
+                name: to,
+                entry,
+                upload: None,
+            }])
+        });
+        copied.await?;
+        self.delete_garbage().await;
+        Ok(etag.clone())
+    }
+
+    async fn rename(&self, key: &str, source: &str, etag: &ETag) -> Result<()> {
+        let (to, from, version) = (key.to_string(), source.to_string(), etag.clone());
+        let renamed = self.record(Op::RENAME, key, move |names| {
+            same_version(Op::RENAME, &from, names.files.get(&from), &version)?;
+            Ok(vec![Record::Rename { from, to }])
+        });
+        renamed.await?;
+        self.delete_garbage().await;
+        Ok(())
+    }
+
+    async fn delete(&self, key: &str) -> Result<()> {
+        let name = key.to_string();
+        let removed = self.record(Op::DELETE, key, move |names| {
+            Ok(match names.files.contains_key(&name) {
+                true => vec![Record::Remove { name }],
+                false => Vec::new(),
+            })
+        });
+        removed.await?;
+        self.delete_garbage().await;
+        Ok(())
+    }
+
+    async fn create_upload(&self, key: &str, attributes: &Attributes) -> Result<UploadId> {
+        let op = Op::INITIATE;
+        let description = description::write(key, &attributes.metadata).ok_or_else(|| {
+            op.error(
+                ErrorKind::Invalid,
+                key,
+                "NameTooLong",
+                "it does not fit into a description",
+            )
+        })?;
+        let part_size = self.capabilities.part_max.to_string();
+        let request = || {
+            self.client
+                .initiate_multipart_upload()
+                .account_id("-")
+                .vault_name(&self.vault)
+                .archive_description(&description)
+                .part_size(&part_size)
+                .send()
+        };
+        let accept = |begun: aws_sdk_glacier::operation::initiate_multipart_upload::InitiateMultipartUploadOutput| match begun.upload_id() {
+            Some(id) if !id.is_empty() => Ok(UploadId(id.to_string())),
+            _ => Err(incomplete(op, key, "no upload id")),
+        };
+        let patience = self.limits.patience(0);
+        let id = self.call(op, key, patience, request, accept).await?;
+        self.begun().insert(id.clone(), attributes.clone());
+        Ok(id)
+    }
+
+    async fn upload_part(
+        &self,
+        key: &str,
+        upload: &UploadId,
+        number: u32,
+        body: Body,
+    ) -> Result<PartReceipt> {
+        let op = Op::UPLOAD_PART;
+        let start = u64::from(number.saturating_sub(1)) * self.capabilities.part_max;
+        let Some(last) = (start + body.len())
+            .checked_sub(1)
+            .filter(|_| !body.is_empty())
+        else {
+            return Err(op.error(ErrorKind::Invalid, key, "EmptyPart", "no part is empty"));
+        };
+        let request = || {
+            self.client
+                .upload_multipart_part()
+                .account_id("-")
+                .vault_name(&self.vault)
+                .upload_id(&upload.0)
+                .range(format!("bytes {start}-{last}/*"))
+                .body(body::sending(&body, &self.tally))
+                .send()
+        };
+        let patience = self.limits.patience(body.len());
+        // Both checksums are computed by the SDK, from the bytes it sends; the vault refuses others.
+        self.call(op, key, patience, request, |part| {
+            let checksum = part.checksum().filter(|sum| tree::from_hex(sum).is_some());
+            Ok(PartReceipt {
+                etag: ETag(
+                    checksum
+                        .ok_or_else(|| incomplete(op, key, "no tree hash"))?
+                        .to_string(),
+                ),
+                crc64: None,
+            })
+        })
+        .await
+    }
+
+    async fn copy_part(
+        &self,
+        key: &str,
+        _upload: &UploadId,
+        _number: u32,
+        _source: &str,
+        _etag: &ETag,
+        _range: Range<u64>,
+    ) -> Result<PartReceipt> {
+        let message = "a vault copies nothing";
+        Err(Op::COPY_PART.error(ErrorKind::Invalid, key, "NotImplemented", message))
+    }
+
+    async fn complete_upload(
+        &self,
+        key: &str,
+        upload: &UploadId,
+        parts: &[CompletedPart],
+        size: u64,
+        condition: &Precondition,
+    ) -> Result<ETag> {
+        let op = Op::COMPLETE;
+        if *condition != Precondition::None {
+            let message = "a vault honours no conditions on writes";
+            return Err(op.error(ErrorKind::Invalid, key, "ConditionUnsupported", message));
+        }
+        let hashes: Option<Vec<tree::Hash>> = parts
+            .iter()
+            .map(|part| tree::from_hex(&part.etag.0))
+            .collect();
+        let hashes = hashes.ok_or_else(|| {
+            op.error(
+                ErrorKind::Invalid,
+                key,
+                "InvalidPart",
+                "a part without a tree hash",
+            )
+        })?;
+        let tree_hash = tree::hex(&tree::root(hashes));
+        let said = self.said_of_upload(key, upload).await;
+        let completing = Record::Completing {
+            upload: upload.0.clone(),
+            said: said.clone(),
+        };
+        let known = self.catalogue.names().completing.get(&upload.0) == Some(&said);
+        if !known {
+            self.record(op, key, |_| Ok(vec![completing])).await?;
+        }
+        let request = || {
+            self.client
+                .complete_multipart_upload()
+                .account_id("-")
+                .vault_name(&self.vault)
+                .upload_id(&upload.0)
+                .archive_size(size.to_string())
+                .checksum(&tree_hash)
+                .send()
+        };
+        let accept = |done: aws_sdk_glacier::operation::complete_multipart_upload::CompleteMultipartUploadOutput| match done.archive_id() {
+            Some(id) if !id.is_empty() => Ok(id.to_string()),
+            _ => Err(incomplete(op, key, "no archive id")),
+        };
+        let steps = (size / GIB) as u32 + parts.len() as u32 / 1000;
+        let patience = self.limits.request_timeout.saturating_mul(steps + 1);
+        let archive = self.call(op, key, patience, request, accept).await?;
+        let entry = Entry {
+            content: Content::Archive {
+                id: archive.clone(),
+                tree_hash,
+            },
+            size,
+            stored: now(),
+            said,
+        };
+        let put = Record::Put {
+            name: key.to_string(),
+            entry,
+            upload: Some(upload.0.clone()),
+        };
+        let (name, id) = (key.to_string(), archive.clone());
+        let recorded = self.record(op, key, move |names| {
+            let there = names.files.get(&name);
+            // Completed before, and then a process died: what was said of it since stays.
+            Ok(
+                match there.is_some_and(|entry| entry.archive() == Some(&id)) {
+                    true => Vec::new(),
+                    false => vec![put],
+                },
+            )
+        });
+        recorded.await?;
+        self.begun().remove(upload);
+        self.delete_garbage().await;
+        Ok(ETag(archive))
+    }
+
+    async fn abort_upload(&self, key: &str, upload: &UploadId) -> Result<()> {
+        let request = || {
+            self.client
+                .abort_multipart_upload()
+                .account_id("-")
+                .vault_name(&self.vault)
+                .upload_id(&upload.0)
+                .send()
+        };
+        let patience = self.limits.patience(0);
+        let aborted = self
+            .call(Op::ABORT, key, patience, request, |_| Ok(()))
+            .await;
+        if aborted.is_ok() {
+            self.begun().remove(upload);
+        }
+        aborted
+    }
+
+    async fn list_parts(&self, key: &str, upload: &UploadId) -> Result<Vec<ListedPart>> {
+        let listed = self.parts_page(key, upload).await?;
+        let parts = listed.parts().iter().filter_map(|part| {
+            let (first, last) = part.range_in_bytes()?.split_once('-')?;
+            let (first, last): (u64, u64) = (first.parse().ok()?, last.parse().ok()?);
+            Some(ListedPart {
+                number: u32::try_from(first / self.capabilities.part_max + 1).ok()?,
+                size: last.checked_sub(first)? + 1,
+                etag: ETag(part.sha256_tree_hash()?.to_string()),
+            })
+        });
+        Ok(parts.collect())
+    }
+
+    /// Those that carry a description of ours: whose else they are cannot be told, and is nobody's business.
+    async fn list_uploads(
+        &self,
+        prefix: &str,
+        from: Option<&(String, String)>,
+    ) -> Result<ListUploadsPage> {
+        let op = Op::LIST_UPLOADS;
+        let marker = from.map(|(marker, _)| marker.clone());
+        let request = || {
+            self.client
+                .list_multipart_uploads()
+                .account_id("-")
+                .vault_name(&self.vault)
+                .set_marker(marker.clone())
+                .send()
+        };
+        let patience = self.limits.patience(0);
+        let page = self.call(op, prefix, patience, request, Ok).await?;
+        let uploads = page.uploads_list().iter().filter_map(|upload| {
+            let (name, metadata) = description::read(upload.archive_description()?)?;
+            name.starts_with(prefix).then_some(ListedUpload {
+                key: name,
+                upload_id: UploadId(upload.multipart_upload_id()?.to_string()),
+                initiated: time(upload.creation_date()),
+                initiator: None,
+                metadata: Some(metadata),
+            })
+        });
+        let uploads = uploads.collect();
+        let next = page
+            .marker()
+            .map(|marker| (marker.to_string(), String::new()));
+        if next.is_some() && next.as_ref() == from {
+            let message = "the vault says there is more, and does not say where";
+            return Err(op.error(ErrorKind::Invalid, prefix, "ListingStuck", message));
+        }
+        Ok(ListUploadsPage { uploads, next })
+    }
+}
+
+impl GlacierStore {
+    async fn parts_page(
+        &self,
+        key: &str,
+        upload: &UploadId,
+    ) -> Result<aws_sdk_glacier::operation::list_parts::ListPartsOutput> {
+        let request = || {
+            self.client
+                .list_parts()
+                .account_id("-")
+                .vault_name(&self.vault)
+                .upload_id(&upload.0)
+                .send()
+        };
+        self.call(Op::LIST_PARTS, key, self.limits.patience(0), request, Ok)
+            .await
+    }
+
+    /// What is said of the file of an upload: as it was begun here; as a dead process noted; or as the vault
+    /// tells of an open one.
+    async fn said_of_upload(&self, key: &str, upload: &UploadId) -> Attributes {
+        if let Some(said) = self.begun().get(upload) {
+            return said.clone();
+        }
+        if let Some(said) = self.catalogue.names().completing.get(&upload.0) {
+            return said.clone();
+        }
+        let page = self.parts_page(key, upload).await.ok();
+        let description = page.as_ref().and_then(|page| page.archive_description());
+        let metadata = description
+            .and_then(description::read)
+            .map(|(_, said)| said);
+        Attributes {
+            metadata: metadata.unwrap_or_default(),
+            ..Attributes::default()
+        }
+    }
+}
