@@ -101,8 +101,9 @@ impl Store for GlacierStore {
         self.limits.request_timeout
     }
 
+    /// The times told of files are the catalogue's, and so this machine's.
     fn clock(&self) -> SystemTime {
-        self.clock.now()
+        SystemTime::now()
     }
 
     async fn head(&self, key: &str) -> Result<ObjectInfo> {
@@ -224,6 +225,8 @@ impl Store for GlacierStore {
             let entry = same_version(Op::COPY, &from, names.files.get(&from), &version)?;
             let entry = Entry {
                 said: said.unwrap_or_else(|| entry.said.clone()),
+                // As a copy in a bucket, it is as old as that.
+                stored: now(),
                 ..entry
             };
             Ok(vec![Record::Put {
@@ -411,16 +414,15 @@ impl Store for GlacierStore {
             entry,
             upload: Some(upload.0.clone()),
         };
-        let (name, id) = (key.to_string(), archive.clone());
+        let (name, id, upload_id) = (key.to_string(), archive.clone(), upload.0.clone());
         let recorded = self.record(op, key, move |names| {
             let there = names.files.get(&name);
+            let known = there.is_some_and(|entry| entry.archive() == Some(&id));
             // Completed before, and then a process died: what was said of it since stays.
-            Ok(
-                match there.is_some_and(|entry| entry.archive() == Some(&id)) {
-                    true => Vec::new(),
-                    false => vec![put],
-                },
-            )
+            Ok(vec![match known {
+                true => Record::Ended { upload: upload_id },
+                false => put,
+            }])
         });
         recorded.await?;
         self.begun().remove(upload);
@@ -441,8 +443,17 @@ impl Store for GlacierStore {
         let aborted = self
             .call(Op::ABORT, key, patience, request, |_| Ok(()))
             .await;
-        if aborted.is_ok() {
+        let gone = match &aborted {
+            Ok(()) => true,
+            Err(error) => error.kind == ErrorKind::NoSuchUpload,
+        };
+        if gone {
             self.begun().remove(upload);
+            if self.catalogue.names().completing.contains_key(&upload.0) {
+                let upload = upload.0.clone();
+                let ended = Record::Ended { upload };
+                self.record(Op::ABORT, key, |_| Ok(vec![ended])).await?;
+            }
         }
         aborted
     }

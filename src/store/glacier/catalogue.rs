@@ -130,6 +130,10 @@ pub enum Record {
         #[serde(with = "Said")]
         said: Attributes,
     },
+    /// Nothing more is to be known of that upload.
+    Ended {
+        upload: String,
+    },
     /// The name stands for this from now on. `upload`: it came by that one.
     Put {
         name: String,
@@ -171,6 +175,9 @@ impl Names {
         match record {
             Record::Completing { upload, said } => {
                 self.completing.insert(upload, said);
+            }
+            Record::Ended { upload } => {
+                self.completing.remove(&upload);
             }
             Record::Put {
                 name,
@@ -666,7 +673,7 @@ mod tests {
     fn a_log_that_says_little_in_many_lines_is_made_anew() {
         let state = tempfile::tempdir().unwrap();
         let catalogue = Catalogue::open(state.path(), &vault()).unwrap();
-        for number in 0..1000 {
+        for number in 0..400 {
             record(&catalogue, put("a", &number.to_string()));
             let archive = (number - 1).to_string();
             record(&catalogue, Record::Deleted { archive });

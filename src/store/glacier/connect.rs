@@ -7,7 +7,6 @@ use aws_sdk_glacier::config::Region;
 
 use crate::store::ErrorKind;
 use crate::store::s3::classify::{Broken, Op, Seen, kind_of_answer, see};
-use crate::store::s3::clock::ServerClock;
 use crate::store::s3::connect::{
     CHECK, DEADLINE, credentials, endpoint, load, presentable, region,
 };
@@ -20,7 +19,6 @@ use super::catalogue::VaultName;
 pub(super) struct Found {
     pub client: Client,
     pub keys: Arc<Renewing>,
-    pub clock: ServerClock,
     pub name: VaultName,
 }
 
@@ -54,10 +52,8 @@ async fn search(options: &Options) -> Result<Found, ConnectError> {
     if let Some(provider) = config.credentials_provider() {
         credentials(options, &provider).await?;
     }
-    let clock = ServerClock::default();
-    let mut config = aws_sdk_glacier::config::Builder::from(&config)
-        .region(Region::new(region.clone()))
-        .interceptor(clock.clone());
+    let mut config =
+        aws_sdk_glacier::config::Builder::from(&config).region(Region::new(region.clone()));
     if let Some(endpoint) = &endpoint {
         config = config.endpoint_url(endpoint);
     }
@@ -72,12 +68,7 @@ async fn search(options: &Options) -> Result<Found, ConnectError> {
                 region,
                 vault: vault.clone(),
             };
-            return Ok(Found {
-                client,
-                keys,
-                clock,
-                name,
-            });
+            return Ok(Found { client, keys, name });
         }
         Ok(Err(error)) => see(&error),
         Err(_) => Seen::Broken(

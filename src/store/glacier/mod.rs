@@ -25,7 +25,6 @@ use aws_sdk_glacier::error::{ProvideErrorMetadata, SdkError};
 use tokio::sync::Semaphore;
 
 use super::s3::classify::{Failure, Nature, Op};
-use super::s3::clock::ServerClock;
 use super::s3::exchange::Line;
 use super::s3::renewal::Renewing;
 use super::s3::{ConnectError, Options};
@@ -76,7 +75,6 @@ pub struct GlacierStore {
     vault: String,
     region: String,
     capabilities: Capabilities,
-    clock: ServerClock,
     limits: Limits,
     connections: Semaphore,
     tally: Arc<Tally>,
@@ -137,7 +135,6 @@ impl GlacierStore {
             vault: options.bucket,
             region,
             capabilities: capabilities(part_size(of_vault.part_size)),
-            clock: found.clock,
             limits: options.limits,
             connections: Semaphore::new(options.max_connections.clamp(1, Semaphore::MAX_PERMITS)),
             tally: Arc::default(),

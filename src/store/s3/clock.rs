@@ -12,12 +12,12 @@ use aws_sdk_s3::primitives::{DateTime, DateTimeFormat};
 
 /// How far the store's clock is ahead of ours, in seconds; reads the `Date` of every answer.
 #[derive(Clone, Debug, Default)]
-pub(in crate::store) struct ServerClock {
+pub(super) struct ServerClock {
     ahead: Arc<AtomicI64>,
 }
 
 impl ServerClock {
-    pub(in crate::store) fn now(&self) -> SystemTime {
+    pub(super) fn now(&self) -> SystemTime {
         let ahead = self.ahead.load(Ordering::Relaxed);
         let offset = Duration::from_secs(ahead.unsigned_abs());
         let now = SystemTime::now();

@@ -38,7 +38,7 @@ use renewal::Renewing;
 pub(in crate::store) mod body;
 mod calls;
 pub(in crate::store) mod classify;
-pub(in crate::store) mod clock;
+mod clock;
 pub(in crate::store) mod connect;
 mod dialects;
 pub(in crate::store) mod exchange;

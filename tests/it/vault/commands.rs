@@ -7,7 +7,7 @@ use wholefs::embedded::vault::Manners;
 
 use super::Scene;
 use crate::support::tools::wait;
-use crate::support::{Content, MIB, eventually, seconds};
+use crate::support::{Content, MIB, Writer, eventually, seconds};
 
 #[test]
 fn a_catalogue_is_listed_exported_and_imported() {
@@ -94,14 +94,18 @@ fn an_archive_whose_complete_was_never_answered_is_found_by_the_inventory() {
     faults
         .script("op=CompleteMultipartUpload,n=1:drop-after")
         .expect("a fault");
-    fs::write(mount.path("file"), "whole").expect_err("nobody can tell that it is there");
+    let content = Content::new(1, 5);
+    let mut writer = Writer::start();
+    writer.open(&mount.path("file"), "wct").write(1, 5);
+    let told = writer.attempt("close");
+    assert!(told.is_err(), "nobody can tell that it is there");
     eventually(seconds(30), "its upload is over", || {
         scene.ours().is_empty()
     });
     drop(mount);
     assert!(scene.names().files.is_empty());
     scene.run("inventory", &["--wait"]);
-    assert_eq!(scene.bytes("file").as_deref(), Some(&b"whole"[..]));
+    scene.assert_holds("file", &content);
     scene.assert_clean("found");
 }
 

@@ -170,7 +170,9 @@ fn an_archive_can_be_read_when_it_was_brought_back() {
     let mut file = File::open(mount.path("file")).expect("it is there");
     assert_eq!(errno(file.read(&mut [0; 10])), libc::EAGAIN);
     let remedy = "wholefs vault retrieve demo";
-    assert!(mount.stderr().contains(remedy), "{}", mount.stderr());
+    eventually(seconds(20), "the log says what helps", || {
+        mount.stderr().contains(remedy)
+    });
     let told = scene.run("retrieve", &["file"]).out;
     assert!(told.contains("on its way"), "{told}");
     scene.run("retrieve", &["file", "--tier", "Bulk", "--wait"]);
