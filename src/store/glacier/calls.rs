@@ -9,7 +9,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 
-use super::catalogue::{Content, Entry, Record, now};
+use super::names::{Content, Entry, Record, now};
 use super::{GIB, GlacierStore, description, missing, tree};
 use crate::random::random_token;
 use crate::store::s3::body;

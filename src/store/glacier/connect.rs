@@ -13,7 +13,7 @@ use crate::store::s3::connect::{
 use crate::store::s3::renewal::Renewing;
 use crate::store::s3::{ConnectError, Options};
 
-use super::catalogue::VaultName;
+use super::names::VaultName;
 
 /// A vault found.
 pub(super) struct Found {

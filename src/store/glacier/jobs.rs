@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use aws_sdk_glacier::types::{GlacierJobDescription, JobParameters, StatusCode};
 use serde::Deserialize;
 
-use super::catalogue::{Content, Entry, Record};
+use super::names::{Content, Entry, Record};
 use super::{GlacierStore, description, missing};
 use crate::store::s3::body::Receiving;
 use crate::store::s3::classify::Op;

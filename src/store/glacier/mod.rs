@@ -1,7 +1,7 @@
 //! A vault of Amazon S3 Glacier as a store: archives without names, which are read hours after they were
 //! asked for. Names, sizes and times are the catalogue's; the vault has the bytes.
 //!
-//! - `catalogue`: which name is which archive. `description`: what a vault keeps beside the bytes.
+//! - `names`: which name is which archive; `catalogue`: that, on the disk. `description`: what a vault keeps beside the bytes.
 //! - `connect`: finding the vault. `calls`: each call of the trait. `jobs`: having archives brought back, and
 //!   the vault's inventory. `tree`: its checksum.
 //!
@@ -32,14 +32,16 @@ use super::tally::Tally;
 use super::{Attributes, Capabilities, Error, ErrorKind, Limits, Result, UploadId};
 
 mod calls;
-pub mod catalogue;
+mod catalogue;
 mod connect;
 mod description;
 mod jobs;
+mod names;
 mod tree;
 
-pub use catalogue::{Catalogue, CatalogueError, Entry, Names, Record, VaultName};
+pub use catalogue::{Catalogue, CatalogueError};
 pub use jobs::{Imported, Job, Tier};
+pub use names::{Content, Entry, Names, Record, VaultName};
 
 /// How a vault is told from buckets, in journals.
 pub const PROVIDER: &str = "glacier";

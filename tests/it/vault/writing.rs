@@ -260,7 +260,7 @@ fn rsync_and_tar_drop_their_files_into_a_vault() {
         "tar -C \"$1\" -cf - . > \"$2\"",
         &[&from, &mount.path("all.tar")],
     );
-    if crate::support::tools::have("rsync", "rsync") {
+    if crate::support::tools::have("rsync", "WHOLEFS_REQUIRE_TOOLS") {
         sh_ok("rsync -a \"$1/\" \"$2\"", &[&from, &mount.path("synced")]);
         scene.assert_holds("synced/sub/file", &content);
         // Nothing has changed, so nothing is read or written.
