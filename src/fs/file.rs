@@ -36,6 +36,8 @@ pub(super) struct Use {
     pub wrote: bool,
     /// Closed by somebody alive, and left for the release to commit.
     pub closed: bool,
+    /// It was said that what it reads is in an archive.
+    told: bool,
     /// Threads that wrote, and the processes they belong to.
     writers: Vec<(u32, Option<u32>)>,
 }
@@ -371,6 +373,14 @@ impl Fs {
                         && self.moved_on(&file).await =>
                 {
                     continue;
+                }
+                // Once is enough: whoever reads tries again and again.
+                Err(error) if error.kind == ErrorKind::Archived => {
+                    let told = std::mem::replace(&mut file.used().told, true);
+                    Err(match told {
+                        true => Error::quiet(libc::EAGAIN),
+                        false => error.into(),
+                    })
                 }
                 // Read through an open file, an object that is gone is a stale one.
                 Err(error) if error.kind == ErrorKind::Missing => Err(Error::loud(

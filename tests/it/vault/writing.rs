@@ -173,6 +173,7 @@ fn an_archive_can_be_read_when_it_was_brought_back() {
     eventually(seconds(20), "the log says what helps", || {
         mount.stderr().contains(remedy)
     });
+    drop(file);
     let told = scene.run("retrieve", &["file"]).out;
     assert!(told.contains("on its way"), "{told}");
     scene.run("retrieve", &["file", "--tier", "Bulk", "--wait"]);
