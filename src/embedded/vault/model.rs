@@ -224,7 +224,7 @@ impl Model {
         part_size: u64,
     ) -> Result<()> {
         let mib = part_size / MIB;
-        if part_size % MIB != 0 || !mib.is_power_of_two() || mib > 4096 {
+        if !part_size.is_multiple_of(MIB) || !mib.is_power_of_two() || mib > 4096 {
             return Err(invalid(format!(
                 "Invalid part size: {part_size}: a power of two of MiB, up to 4 GiB"
             )));
@@ -251,7 +251,7 @@ impl Model {
         let upload = self.vault(vault)?.uploads.get_mut(id);
         let upload = upload.ok_or_else(|| missing("upload"))?;
         let length = part.bytes.len() as u64;
-        if first % upload.part_size != 0 {
+        if !first.is_multiple_of(upload.part_size) {
             return Err(invalid(format!(
                 "Content-Range {first}-{last} does not align with the part size {}",
                 upload.part_size
