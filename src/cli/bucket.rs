@@ -13,7 +13,8 @@ use super::mount::block_on;
 use super::{Failure, units};
 use crate::embedded::vault::{self, VaultServer};
 use crate::embedded::{
-    CompleteRepeated, ConditionalWrites, Dialect, Faults, Keep, Options, Prefill, RequestLog, Server,
+    CompleteRepeated, ConditionalWrites, Dialect, Faults, Keep, Options, Prefill, RequestLog,
+    Server, Tls,
 };
 use crate::host;
 
@@ -54,6 +55,12 @@ pub(crate) struct BucketArguments {
     /// Bytes a second, for each direction of each connection
     #[arg(long, value_name = "SIZE", value_parser = units::size)]
     bandwidth: Option<u64>,
+    /// Speak TLS with this certificate (PEM, its chain behind it)
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// The certificate's key (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
     #[arg(long, default_value = "wholefs")]
     access_key: String,
     #[arg(long, default_value = "wholefs-secret")]
@@ -92,12 +99,28 @@ pub(crate) struct BucketArguments {
     /// Parts in flight at an abort may land after it
     #[arg(long, help_heading = "Dialect")]
     parts_land_after_abort: bool,
+    /// How long an archived object (GLACIER, DEEP_ARCHIVE) takes to be restored
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = units::duration, help_heading = "Dialect")]
+    restore_takes: Duration,
     /// The bucket must be in the host name
     #[arg(long, help_heading = "Dialect", requires = "base_domain")]
     virtual_host_only: bool,
     /// The smallest part that is not the last
     #[arg(long, value_name = "SIZE", default_value = "5M", value_parser = units::size, help_heading = "Dialect")]
     part_min: u64,
+}
+
+fn tls(arguments: &BucketArguments) -> Result<Option<Tls>, Failure> {
+    let (Some(certificate), Some(key)) = (&arguments.tls_cert, &arguments.tls_key) else {
+        return Ok(None);
+    };
+    let read = |file: &PathBuf| {
+        std::fs::read(file).map_err(|e| format!("{} cannot be read: {e}", file.display()))
+    };
+    Ok(Some(Tls {
+        certificate: read(certificate)?,
+        key: read(key)?,
+    }))
 }
 
 pub(crate) fn run(arguments: BucketArguments) -> Result<(), Failure> {
@@ -107,6 +130,7 @@ pub(crate) fn run(arguments: BucketArguments) -> Result<(), Failure> {
         return block_on(serve_vaults(arguments));
     }
     let options = Options {
+        tls: tls(&arguments)?,
         listen: arguments.listen,
         keep: match (&arguments.dir, arguments.null) {
             (Some(directory), _) => Keep::Directory(directory.clone()),
@@ -130,6 +154,7 @@ pub(crate) fn run(arguments: BucketArguments) -> Result<(), Failure> {
             rename: arguments.rename,
             part_min: arguments.part_min,
             parts_land_after_abort: arguments.parts_land_after_abort,
+            restore_takes: arguments.restore_takes,
             virtual_host_only: arguments.virtual_host_only,
         },
         access_key: arguments.access_key.clone(),

@@ -11,6 +11,7 @@ use clap::{Parser, Subcommand};
 
 use crate::host;
 
+mod arn;
 mod bucket;
 mod config;
 mod demo;

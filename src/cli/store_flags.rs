@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{Failure, units};
+use super::{Failure, arn, units};
 use crate::journal::Identity;
 use crate::store::glacier::VaultOptions;
-use crate::store::s3::{Options as StoreOptions, Said, capabilities};
-use crate::store::{Limits, Store};
+use crate::store::s3::{Amazon, CaBundle, Options as StoreOptions, Said, capabilities};
+use crate::store::{Bandwidth, Limits, Store};
 
 #[derive(Args)]
 #[command(next_help_heading = "Store")]
@@ -50,6 +50,21 @@ pub(super) struct StoreArguments {
     /// Pay for the requests instead of the bucket's owner
     #[arg(long)]
     requester_pays: bool,
+    /// Trust the authorities in this PEM file instead of the system's
+    #[arg(long, value_name = "FILE", env = "AWS_CA_BUNDLE", value_parser = ca_bundle)]
+    ca_bundle: Option<CaBundle>,
+    /// Amazon's endpoints with IPv6 addresses
+    #[arg(long)]
+    dual_stack: bool,
+    /// Amazon's endpoints with validated cryptography (FIPS 140)
+    #[arg(long)]
+    fips: bool,
+    /// Amazon's transfer acceleration
+    #[arg(long, conflicts_with = "fips")]
+    accelerate: bool,
+    /// Bytes a second for what files hold, of all together: 10M, or UP:DOWN (5M:20M, 1M:off)
+    #[arg(long, value_name = "RATE", default_value = "off", value_parser = units::bandwidth)]
+    bandwidth_limit: Bandwidth,
     /// How long one request may go without an answer or 1 MiB of progress
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = units::duration)]
     request_timeout: Duration,
@@ -82,6 +97,13 @@ impl StoreArguments {
                 attempts: self.attempts,
             },
             credentials_file: self.credentials_file.clone(),
+            ca_bundle: self.ca_bundle.clone(),
+            amazon: Amazon {
+                dual_stack: self.dual_stack,
+                fips: self.fips,
+                accelerate: self.accelerate,
+            },
+            bandwidth: self.bandwidth_limit,
             said: Said {
                 storage_class: self.storage_class.clone(),
                 encryption: self.sse.clone(),
@@ -154,6 +176,10 @@ impl StoreArguments {
     }
 }
 
+fn ca_bundle(file: &str) -> Result<CaBundle, String> {
+    CaBundle::read(file.as_ref())
+}
+
 /// How a journal names the store its uploads are in.
 pub(super) fn identity(options: &StoreOptions, store: &dyn Store) -> Identity {
     Identity {
@@ -184,7 +210,10 @@ pub(super) fn parse_source(source: &str) -> Result<(String, String), String> {
     let rest = source.strip_prefix("s3://").ok_or_else(|| {
         format!("{source:?} is not something to mount: write s3://BUCKET or s3://BUCKET/PREFIX")
     })?;
-    let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+    let (bucket, prefix) = match arn::split(rest) {
+        Some(point) => point?,
+        None => rest.split_once('/').unwrap_or((rest, "")),
+    };
     if bucket.is_empty() {
         return Err(format!(
             "{source:?} names no bucket: write s3://BUCKET or s3://BUCKET/PREFIX"

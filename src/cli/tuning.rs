@@ -39,6 +39,9 @@ pub(super) struct TuningArguments {
     /// What a commit does when somebody else changed the object meanwhile
     #[arg(long, value_enum, default_value_t = OnConflict::Overwrite)]
     pub on_conflict: OnConflict,
+    /// Ask for the restore of a file in an archive (GLACIER, DEEP_ARCHIVE) when somebody opens it, for so many days
+    #[arg(long, value_name = "DAYS", num_args = 0..=1, require_equals = true, default_missing_value = "7", value_parser = clap::value_parser!(u32).range(1..=36500))]
+    pub restore_archived: Option<u32>,
 
     /// Size of the first parts of a large file
     #[arg(long, value_name = "SIZE", default_value = "8M", value_parser = units::size, help_heading = "Memory and disk")]
@@ -140,6 +143,7 @@ impl TuningArguments {
                 mount_point: mount_point.clone(),
                 abort_on_failure: self.abort_on == AbortOn::Failure,
                 fail_on_conflict: self.on_conflict == OnConflict::Fail,
+                restore_archived: self.restore_archived,
                 read: Default::default(),
             },
             mount_point,

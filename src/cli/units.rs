@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::store::Bandwidth;
+
 /// Bytes; suffixes are powers of 1024.
 pub fn size(text: &str) -> Result<u64, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
@@ -42,6 +44,27 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     };
     Duration::try_from_secs_f64(number * seconds)
         .map_err(|_| format!("{text:?} is not a time that can be waited"))
+}
+
+/// Below this, requests would be silent for longer than stores bear.
+const BANDWIDTH_MIN: u64 = 64 << 10;
+
+/// Bytes a second, both ways or `UP:DOWN`; `off` is no limit.
+pub fn bandwidth(text: &str) -> Result<Bandwidth, String> {
+    let one = |text: &str| match text {
+        "off" => Ok(None),
+        text => match size(text)? {
+            rate if rate < BANDWIDTH_MIN => Err(format!(
+                "{text:?} a second is too little: give at least 64K, or off"
+            )),
+            rate => Ok(Some(rate)),
+        },
+    };
+    let (up, down) = text.split_once(':').unwrap_or((text, text));
+    Ok(Bandwidth {
+        up: one(up)?,
+        down: one(down)?,
+    })
 }
 
 /// A file mode in octal.
@@ -105,6 +128,14 @@ mod tests {
         assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
         for bad in ["", "s", "-1s", "1y", "nan", "inf"] {
             assert!(duration(bad).is_err(), "{bad}");
+        }
+        let rates = |up, down| Ok(Bandwidth { up, down });
+        assert_eq!(bandwidth("off"), rates(None, None));
+        assert_eq!(bandwidth("10M"), rates(Some(10 << 20), Some(10 << 20)));
+        assert_eq!(bandwidth("64K:2G"), rates(Some(64 << 10), Some(2 << 30)));
+        assert_eq!(bandwidth("off:1M"), rates(None, Some(1 << 20)));
+        for bad in ["", "0", "63K", "1M:", ":1M", "1M:2M:3M", "up=1M", "1M,2M"] {
+            assert!(bandwidth(bad).is_err(), "{bad}");
         }
         assert_eq!(octal("022"), Ok(0o22));
         assert!(octal("9").is_err() && octal("7777").is_err());

@@ -208,6 +208,13 @@ impl S3 for Api {
         self.delete_many(r.input)
     }
 
+    async fn restore_object(
+        &self,
+        r: S3Request<RestoreObjectInput>,
+    ) -> Answer<RestoreObjectOutput> {
+        self.restore(r.input)
+    }
+
     async fn list_objects(&self, r: S3Request<ListObjectsInput>) -> Answer<ListObjectsOutput> {
         self.list_v1(r.input)
     }

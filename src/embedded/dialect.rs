@@ -3,6 +3,8 @@
 //! The default is Amazon S3. Each switch is one difference observed in the field; tests turn them
 //! on one at a time or together to play MinIO, Garage, R2, Ncloud, COS and others.
 
+use std::time::Duration;
+
 /// The switches. All fields are independent of one another.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dialect {
@@ -23,6 +25,8 @@ pub struct Dialect {
     /// An UploadPart that was in flight when its upload was aborted is kept, and with it the
     /// upload, until it is aborted again (S3 documents this).
     pub parts_land_after_abort: bool,
+    /// How long the restore of an archived object takes (GLACIER, DEEP_ARCHIVE).
+    pub restore_takes: Duration,
     /// Requests that name the bucket in the path are answered with 403 (COS). Needs
     /// `Options::base_domain`, or every bucket is out of reach.
     pub virtual_host_only: bool,
@@ -53,6 +57,7 @@ impl Default for Dialect {
             rename: false,
             part_min: 5 << 20,
             parts_land_after_abort: false,
+            restore_takes: Duration::ZERO,
             virtual_host_only: false,
         }
     }

@@ -8,11 +8,13 @@
 //! Three ways of keeping ([`Keep`]): in memory; in a directory, across restarts; or nowhere, for
 //! measuring: names, sizes and ETags are kept, bytes are dropped, zeros are served.
 //!
-//! How a request goes: `serving` accepts it, `front` applies faults and keeps the log, the protocol
+//! How a request goes: `accept` takes it in for a server (`serving`), `front` applies faults and keeps the log, the protocol
 //! crate checks and parses it (behind `protocol`), `api` translates, `model` does it. The syntax of scripted faults is
 //! documented in [`faults`]. [`vault`] is a server of another protocol, behind the same front.
 
+mod accept;
 mod api;
+mod archive;
 mod blob;
 mod dialect;
 mod digest;
@@ -34,6 +36,7 @@ mod serving;
 pub mod vault;
 mod wire;
 
+pub use accept::Tls;
 pub use dialect::{CompleteRepeated, ConditionalWrites, Dialect};
 pub use faults::{Action, Fault, FaultId, Faults, Select, Victim};
 pub use log::{KEPT, Moved, Outcome, Record, RequestLog};

@@ -13,6 +13,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
+use super::archive::Restores;
 use super::blob::Blob;
 use super::dialect::{CompleteRepeated, ConditionalWrites, Dialect};
 use super::disk::{Disk, Loaded};
@@ -87,6 +88,7 @@ pub(super) struct Bucket {
     completed: Recent<(String, Arc<Object>)>,
     /// The new keys of RenameObject, by the clients' tokens.
     renamed: Recent<String>,
+    pub restores: Restores,
     /// What was aborted and when, without its parts.
     aborted: Recent<(Instant, String, Upload)>,
 }
@@ -99,6 +101,7 @@ impl Bucket {
             uploads: BTreeMap::new(),
             completed: Recent::default(),
             renamed: Recent::default(),
+            restores: Restores::default(),
             aborted: Recent::default(),
         }
     }

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use s3s::auth::SecretKey;
 use s3s::service::S3ServiceBuilder;
 
+use super::accept::Tls;
 use super::api::rename::Renames;
 use super::api::{Api, Domain, Keys};
 use super::dialect::Dialect;
@@ -50,6 +51,8 @@ pub struct Options {
     pub bandwidth: Option<u64>,
     /// `BUCKET.DOMAIN` in the `Host` header names a bucket.
     pub base_domain: Option<String>,
+    /// Speak TLS, with this certificate.
+    pub tls: Option<Tls>,
     /// Write a line to the program's log for every request.
     pub log_requests: bool,
 }
@@ -66,6 +69,7 @@ impl Default for Options {
             latency: Duration::ZERO,
             bandwidth: None,
             base_domain: None,
+            tls: None,
             log_requests: false,
         }
     }
@@ -95,6 +99,7 @@ pub struct UploadSummary {
 /// A running server.
 pub struct Server {
     keys: Keys,
+    scheme: &'static str,
     model: Arc<Model>,
     serving: Serving,
 }
@@ -135,9 +140,12 @@ impl Server {
             bandwidth: options.bandwidth,
             print: options.log_requests,
         };
-        let serving = Serving::start(options.listen, protocol, manner).await?;
+        let tls = options.tls.as_ref().map(Tls::acceptor).transpose()?;
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let serving = Serving::start(options.listen, tls, protocol, manner).await?;
         let server = Server {
             keys,
+            scheme,
             model,
             serving,
         };
@@ -156,9 +164,9 @@ impl Server {
         self.serving.address
     }
 
-    /// `http://127.0.0.1:PORT`
+    /// `http://127.0.0.1:PORT`, or `https:`
     pub fn endpoint(&self) -> String {
-        format!("http://{}", self.serving.address)
+        format!("{}://{}", self.scheme, self.serving.address)
     }
 
     pub fn faults(&self) -> &Faults {

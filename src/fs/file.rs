@@ -11,7 +11,7 @@ use super::{Attributes, Caller, Error, Fs, Result};
 use crate::draft::{At, Base, Draft, Reshape, Version};
 use crate::host::process;
 use crate::read::{Data, Reader};
-use crate::store::ErrorKind;
+use crate::store::{Archive, ErrorKind};
 
 pub struct OpenFile {
     pub node: Arc<Node>,
@@ -242,6 +242,7 @@ impl Fs {
         } else if node.live_draft().is_none() {
             // What another client changed is seen at once on open.
             self.refresh(&node).await.map_err(to_be_looked_up)?;
+            self.assert_at_hand(&node).await?;
         }
         self.assert_named(&node)?;
         if mode == libc::O_RDWR
@@ -282,6 +283,48 @@ impl Fs {
         match node.state().unlinked && node.live_draft().is_none() {
             true => Err(Error::quiet(libc::ESTALE)),
             false => Ok(()),
+        }
+    }
+
+    /// Is it in an archive? Then nobody could read it, nor change a part of it. Asks for its restore, if that
+    /// is wanted.
+    async fn assert_at_hand(&self, node: &Node) -> Result<()> {
+        let (archive, object) = {
+            let state = node.state();
+            (state.archive, state.object.clone())
+        };
+        let (Some(archive), Some(object)) = (archive, object) else {
+            return Ok(());
+        };
+        let key = node.key();
+        // Only a read tells whether a class of that name is an archive here.
+        let first = 0..object.size.min(1);
+        let refused = match self.store.get(&key, &object.etag, first).await {
+            Ok(_) => return Ok(()),
+            Err(error) if error.kind == ErrorKind::Archived => error,
+            Err(error) => return Err(error.into()),
+        };
+        let later = |what: &str| Error::loud(libc::EAGAIN, format!("{refused}: {what}"));
+        match (archive, self.options.restore_archived) {
+            (Archive::BeingRestored, _) => Err(later(
+                "it is being restored from its archive: open it again later",
+            )),
+            (_, None) => Err(later(
+                "it is in an archive: restore it first, or mount with --restore-archived",
+            )),
+            (_, Some(days)) => {
+                let days = (archive == Archive::Class).then_some(days);
+                let asked = self.store.restore(&key, days).await;
+                asked.map_err(|error| {
+                    Error::loud(
+                        libc::EACCES,
+                        format!("{error}: its restore could not be asked for"),
+                    )
+                })?;
+                Err(later(
+                    "its restore from the archive was asked for and is on its way: open it again later",
+                ))
+            }
         }
     }
 

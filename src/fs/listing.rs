@@ -243,6 +243,7 @@ mod tests {
             etag: ETag("e".to_string()),
             modified: SystemTime::UNIX_EPOCH,
             storage_class: None,
+            archive: None,
             version: None,
             attributes: None,
         })

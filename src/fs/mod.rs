@@ -69,6 +69,8 @@ pub struct Options {
     pub abort_on_failure: bool,
     /// A commit onto a version other than the one the draft began with fails.
     pub fail_on_conflict: bool,
+    /// Who opens a file in an archive asks for its restore, for so many days.
+    pub restore_archived: Option<u32>,
     pub read: ReadSettings,
 }
 

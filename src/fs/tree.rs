@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::draft::{Draft, Version};
-use crate::store::{Attributes, ETag, ObjectInfo};
+use crate::store::{Archive, Attributes, ETag, ObjectInfo};
 
 pub const ROOT: u64 = 1;
 
@@ -52,6 +52,8 @@ pub struct State {
     pub object: Option<Version>,
     /// The store's own name of the object's version, where it keeps versions and HEAD told.
     pub version: Option<String>,
+    /// The archive it may be in, as HEAD told last.
+    pub archive: Option<Archive>,
     /// What is said of the object (of a directory's marker); `None`: not known, a listing does not tell.
     pub said: Option<Arc<Attributes>>,
     /// What was said of it before it became unknown: shown until it is known again.
@@ -203,6 +205,7 @@ impl State {
             self.version.clone_from(&object.version);
         }
         if let Some(said) = &object.attributes {
+            self.archive = object.archive;
             self.said = Some(Arc::new((**said).clone()));
         }
     }
@@ -215,7 +218,7 @@ impl State {
         let stored = self.stored.replace(seen.modified);
         if !same {
             self.object = Some(seen.clone());
-            self.version = None;
+            (self.version, self.archive) = (None, None);
             (self.accessed, self.changed) = (None, None);
         }
         // Listings tell fractions of a second, HEAD does not.
@@ -267,7 +270,7 @@ impl State {
     /// Takes note of what a commit or a copy of ours made.
     pub fn made(&mut self, version: Version, said: Attributes) {
         self.object = Some(version);
-        self.version = None;
+        (self.version, self.archive) = (None, None);
         self.said = Some(Arc::new(said));
         self.stored = None;
         self.checked = Some(Instant::now());
@@ -493,6 +496,7 @@ fn new_node(ino: u64, kind: Kind, parent: u64, name: String, key: String) -> Arc
         state: Mutex::new(State {
             object: None,
             version: None,
+            archive: None,
             said: None,
             said_before: None,
             stored: None,

@@ -47,10 +47,23 @@ pub struct ObjectInfo {
     pub etag: ETag,
     pub modified: SystemTime,
     pub storage_class: Option<String>,
+    /// Where its bytes are, if they may have to be restored before they can be read (and HEAD tells).
+    pub archive: Option<Archive>,
     /// The store's own name of this version, where the bucket keeps versions (and HEAD tells).
     pub version: Option<String>,
     /// `None` where the answer does not carry it (listings).
     pub attributes: Option<Box<Attributes>>,
+}
+
+/// Which archive an object is in. With some stores a class of that name is none: a read tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Archive {
+    /// Its storage class is one: a copy can be had, for some days.
+    Class,
+    /// It was moved there because nobody read it (S3's Intelligent-Tiering): it comes back for good.
+    Tier,
+    /// Somebody has asked for it; it takes hours.
+    BeingRestored,
 }
 
 /// User metadata, names in lower case without the `x-amz-meta-` prefix.
@@ -188,6 +201,13 @@ pub struct Capabilities {
     pub key_max: usize,
 }
 
+/// Bytes of objects a second, of all requests together; `None`: as many as there may be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bandwidth {
+    pub up: Option<u64>,
+    pub down: Option<u64>,
+}
+
 /// How long and how often a call is tried.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -284,6 +304,10 @@ pub trait Store: Send + Sync + 'static {
     /// Gives the object `source` the key `key` in one step, as long as it is the version `etag`
     /// ([`ErrorKind::Conflict`] otherwise); it stays that version. Where [`Capabilities::rename`] says so.
     async fn rename(&self, key: &str, source: &str, etag: &ETag) -> Result<()>;
+
+    /// Asks for the bytes of an archived object, as a copy for so many days ([`Archive::Class`]) or for good
+    /// ([`Archive::Tier`]). They come by and by; asking twice is harmless.
+    async fn restore(&self, key: &str, days: Option<u32>) -> Result<()>;
 
     /// Succeeds also when there is nothing to delete.
     async fn delete(&self, key: &str) -> Result<()>;

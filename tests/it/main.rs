@@ -12,7 +12,10 @@ mod store;
 mod store_wire;
 
 // The whole: the program, on a real mount.
+mod archives;
 mod bad_input;
+mod bandwidth;
+mod connecting;
 mod copies;
 mod costs;
 mod crashes;
@@ -39,8 +42,9 @@ mod rename_crashes;
 mod sizes;
 mod suites;
 mod systemd;
+mod tls;
 mod together;
 mod users;
-mod watching;
 mod vault;
+mod watching;
 mod xattr;

@@ -4,7 +4,9 @@
 //! Everything is the test's own (server, port, mount point, folder), so tests run side by side, and
 //! the whole suite runs twice at once. Everything ends with the test, also when it panics.
 
+pub mod authority;
 pub mod content;
+pub mod forward;
 pub mod garage;
 pub mod moto;
 pub mod mount;
@@ -16,6 +18,7 @@ pub mod tools;
 pub mod wait;
 pub mod writer;
 
+pub use authority::Authority;
 pub use content::Content;
 pub use mount::Mount;
 pub use store::Store;

@@ -93,6 +93,15 @@ pub fn program(store: &Store) -> Command {
         .env_remove("AWS_PROFILE")
         .env("NO_COLOR", "1")
         .stdin(Stdio::null());
+    // Whatever this machine has to go through, our servers are on it.
+    for name in ["http_proxy", "https_proxy", "all_proxy", "no_proxy"] {
+        command.env_remove(name);
+        command.env_remove(name.to_ascii_uppercase());
+    }
+    match &store.authority {
+        Some(authority) => command.env("AWS_CA_BUNDLE", authority.file()),
+        None => command.env_remove("AWS_CA_BUNDLE"),
+    };
     command
 }
 

@@ -10,10 +10,13 @@ use aws_sdk_s3::config::{
 };
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::EncodingType;
+use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
+use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
 use tokio::runtime::Runtime;
 use wholefs::embedded::vault::{self, VaultServer};
 use wholefs::embedded::{Faults, Options, RequestLog, Server};
 
+use super::authority::Authority;
 use super::content::Content;
 use super::garage::{self, Garage};
 use super::moto::Moto;
@@ -34,6 +37,8 @@ pub struct Store {
     pub access_key: String,
     pub secret_key: String,
     pub bucket: String,
+    /// Who has signed its certificate, where it speaks TLS.
+    pub authority: Option<Authority>,
     client: Client,
     // Before the runtime: its tasks end with it.
     behind: Behind,
@@ -47,8 +52,27 @@ fn runtime() -> Runtime {
 }
 
 fn client(endpoint: &str, region: &'static str, access_key: &str, secret_key: &str) -> Client {
+    trusting(None, endpoint, region, access_key, secret_key)
+}
+
+fn trusting(
+    authority: Option<&Authority>,
+    endpoint: &str,
+    region: &'static str,
+    access_key: &str,
+    secret_key: &str,
+) -> Client {
+    let trusted = authority.map_or_else(TrustStore::default, |authority| {
+        TrustStore::empty().with_pem_certificate(authority.pem())
+    });
+    let tls = TlsContext::builder().with_trust_store(trusted).build();
+    let http = aws_smithy_http_client::Builder::new()
+        .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
+        .tls_context(tls.expect("a way to speak TLS"))
+        .build_https();
     let config = aws_sdk_s3::Config::builder()
         .behavior_version(BehaviorVersion::latest())
+        .http_client(http)
         .endpoint_url(endpoint)
         .region(Region::new(region))
         .credentials_provider(Credentials::new(access_key, secret_key, None, None, "test"))
@@ -85,7 +109,23 @@ impl Store {
         Store::embedded_with(Options::default())
     }
 
+    /// Over TLS, too, where WHOLEFS_TESTS_OVER_TLS is set: for a run of the tests that stand on it.
     pub fn embedded_with(options: Options) -> Store {
+        match std::env::var_os("WHOLEFS_TESTS_OVER_TLS") {
+            Some(_) => Store::over_tls(options),
+            None => Store::started(options, None),
+        }
+    }
+
+    /// The embedded bucket over TLS, by the name of its address, with an authority of its own.
+    pub fn over_tls(options: Options) -> Store {
+        let authority = Authority::new();
+        let tls = Some(authority.certify(&["127.0.0.1", "s3.test", "*.s3.test"]));
+        Store::started(Options { tls, ..options }, Some(authority))
+    }
+
+    /// The options' TLS is signed by `authority`.
+    pub fn started(options: Options, authority: Option<Authority>) -> Store {
         let (access_key, secret_key) = (options.access_key.clone(), options.secret_key.clone());
         let bucket = options.buckets[0].clone();
         let runtime = runtime();
@@ -94,7 +134,14 @@ impl Store {
             .expect("the embedded server starts");
         let endpoint = server.endpoint();
         Store {
-            client: client(&endpoint, "us-east-1", &access_key, &secret_key),
+            client: trusting(
+                authority.as_ref(),
+                &endpoint,
+                "us-east-1",
+                &access_key,
+                &secret_key,
+            ),
+            authority,
             endpoint,
             region: "us-east-1",
             provider: "embedded",
@@ -133,6 +180,7 @@ impl Store {
         let endpoint = server.endpoint();
         Store {
             client: client(&endpoint, "us-east-1", "any", "any"),
+            authority: None,
             endpoint,
             region: "us-east-1",
             provider: "generic",
@@ -170,6 +218,7 @@ impl Store {
             access_key,
             secret_key,
             bucket: garage::BUCKET.into(),
+            authority: None,
             behind: Behind::Garage(node),
             runtime: runtime(),
         })
@@ -186,6 +235,7 @@ impl Store {
             access_key: "any".into(),
             secret_key: "any".into(),
             bucket: "tank".into(),
+            authority: None,
             behind: Behind::Moto(server),
             runtime: runtime(),
         };
@@ -225,6 +275,14 @@ impl Store {
     pub fn put_with(&self, key: &str, text: &str, said: &HashMap<String, String>, kind: &str) {
         let request = self.client.put_object().bucket(&self.bucket).key(key);
         let request = request.set_metadata(Some(said.clone())).content_type(kind);
+        let body = ByteStream::from(text.as_bytes().to_vec());
+        let put = self.runtime.block_on(request.body(body).send());
+        put.unwrap_or_else(|e| panic!("putting {key}: {e:?}"));
+    }
+
+    pub fn put_in_class(&self, key: &str, text: &str, class: &str) {
+        let request = self.client.put_object().bucket(&self.bucket).key(key);
+        let request = request.storage_class(class.into());
         let body = ByteStream::from(text.as_bytes().to_vec());
         let put = self.runtime.block_on(request.body(body).send());
         put.unwrap_or_else(|e| panic!("putting {key}: {e:?}"));

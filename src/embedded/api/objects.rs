@@ -7,9 +7,10 @@ use std::time::{Duration, SystemTime};
 use hyper::HeaderMap;
 use hyper::header::{CONTENT_RANGE, ETAG, HeaderValue};
 use s3s::dto::*;
-use s3s::{S3Error, S3ErrorCode, S3Request, S3Result};
+use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result};
 
 use super::{Answer, Api, body_of, condition, etag, ok, same_etag};
+use crate::embedded::archive::{Asked, Progress};
 use crate::embedded::digest::crc_to_header;
 use crate::embedded::error::Error;
 use crate::embedded::ingest::{Claims, Received, receive, received_copy};
@@ -82,13 +83,6 @@ fn span_of(range: Option<Range>, size: u64) -> S3Result<(Span<u64>, Option<Strin
 
 fn length(span: &Span<u64>) -> Option<i64> {
     i64::try_from(span.end - span.start).ok()
-}
-
-fn archived(object: &Object) -> bool {
-    matches!(
-        object.attributes.storage_class.as_deref(),
-        Some("GLACIER" | "DEEP_ARCHIVE")
-    )
 }
 
 /// Most of what HEAD and GET answer is the same, field for field.
@@ -183,7 +177,7 @@ impl Api {
             unmodified_since: input.if_unmodified_since.as_ref(),
         };
         condition.check(&object, false)?;
-        self.readable(&object)?;
+        self.check_readable(&input.bucket, &input.key, &object)?;
         let (span, content_range) = span_of(input.range, object.blob.len())?;
         let whole = content_range.is_none();
         let checksum = self.shown_checksum(&object, input.checksum_mode.as_ref(), whole);
@@ -191,6 +185,7 @@ impl Api {
         let output = describe!(GetObjectOutput, &object, &span, content_range, checksum);
         ok(GetObjectOutput {
             body: Some(body),
+            restore: self.restore_header(&input.bucket, &input.key, &object)?,
             ..output
         })
     }
@@ -207,24 +202,60 @@ impl Api {
         let (span, content_range) = span_of(input.range, object.blob.len())?;
         let whole = content_range.is_none();
         let checksum = self.shown_checksum(&object, input.checksum_mode.as_ref(), whole);
-        ok(describe!(
-            HeadObjectOutput,
-            &object,
-            &span,
-            content_range,
-            checksum
-        ))
+        let output = describe!(HeadObjectOutput, &object, &span, content_range, checksum);
+        ok(HeadObjectOutput {
+            restore: self.restore_header(&input.bucket, &input.key, &object)?,
+            ..output
+        })
     }
 
-    fn readable(&self, object: &Object) -> S3Result<()> {
-        if archived(object) {
-            let message = "The operation is not valid for the object's storage class";
-            return Err(S3Error::with_message(
-                S3ErrorCode::InvalidObjectState,
-                message,
-            ));
-        }
-        Ok(())
+    fn check_readable(&self, bucket: &str, key: &str, object: &Object) -> Result<(), Error> {
+        self.model
+            .with(bucket, |held| held.restores.check_readable(key, object))
+    }
+
+    /// `x-amz-restore`
+    fn restore_header(&self, bucket: &str, key: &str, object: &Object) -> S3Result<Option<String>> {
+        let progress = self
+            .model
+            .with(bucket, |held| Ok(held.restores.progress(key, object)))?;
+        let Some(progress) = progress else {
+            return Ok(None);
+        };
+        let Progress::Until(expires) = progress else {
+            return Ok(Some("ongoing-request=\"true\"".to_owned()));
+        };
+        let mut date = Vec::new();
+        Timestamp::from(expires)
+            .format(TimestampFormat::HttpDate, &mut date)
+            .map_err(S3Error::internal_error)?;
+        let date = String::from_utf8_lossy(&date);
+        Ok(Some(format!(
+            "ongoing-request=\"false\", expiry-date=\"{date}\""
+        )))
+    }
+
+    pub(super) fn restore(&self, input: RestoreObjectInput) -> Answer<RestoreObjectOutput> {
+        let object = self.model.object(&input.bucket, &input.key)?;
+        let takes = self.model.dialect.restore_takes;
+        let days = input.restore_request.and_then(|request| request.days);
+        let days = days
+            .and_then(|days| u32::try_from(days).ok())
+            .filter(|days| *days > 0);
+        let Some(days) = days else {
+            return Err(S3Error::new(S3ErrorCode::MalformedXML));
+        };
+        let asked = self.model.with(&input.bucket, |held| {
+            held.restores.ask(&input.key, &object, takes, days)
+        })?;
+        let status = match asked {
+            Asked::Accepted => hyper::StatusCode::ACCEPTED,
+            Asked::Done => hyper::StatusCode::OK,
+        };
+        Ok(S3Response::with_status(
+            RestoreObjectOutput::default(),
+            status,
+        ))
     }
 
     pub(super) async fn put(&self, request: S3Request<PutObjectInput>) -> Answer<PutObjectOutput> {
@@ -266,7 +297,7 @@ impl Api {
         };
         let object = self.model.object(bucket, key)?;
         condition.check(&object, true)?;
-        self.readable(&object)?;
+        self.check_readable(bucket, key, &object)?;
         Ok(object)
     }
 

@@ -69,7 +69,7 @@ impl VaultServer {
         let protocol = Api {
             model: model.clone(),
         };
-        let serving = Serving::start(options.listen, protocol, manner).await?;
+        let serving = Serving::start(options.listen, None, protocol, manner).await?;
         Ok(VaultServer { model, serving })
     }
 

@@ -251,6 +251,10 @@ impl Store for Mock {
     async fn rename(&self, _: &str, _: &str, _: &ETag) -> Result<()> {
         unimplemented!()
     }
+    async fn restore(&self, _: &str, _: Option<u32>) -> Result<()> {
+        unimplemented!()
+    }
+
     async fn delete(&self, _: &str) -> Result<()> {
         unimplemented!()
     }

@@ -14,6 +14,7 @@ use super::{GIB, GlacierStore, description, missing, tree};
 use crate::random::random_token;
 use crate::store::s3::body;
 use crate::store::s3::classify::{Broken, Failure, Op, kind_of_broken};
+use crate::store::s3::pace::Turns;
 use crate::store::tally::Tally;
 use crate::store::{
     Attributes, Body, BodyStream, Capabilities, CompletedPart, Continuation, Download, ETag,
@@ -32,6 +33,8 @@ fn info(key: &str, entry: &Entry) -> ObjectInfo {
         modified: entry.stored_at(),
         storage_class: None,
         version: None,
+        // What is to be done about that is another command's.
+        archive: None,
         attributes: Some(Box::new(entry.said.clone())),
     }
 }
@@ -251,6 +254,11 @@ impl Store for GlacierStore {
         Ok(())
     }
 
+    async fn restore(&self, key: &str, _days: Option<u32>) -> Result<()> {
+        let message = "what an archive of a vault costs to bring back is for a person to decide";
+        Err(Op::GET.error(ErrorKind::Invalid, key, "NotRestored", message))
+    }
+
     async fn delete(&self, key: &str) -> Result<()> {
         let name = key.to_string();
         let removed = self.record(Op::DELETE, key, move |names| {
@@ -316,7 +324,7 @@ impl Store for GlacierStore {
                 .vault_name(&self.vault)
                 .upload_id(&upload.0)
                 .range(format!("bytes {start}-{last}/*"))
-                .body(body::sending(&body, &self.tally))
+                .body(body::sending(&body, &self.tally, Turns::default()))
                 .send()
         };
         let patience = self.limits.patience(body.len());

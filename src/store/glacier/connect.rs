@@ -11,6 +11,7 @@ use crate::store::s3::connect::{
     CHECK, DEADLINE, credentials, endpoint, load, presentable, region,
 };
 use crate::store::s3::renewal::Renewing;
+use crate::store::s3::transport::{self, Proxies};
 use crate::store::s3::{ConnectError, Options};
 
 use super::names::VaultName;
@@ -42,8 +43,9 @@ async fn search(options: &Options) -> Result<Found, ConnectError> {
             "{vault:?} is not a vault's name: letters, digits, '_', '-' and '.' make one"
         )));
     }
-    let keys = Arc::new(Renewing::new(options).await);
-    let config = load(options, Some(keys.clone())).await?;
+    let proxies = Proxies::of_environment().map_err(ConnectError::Options)?;
+    let keys = Arc::new(Renewing::new(options, &proxies).await);
+    let config = load(options, &proxies, Some(keys.clone())).await?;
     let endpoint = endpoint(options, &config, "AWS_ENDPOINT_URL_GLACIER")?;
     let region = region(options, endpoint.as_deref()).await;
     let shown = endpoint
@@ -52,8 +54,13 @@ async fn search(options: &Options) -> Result<Found, ConnectError> {
     if let Some(provider) = config.credentials_provider() {
         credentials(options, &provider).await?;
     }
-    let mut config =
-        aws_sdk_glacier::config::Builder::from(&config).region(Region::new(region.clone()));
+    let tls = endpoint
+        .as_deref()
+        .is_none_or(|url| url.starts_with("https:"));
+    let http_client = transport::to_store(options.ca_bundle.as_ref(), &proxies, tls);
+    let mut config = aws_sdk_glacier::config::Builder::from(&config)
+        .http_client(http_client)
+        .region(Region::new(region.clone()));
     if let Some(endpoint) = &endpoint {
         config = config.endpoint_url(endpoint);
     }

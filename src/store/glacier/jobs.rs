@@ -13,6 +13,7 @@ use super::names::{Content, Entry, Record};
 use super::{GlacierStore, description, missing};
 use crate::store::s3::body::Receiving;
 use crate::store::s3::classify::Op;
+use crate::store::s3::pace::Turns;
 use crate::store::{Attributes, DownloadBody, Error, ErrorKind, Result};
 
 /// How fast an archive is wanted, and paid for.
@@ -153,6 +154,7 @@ impl GlacierStore {
             patience: self.limits.request_timeout,
             ended: false,
             tally: self.tally.clone(),
+            turns: Turns::default(),
         }))
     }
 

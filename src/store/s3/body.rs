@@ -4,12 +4,13 @@
 //! - No byte is copied here; chunks go to the socket and come from it as they are.
 //! - A request's length is known exactly before it is sent, so it is never sent chunked.
 //! - A download ends well only after exactly the bytes asked for. Time counts only while its reader
-//!   waits: who does not ask for bytes does not run out of time.
+//!   waits: who does not ask for bytes does not run out of time. Nor does who waits for his turn where the
+//!   bandwidth is limited.
 
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -20,6 +21,7 @@ use tokio::time::Instant;
 
 use super::MIB;
 use super::classify::{Op, deepest};
+use super::pace::Turns;
 use crate::store::tally::Tally;
 use crate::store::{Body, BodyStream, Error, ErrorKind, Result};
 
@@ -27,19 +29,29 @@ use crate::store::{Body, BodyStream, Error, ErrorKind, Result};
 struct Sending {
     body: Body,
     next: usize,
+    /// What is left of a chunk that may not pass at once.
+    rest: Bytes,
     left: u64,
     tally: Arc<Tally>,
+    turns: Turns,
+}
+
+impl Sending {
+    fn new(body: &Body, tally: &Arc<Tally>, turns: Turns) -> Sending {
+        Sending {
+            tally: tally.clone(),
+            body: body.clone(),
+            next: 0,
+            rest: Bytes::new(),
+            left: body.len(),
+            turns,
+        }
+    }
 }
 
 /// The body of one attempt.
-pub(in crate::store) fn sending(body: &Body, tally: &Arc<Tally>) -> ByteStream {
-    let sending = Sending {
-        tally: tally.clone(),
-        body: body.clone(),
-        next: 0,
-        left: body.len(),
-    };
-    ByteStream::new(SdkBody::from_body_1_x(sending))
+pub(in crate::store) fn sending(body: &Body, tally: &Arc<Tally>, turns: Turns) -> ByteStream {
+    ByteStream::new(SdkBody::from_body_1_x(Sending::new(body, tally, turns)))
 }
 
 impl http_body::Body for Sending {
@@ -48,19 +60,25 @@ impl http_body::Body for Sending {
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
+        context: &mut Context<'_>,
     ) -> Poll<Option<std::result::Result<Frame<Bytes>, Infallible>>> {
-        loop {
+        while self.rest.is_empty() {
             let Some(chunk) = self.body.chunks().get(self.next).cloned() else {
                 return Poll::Ready(None);
             };
             self.next += 1;
-            if !chunk.is_empty() {
-                self.left -= chunk.len() as u64;
-                self.tally.sent(chunk.len() as u64);
-                return Poll::Ready(Some(Ok(Frame::data(chunk))));
-            }
+            self.rest = chunk;
         }
+        let left = self.left;
+        let granted = ready!(self.turns.poll(context, left));
+        let most = usize::try_from(granted).unwrap_or(usize::MAX);
+        let most = most.min(self.rest.len());
+        let piece = self.rest.split_to(most);
+        let bytes = piece.len() as u64;
+        self.turns.passed(bytes);
+        self.left -= bytes;
+        self.tally.sent(bytes);
+        Poll::Ready(Some(Ok(Frame::data(piece))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -87,6 +105,7 @@ pub(in crate::store) struct Receiving {
     pub tally: Arc<Tally>,
     /// The store's name of the request.
     pub request_id: Option<String>,
+    pub turns: Turns,
 }
 
 impl Receiving {
@@ -103,6 +122,10 @@ impl Receiving {
 impl BodyStream for Receiving {
     async fn next(&mut self) -> Option<Result<Bytes>> {
         while !self.ended {
+            if self.left > 0 {
+                // What is given up while it waits is asked for again.
+                std::future::poll_fn(|context| self.turns.poll(context, self.left)).await;
+            }
             let limit = self.stall.min(self.patience);
             let began = Instant::now();
             let Ok(frame) = tokio::time::timeout(limit, self.stream.next()).await else {
@@ -117,6 +140,7 @@ impl BodyStream for Receiving {
                 Some(Ok(bytes)) if bytes.is_empty() => {}
                 Some(Ok(bytes)) => {
                     self.left -= bytes.len() as u64;
+                    self.turns.passed(bytes.len() as u64);
                     self.tally.received(bytes.len() as u64);
                     self.patience += self.stall.mul_f64(bytes.len() as f64 / MIB as f64);
                     return Some(Ok(bytes));
@@ -165,6 +189,7 @@ mod tests {
             ended: false,
             tally: Arc::default(),
             request_id: None,
+            turns: Turns::default(),
         }
     }
 
@@ -191,12 +216,7 @@ mod tests {
             Bytes::from(vec![2; 24]),
         ];
         let body = Body::new(chunks.clone(), 0);
-        let mut sending = Box::pin(Sending {
-            body: body.clone(),
-            next: 0,
-            left: body.len(),
-            tally: Arc::default(),
-        });
+        let mut sending = Box::pin(Sending::new(&body, &Arc::default(), Turns::default()));
         let mut context = Context::from_waker(std::task::Waker::noop());
         assert_eq!(sending.size_hint().exact(), Some(1024));
         for expected in [&chunks[0], &chunks[2]] {

@@ -13,21 +13,23 @@ use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::SdkError;
 use aws_sdk_s3::operation::RequestId;
 use aws_sdk_s3::operation::get_object::GetObjectOutput;
+use aws_sdk_s3::operation::head_object::HeadObjectOutput;
 use aws_sdk_s3::types::{
     ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload, CompletedPart as SdkPart,
-    EncodingType, MetadataDirective,
+    EncodingType, MetadataDirective, RestoreRequest, StorageClass,
 };
 
 use super::classify::{self, Failure, Op};
 use super::forms::{content_range, decode_crc64, encode_crc64, quoted, unquoted};
 use super::list::{Next, Page, decoder, time};
+use super::pace::{Excused, Turns};
 use super::{S3Store, body, keys};
 use crate::random::random_token;
 use crate::store::tally::Tally;
 use crate::store::{
-    Attributes, Body, Capabilities, CompletedPart, Continuation, Download, ETag, ErrorKind,
-    ListPage, ListUploadsPage, ListedPart, ListedUpload, Metadata, ObjectInfo, PartReceipt,
-    Precondition, Result, Store, UploadId,
+    Archive, Attributes, Body, Capabilities, CompletedPart, Continuation, Download, ETag,
+    ErrorKind, ListPage, ListUploadsPage, ListedPart, ListedUpload, Metadata, ObjectInfo,
+    PartReceipt, Precondition, Result, Store, UploadId,
 };
 
 impl S3Store {
@@ -91,6 +93,7 @@ impl S3Store {
             patience: self.patience(0),
             ended: false,
             tally: self.tally.clone(),
+            turns: Turns::on(self.down.clone(), Excused::default()),
         };
         Ok(Download {
             etag,
@@ -144,6 +147,7 @@ impl Store for S3Store {
                 etag: etag(Op::HEAD, key, head.e_tag())?,
                 modified: time(head.last_modified()),
                 storage_class: head.storage_class().map(|c| c.as_str().to_string()),
+                archive: archive(&head),
                 version: head
                     .version_id()
                     .filter(|id| *id != "null")
@@ -257,6 +261,7 @@ impl Store for S3Store {
             _ => Op::PUT_GUARDED,
         };
         let (if_match, if_none_match) = self.condition(op, key, condition)?;
+        let patience = self.patience_to_send(&body);
         let request = || {
             self.client
                 .put_object()
@@ -271,12 +276,12 @@ impl Store for S3Store {
                 .set_if_match(if_match.clone())
                 .set_if_none_match(if_none_match.clone())
                 .set_checksum_crc64_nvme(self.checksum(&body))
-                .body(body::sending(&body, &self.tally))
+                .body(self.sending(&body, &patience))
                 .customize()
                 .disable_payload_signing()
                 .send()
         };
-        self.call(op, key, self.patience(body.len()), request, |put| {
+        self.call(op, key, patience.clone(), request, |put| {
             self.echoed(op, key, &body, put.checksum_crc64_nvme())?;
             etag(op, key, put.e_tag())
         })
@@ -334,6 +339,26 @@ impl Store for S3Store {
             .await
     }
 
+    async fn restore(&self, key: &str, days: Option<u32>) -> Result<()> {
+        let days = days.map(|days| i32::try_from(days).unwrap_or(i32::MAX));
+        let wanted = RestoreRequest::builder().set_days(days).build();
+        let request = || {
+            self.client
+                .restore_object()
+                .bucket(&self.bucket)
+                .key(self.full(key))
+                .restore_request(wanted.clone())
+                .send()
+        };
+        match self
+            .call(Op::RESTORE, key, self.patience(0), request, |_| Ok(()))
+            .await
+        {
+            Err(e) if e.code == "RestoreAlreadyInProgress" => Ok(()),
+            done => done,
+        }
+    }
+
     async fn delete(&self, key: &str) -> Result<()> {
         let request = || {
             self.client
@@ -389,6 +414,7 @@ impl Store for S3Store {
         body: Body,
     ) -> Result<PartReceipt> {
         let number = part_number(Op::PART, key, number)?;
+        let patience = self.patience_to_send(&body);
         let request = || {
             self.client
                 .upload_part()
@@ -397,12 +423,12 @@ impl Store for S3Store {
                 .upload_id(&upload.0)
                 .part_number(number)
                 .set_checksum_crc64_nvme(self.checksum(&body))
-                .body(body::sending(&body, &self.tally))
+                .body(self.sending(&body, &patience))
                 .customize()
                 .disable_payload_signing()
                 .send()
         };
-        self.call(Op::PART, key, self.patience(body.len()), request, |part| {
+        self.call(Op::PART, key, patience.clone(), request, |part| {
             let crc64 = self.echoed(Op::PART, key, &body, part.checksum_crc64_nvme())?;
             Ok(PartReceipt {
                 etag: etag(Op::PART, key, part.e_tag())?,
@@ -637,6 +663,23 @@ fn same_version(key: &str, asked: &ETag, got: &ETag) -> Result<()> {
     }
     let message = format!("asked for version {}, it is {} now", asked.0, got.0);
     Err(Op::GET.error(ErrorKind::Conflict, key, "VersionChanged", &message))
+}
+
+/// What HEAD says of archives: by the class, by Intelligent-Tiering's own header, and of a restore.
+fn archive(head: &HeadObjectOutput) -> Option<Archive> {
+    let kept = match head.storage_class() {
+        Some(StorageClass::Glacier | StorageClass::DeepArchive) => Archive::Class,
+        _ if head.archive_status().is_some() => Archive::Tier,
+        _ => return None,
+    };
+    match head.restore() {
+        None => Some(kept),
+        Some(restore) if restore.contains("ongoing-request=\"true\"") => {
+            Some(Archive::BeingRestored)
+        }
+        // A copy is there.
+        Some(_) => None,
+    }
 }
 
 fn part_number(op: Op, key: &str, number: u32) -> Result<i32> {

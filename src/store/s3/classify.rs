@@ -55,6 +55,7 @@ impl Op {
     pub const LIST_PARTS: Op = Op::new("ListParts", Nature::Read, true);
     pub const LIST_UPLOADS: Op = Op::new("ListMultipartUploads", Nature::Read, false);
 
+    pub const RESTORE: Op = Op::new("RestoreObject", Nature::Write, false);
     pub const GET_LIFECYCLE: Op = Op::new("GetBucketLifecycleConfiguration", Nature::Read, false);
     pub const PUT_LIFECYCLE: Op = Op::new("PutBucketLifecycleConfiguration", Nature::Write, false);
 
@@ -125,6 +126,7 @@ fn kind_of_code(op: Op, code: &str) -> Option<ErrorKind> {
         "PreconditionFailed" | "ConditionalRequestConflict" => ErrorKind::Conflict,
         // The range was inside the version that was asked for, so this is another version.
         "InvalidRange" if op.name == Op::GET.name => ErrorKind::Conflict,
+        "InvalidObjectState" => ErrorKind::Archived,
         "AccessDenied"
         | "AllAccessDisabled"
         | "AccountProblem"
@@ -158,10 +160,11 @@ fn kind_of_code(op: Op, code: &str) -> Option<ErrorKind> {
         "InternalError" => ErrorKind::Transient,
         // Said with 403, 5xx or 409, and yet no later attempt helps; or said inside a 200, and yet
         // a plain refusal.
-        "EntityTooLarge" | "EntityTooSmall" | "InvalidArgument" | "InvalidObjectState"
-        | "InvalidPart" | "InvalidPartOrder" | "InvalidRequest" | "KeyTooLongError"
-        | "MalformedXML" | "MetadataTooLarge" | "NotImplemented" | "QuotaExceeded"
-        | "XMinioStorageFull" => ErrorKind::Invalid,
+        "EntityTooLarge" | "EntityTooSmall" | "InvalidArgument" | "InvalidPart"
+        | "InvalidPartOrder" | "InvalidRequest" | "KeyTooLongError" | "MalformedXML"
+        | "MetadataTooLarge" | "NotImplemented" | "QuotaExceeded" | "XMinioStorageFull" => {
+            ErrorKind::Invalid
+        }
         _ => return None,
     })
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use aws_config::environment::EnvironmentVariableRegionProvider;
 use aws_config::meta::region::RegionProviderChain;
 use aws_config::profile::{ProfileFileCredentialsProvider, ProfileFileRegionProvider};
+use aws_config::provider_config::ProviderConfig;
 use aws_config::{BehaviorVersion, SdkConfig};
 use aws_credential_types::provider::error::CredentialsError;
 use aws_runtime::env_config::file::{EnvConfigFileKind, EnvConfigFiles};
@@ -23,12 +24,13 @@ use aws_sdk_s3::config::{
 };
 use aws_sdk_s3::types::EncodingType;
 
-use super::Options;
 use super::classify::{Broken, Op, Seen, deepest, kind_of_answer, one_line, see};
 use super::clock::ServerClock;
 use super::dialects::{self, host, region_in_host};
 use super::refusal::{ConnectError, Refusal};
 use super::renewal::{self, Renewing};
+use super::transport::{self, Proxies};
+use super::{Amazon, Options};
 use crate::store::{Capabilities, ErrorKind};
 
 /// The whole of connecting, whatever happens.
@@ -65,19 +67,26 @@ pub(super) async fn open(options: &Options) -> Result<Found, ConnectError> {
 }
 
 async fn search(options: &Options, shown: &mut Option<String>) -> Result<Found, ConnectError> {
-    if options.bucket.is_empty() || options.bucket.contains('/') {
+    let is_arn = options.bucket.starts_with("arn:");
+    if options.bucket.is_empty() || (options.bucket.contains('/') && !is_arn) {
         let message = format!(
             "{:?} is not a bucket name: give it without slashes",
             options.bucket
         );
         return Err(ConnectError::Options(message));
     }
+    let proxies = Proxies::of_environment().map_err(ConnectError::Options)?;
     let keys = match options.no_sign_request {
         true => None,
-        false => Some(Arc::new(Renewing::new(options).await)),
+        false => Some(Arc::new(Renewing::new(options, &proxies).await)),
     };
-    let config = load(options, keys.clone()).await?;
+    let config = load(options, &proxies, keys.clone()).await?;
     let endpoint = endpoint(options, &config, "AWS_ENDPOINT_URL_S3")?;
+    if endpoint.is_some() && options.amazon != Amazon::default() {
+        return Err(ConnectError::Options(
+            "--dual-stack, --fips and --accelerate choose among Amazon's own endpoints, and another one was named: leave them out, or the endpoint".to_string(),
+        ));
+    }
     let provider = options.provider.as_deref();
     let mut capabilities = dialects::capabilities(provider, endpoint.as_deref(), &options.bucket)
         .map_err(ConnectError::Options)?;
@@ -95,12 +104,15 @@ async fn search(options: &Options, shown: &mut Option<String>) -> Result<Found, 
     if let Some(checksum) = options.checksum {
         capabilities.crc64 = checksum;
     }
+    // An access point has a host name of its own, and no path.
+    capabilities.virtual_host |= is_arn;
     let endpoint = endpoint.map(|e| without_bucket(&e, &options.bucket, capabilities.virtual_host));
     let mut region = region(options, endpoint.as_deref()).await;
     let mut check = Check {
         options,
         capabilities: &capabilities,
         config: &config,
+        proxies: &proxies,
         endpoint: endpoint.as_deref(),
         shown: endpoint
             .as_deref()
@@ -136,8 +148,10 @@ async fn search(options: &Options, shown: &mut Option<String>) -> Result<Found, 
 /// What the environment and the profile say, without asking a metadata service for a region.
 pub(in crate::store) async fn load(
     options: &Options,
+    proxies: &Proxies,
     keys: Option<Arc<Renewing>>,
 ) -> Result<SdkConfig, ConnectError> {
+    let http_client = transport::to_credentials(options.ca_bundle.as_ref(), proxies);
     let mut loader = aws_config::defaults(BehaviorVersion::latest())
         // The region is found by `region`; here it only keeps the loader from searching for one.
         .region(Region::new(
@@ -146,6 +160,7 @@ pub(in crate::store) async fn load(
                 .clone()
                 .unwrap_or_else(|| DEFAULT_REGION.to_string()),
         ))
+        .http_client(http_client)
         .retry_config(RetryConfig::disabled())
         .timeout_config(TimeoutConfig::builder().connect_timeout(CONNECT).build())
         // They are kept by `Renewing`, which knows when they are refused.
@@ -167,7 +182,10 @@ pub(in crate::store) async fn load(
 }
 
 /// The keys given; or the chain; or the profile alone where one was asked for by name: it wins over the environment.
-pub(super) async fn provider(options: &Options) -> SharedCredentialsProvider {
+pub(super) async fn provider(
+    options: &Options,
+    surroundings: ProviderConfig,
+) -> SharedCredentialsProvider {
     if let Some(keys) = &options.keys {
         return SharedCredentialsProvider::new(Credentials::new(
             &keys.access_key_id,
@@ -178,7 +196,7 @@ pub(super) async fn provider(options: &Options) -> SharedCredentialsProvider {
         ));
     }
     if options.profile.is_some() || options.credentials_file.is_some() {
-        let mut provider = ProfileFileCredentialsProvider::builder();
+        let mut provider = ProfileFileCredentialsProvider::builder().configure(&surroundings);
         if let Some(profile) = &options.profile {
             provider = provider.profile_name(profile);
         }
@@ -191,11 +209,13 @@ pub(super) async fn provider(options: &Options) -> SharedCredentialsProvider {
         return SharedCredentialsProvider::new(provider.build());
     }
     let imds = aws_config::imds::Client::builder()
+        .configure(&surroundings)
         .connect_timeout(IMDS)
         .read_timeout(IMDS)
         .max_attempts(2)
         .build();
     let chain = aws_config::default_provider::credentials::DefaultCredentialsChain::builder()
+        .configure(surroundings)
         .imds_client(imds)
         .region(region_chain(options));
     SharedCredentialsProvider::new(chain.build().await)
@@ -232,9 +252,19 @@ fn region_chain(options: &Options) -> RegionProviderChain {
     if let Some(name) = &options.profile {
         profile = profile.profile_name(name);
     }
-    RegionProviderChain::first_try(options.region.clone().map(Region::new))
+    let region = options
+        .region
+        .clone()
+        .or_else(|| region_in_arn(&options.bucket));
+    RegionProviderChain::first_try(region.map(Region::new))
         .or_else(EnvironmentVariableRegionProvider::new())
         .or_else(profile.build())
+}
+
+/// `arn:PARTITION:s3:REGION:ACCOUNT:…`
+fn region_in_arn(bucket: &str) -> Option<String> {
+    let region = bucket.strip_prefix("arn:")?.split(':').nth(2)?;
+    (!region.is_empty()).then(|| region.to_string())
 }
 
 /// As given; as the endpoint's host says; as environment or profile say; else the default, which
@@ -323,6 +353,7 @@ struct Check<'a> {
     options: &'a Options,
     capabilities: &'a Capabilities,
     config: &'a SdkConfig,
+    proxies: &'a Proxies,
     endpoint: Option<&'a str>,
     /// The endpoint as messages show it.
     shown: String,
@@ -355,30 +386,50 @@ impl Check<'_> {
                 _ => false,
             };
             if last_try || !passing {
-                return Err(self.refusal().explain(seen, region));
+                return Err(self.refusal(region).explain(seen, region));
             }
             last_try = true;
             tokio::time::sleep(PAUSE).await;
         }
     }
 
-    fn refusal(&self) -> Refusal<'_> {
+    fn refusal(&self, region: &str) -> Refusal<'_> {
+        let amazon = format!("https://s3.{region}.amazonaws.com");
         Refusal {
             bucket: &self.options.bucket,
             endpoint: &self.shown,
-            tls: self.endpoint.is_none_or(|e| e.starts_with("https:")),
+            proxy: self.proxies.between(self.endpoint.unwrap_or(&amazon)),
+            tls: self.is_tls(),
+            own_authority: self.options.ca_bundle.is_some(),
             unsigned: self.options.no_sign_request,
         }
     }
 
+    fn is_tls(&self) -> bool {
+        self.endpoint.is_none_or(|e| e.starts_with("https:"))
+    }
+
     fn client(&self, region: &str) -> Client {
+        let ca = self.options.ca_bundle.as_ref();
+        let amazon = self.options.amazon;
         let mut config = aws_sdk_s3::config::Builder::from(self.config)
+            .http_client(transport::to_store(ca, self.proxies, self.is_tls()))
             .region(Region::new(region.to_string()))
             .force_path_style(!self.capabilities.virtual_host)
             .interceptor(self.clock.clone())
             .interceptor(self.options.said.clone());
         if let Some(endpoint) = self.endpoint {
             config = config.endpoint_url(endpoint);
+        }
+        // What the environment or the profile says holds where no flag does.
+        if amazon.dual_stack {
+            config = config.use_dual_stack(true);
+        }
+        if amazon.fips {
+            config = config.use_fips(true);
+        }
+        if amazon.accelerate {
+            config = config.accelerate(true);
         }
         if self.options.no_sign_request {
             config = config.allow_no_auth();

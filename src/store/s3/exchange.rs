@@ -8,6 +8,7 @@ use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use tokio::sync::Semaphore;
 
 use super::classify::{self, Failure, Op};
+use super::pace::Excused;
 use super::renewal::Renewing;
 use super::retry;
 use crate::store::tally::Tally;
@@ -22,13 +23,48 @@ pub(in crate::store) struct Line<'a> {
     pub keys: Option<&'a Renewing>,
 }
 
+/// How long an attempt may take. What it waits for its turn on a limited line comes on top.
+#[derive(Clone)]
+pub(in crate::store) struct Patience {
+    time: Duration,
+    pub excused: Excused,
+}
+
+impl From<Duration> for Patience {
+    fn from(time: Duration) -> Patience {
+        Patience {
+            time,
+            excused: Excused::default(),
+        }
+    }
+}
+
+impl Patience {
+    /// The answer, if it comes in time.
+    async fn wait_for<T>(&self, request: impl Future<Output = T>) -> Option<T> {
+        // What an attempt before this one had left over is not ours.
+        self.excused.take();
+        let mut request = std::pin::pin!(request);
+        let mut time = self.time;
+        loop {
+            match tokio::time::timeout(time, &mut request).await {
+                Ok(answer) => return Some(answer),
+                Err(_) => time = self.excused.take(),
+            }
+            if time.is_zero() {
+                return None;
+            }
+        }
+    }
+}
+
 impl Line<'_> {
     /// `accept` looks at an answer that seems good, and may call it a failure after all.
     pub(in crate::store) async fn call<T, U, E, F, Fut>(
         &self,
         op: Op,
         key: &str,
-        patience: Duration,
+        patience: impl Into<Patience>,
         mut request: F,
         accept: impl Fn(T) -> std::result::Result<U, Failure>,
     ) -> Result<U>
@@ -37,6 +73,7 @@ impl Line<'_> {
         F: FnMut() -> Fut,
         Fut: Future<Output = std::result::Result<T, SdkError<E, HttpResponse>>>,
     {
+        let patience = &patience.into();
         let signed_with = match self.keys {
             Some(keys) => keys.current().await,
             None => None,
@@ -56,7 +93,7 @@ impl Line<'_> {
         &self,
         op: Op,
         key: &str,
-        patience: Duration,
+        patience: &Patience,
         request: &mut F,
         accept: &impl Fn(T) -> std::result::Result<U, Failure>,
     ) -> Result<U>
@@ -73,10 +110,10 @@ impl Line<'_> {
                 // does not count against its deadline.
                 let _permit = self.connections.acquire().await.ok();
                 let began = Instant::now();
-                let outcome = match tokio::time::timeout(patience, request).await {
-                    Ok(Ok(answer)) => accept(answer),
-                    Ok(Err(error)) => Err(classify::failure(op, key, &error)),
-                    Err(_) => Err(classify::timed_out(op, key, patience)),
+                let outcome = match patience.wait_for(request).await {
+                    Some(Ok(answer)) => accept(answer),
+                    Some(Err(error)) => Err(classify::failure(op, key, &error)),
+                    None => Err(classify::timed_out(op, key, patience.time)),
                 };
                 let failure = outcome.as_ref().err().map(|failed| failed.error.kind);
                 self.tally.answered(op.name, began.elapsed(), failure);

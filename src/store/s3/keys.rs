@@ -58,9 +58,14 @@ pub(super) fn decode(text: &str) -> String {
     String::from_utf8_lossy(&decoded).into_owned()
 }
 
-/// `x-amz-copy-source`: bucket and key, URL-encoded but for the slashes.
+/// `x-amz-copy-source`: bucket and key, URL-encoded but for the slashes. Of what an access point's ARN shows
+/// it is the object's ARN.
 pub(super) fn copy_source(bucket: &str, key: &str) -> String {
-    format!("{}/{}", encoded(bucket), encoded(key))
+    let between = match bucket.starts_with("arn:") {
+        true => "/object/",
+        false => "/",
+    };
+    format!("{}{between}{}", encoded(bucket), encoded(key))
 }
 
 /// A key in a header: URL-encoded but for the slashes.

@@ -52,6 +52,7 @@ impl Page<'_> {
                     etag: unquoted(o.e_tag().unwrap_or_default()),
                     modified: time(o.last_modified()),
                     storage_class: o.storage_class().map(|c| c.as_str().to_string()),
+                    archive: None,
                     version: None,
                     attributes: None,
                 }),

@@ -9,6 +9,7 @@
 //! - `renewal`: the keys, asked for again when they expire or are refused.
 //! - `calls`: each call of the trait, as S3's request and answer.
 //! - `lifecycle`: the bucket's own rule against uploads left open.
+//! - `transport`: whom TLS trusts, and the proxies. `pace`: the limit of bandwidth.
 //! - `body`, `forms`, `keys`, `list`: bytes, values, names and listings between our form and S3's.
 //!
 //! Invariants:
@@ -24,15 +25,17 @@ use std::time::Duration;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::primitives::ByteStream;
 use tokio::sync::Semaphore;
 
 use super::glacier::VaultOptions;
 use super::tally::Tally;
-use super::{Body, Capabilities, ErrorKind, Limits, Precondition, Result};
+use super::{Bandwidth, Body, Capabilities, ErrorKind, Limits, Precondition, Result};
 use classify::{Failure, Op};
-use exchange::Line;
+use exchange::{Line, Patience};
 use forms::{encode_crc64, quoted};
 use keys::Prefix;
+use pace::Turns;
 use renewal::Renewing;
 
 pub(in crate::store) mod body;
@@ -47,14 +50,17 @@ mod headers;
 mod keys;
 mod lifecycle;
 mod list;
+pub(in crate::store) mod pace;
 mod refusal;
 pub(in crate::store) mod renewal;
 pub(in crate::store) mod retry;
+pub(in crate::store) mod transport;
 
 pub use dialects::capabilities;
 pub use headers::Said;
 pub use lifecycle::ABORT_RULE;
 pub use refusal::ConnectError;
+pub use transport::CaBundle;
 
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
@@ -79,8 +85,12 @@ pub struct Options {
     /// It is not a bucket but a vault of Glacier's.
     pub vault: Option<VaultOptions>,
     pub force_path_style: Option<bool>,
+    pub amazon: Amazon,
+    /// Trusted instead of the system's authorities.
+    pub ca_bundle: Option<CaBundle>,
     pub said: Said,
     pub limits: Limits,
+    pub bandwidth: Bandwidth,
     /// Overrides the dialect's word on the checksum header.
     pub checksum: Option<bool>,
     /// Requests waiting for their answer at any one time. A download's body is not counted: a
@@ -102,12 +112,26 @@ impl Default for Options {
             provider: None,
             vault: None,
             force_path_style: None,
+            amazon: Amazon::default(),
+            ca_bundle: None,
             said: Said::default(),
             limits: Limits::default(),
+            bandwidth: Bandwidth::default(),
             checksum: None,
             max_connections: 128,
         }
     }
+}
+
+/// Which of Amazon's endpoints, where no other is named.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Amazon {
+    /// Those that have IPv6 addresses as well.
+    pub dual_stack: bool,
+    /// Those whose cryptography is validated by FIPS 140.
+    pub fips: bool,
+    /// Transfer acceleration: the edge that is nearest.
+    pub accelerate: bool,
 }
 
 /// Credentials given outright.
@@ -136,6 +160,8 @@ pub struct S3Store {
     limits: Limits,
     connections: Semaphore,
     tally: Arc<Tally>,
+    up: Option<Arc<pace::Line>>,
+    down: Option<Arc<pace::Line>>,
 }
 
 impl S3Store {
@@ -144,7 +170,10 @@ impl S3Store {
         let prefix = Prefix::new(&options.prefix);
         options.prefix = prefix.as_str().to_string();
         let found = connect::open(&options).await?;
+        let line = |rate: Option<u64>| rate.map(|rate| Arc::new(pace::Line::new(rate)));
         Ok(S3Store {
+            up: line(options.bandwidth.up),
+            down: line(options.bandwidth.down),
             client: found.client,
             bucket: options.bucket,
             prefix,
@@ -164,7 +193,7 @@ impl S3Store {
         &self,
         op: Op,
         key: &str,
-        patience: Duration,
+        patience: impl Into<Patience>,
         request: F,
         accept: impl Fn(T) -> std::result::Result<U, Failure>,
     ) -> Result<U>
@@ -185,6 +214,15 @@ impl S3Store {
     /// The time an attempt has that moves this many bytes.
     fn patience(&self, bytes: u64) -> Duration {
         self.limits.patience(bytes)
+    }
+
+    fn patience_to_send(&self, body: &Body) -> Patience {
+        self.patience(body.len()).into()
+    }
+
+    fn sending(&self, body: &Body, patience: &Patience) -> ByteStream {
+        let turns = Turns::on(self.up.clone(), patience.excused.clone());
+        body::sending(body, &self.tally, turns)
     }
 
     /// Complete puts the object together before it answers: by the minute, for the largest.

@@ -58,7 +58,11 @@ pub(super) struct Refusal<'a> {
     pub bucket: &'a str,
     /// As messages show it.
     pub endpoint: &'a str,
+    /// The proxy that requests to it go through.
+    pub proxy: Option<String>,
     pub tls: bool,
+    /// Another authority than the system's was named.
+    pub own_authority: bool,
     pub unsigned: bool,
 }
 
@@ -93,11 +97,21 @@ impl Refusal<'_> {
         // The parser's complaint about bytes that are no HTTP.
         let not_http = lower.contains("invalid http") || lower.contains("parse");
         if tls && certificate {
-            let remedy = "trust its issuer (SSL_CERT_FILE), or check the host name".to_string();
             return ConnectError::Unreachable {
                 endpoint,
+                remedy: self.certificate_remedy(&lower).to_string(),
                 reason: message,
-                remedy,
+            };
+        }
+        if let Some(proxy) = &self.proxy
+            && code != UNREADABLE
+            && !not_tls
+            && !not_http
+        {
+            return ConnectError::Unreachable {
+                endpoint,
+                reason: format!("through the proxy {proxy}: {message}"),
+                remedy: "check the proxy (HTTPS_PROXY, HTTP_PROXY, ALL_PROXY), or name the endpoint's host in NO_PROXY".to_string(),
             };
         }
         if tls && not_tls {
@@ -144,6 +158,24 @@ impl Refusal<'_> {
         }
     }
 
+    /// What is wrong with a certificate, as rustls says it.
+    fn certificate_remedy(&self, lower: &str) -> &'static str {
+        if lower.contains("not valid for name") || lower.contains("notvalidforname") {
+            return "the certificate is another host's: check the endpoint's name";
+        }
+        if lower.contains("expired") || lower.contains("not valid yet") {
+            return "renew the server's certificate, or check this machine's clock";
+        }
+        match self.own_authority {
+            true => {
+                "the authority in the file given by --ca-bundle (AWS_CA_BUNDLE) has not signed it: give the one that has"
+            }
+            false => {
+                "if a private authority has signed it, give that one's certificate with --ca-bundle FILE"
+            }
+        }
+    }
+
     fn explain_answer(&self, answer: Answer, region: &str) -> ConnectError {
         let bucket = self.bucket.to_string();
         let endpoint = self.endpoint.to_string();
@@ -167,7 +199,12 @@ impl Refusal<'_> {
         }
         if !speaks_s3 || (status < 300 && code.is_empty()) {
             let reason = format!("HTTP {status} with something other than S3's XML");
-            let remedy = "check the endpoint's address: it is the API's, not the console's".into();
+            let remedy = match &self.proxy {
+                Some(proxy) => format!(
+                    "it may be the proxy {proxy} that answers: check it, or name the endpoint's host in NO_PROXY"
+                ),
+                None => "check the endpoint's address: it is the API's, not the console's".into(),
+            };
             return ConnectError::NotS3 {
                 endpoint,
                 reason,

@@ -8,6 +8,7 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
+use aws_config::provider_config::ProviderConfig;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::future::ProvideCredentials as Providing;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
@@ -16,6 +17,7 @@ use tokio::sync::Mutex;
 
 use super::Options;
 use super::connect::provider;
+use super::transport::{self, Proxies};
 
 /// Files and processes answer at once or never; a metadata service within a second.
 pub(super) const PATIENCE: Duration = Duration::from_secs(6);
@@ -27,6 +29,7 @@ const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_sec
 #[derive(Debug)]
 pub(in crate::store) struct Renewing {
     options: Options,
+    surroundings: ProviderConfig,
     held: Mutex<Held>,
 }
 
@@ -42,16 +45,19 @@ struct Held {
 }
 
 impl Renewing {
-    pub(in crate::store) async fn new(options: &Options) -> Renewing {
+    pub(in crate::store) async fn new(options: &Options, proxies: &Proxies) -> Renewing {
+        let http_client = transport::to_credentials(options.ca_bundle.as_ref(), proxies);
+        let surroundings = ProviderConfig::default().with_http_client(http_client);
         Renewing {
             held: Mutex::new(Held {
-                source: provider(options).await,
+                source: provider(options, surroundings.clone()).await,
                 keys: None,
                 asked: None,
                 minded: None,
                 in_vain: 0,
             }),
             options: options.clone(),
+            surroundings,
         }
     }
 
@@ -75,7 +81,7 @@ impl Renewing {
         }
         held.minded = Some(Instant::now());
         // What it has read before it would say again.
-        held.source = provider(&self.options).await;
+        held.source = provider(&self.options, self.surroundings.clone()).await;
         let _ = held.ask().await;
         is_other(&held)
     }
@@ -165,11 +171,12 @@ mod tests {
 
     /// Keys from a file, as of now.
     async fn from_file(file: &std::path::Path) -> Renewing {
-        Renewing::new(&Options {
+        let options = Options {
             credentials_file: Some(file.to_path_buf()),
             ..Options::default()
-        })
-        .await
+        };
+        let proxies = Proxies::of_environment().expect("usable, if any");
+        Renewing::new(&options, &proxies).await
     }
 
     fn write(file: &std::path::Path, id: &str) {
