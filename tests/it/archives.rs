@@ -29,6 +29,12 @@ fn assert_refused(path: &Path) {
     assert_eq!(error.raw_os_error(), Some(libc::EAGAIN), "{error}");
 }
 
+/// Its log comes by a pipe, and so a moment later.
+#[track_caller]
+fn assert_said(mount: &Mount, words: &str) {
+    eventually(seconds(10), words, || mount.stderr().contains(words));
+}
+
 #[test]
 fn a_file_in_an_archive_cannot_be_read_and_the_log_says_why() {
     let store = store(Duration::ZERO);
@@ -39,11 +45,8 @@ fn a_file_in_an_archive_cannot_be_read_and_the_log_says_why() {
         let error = append.expect_err("what is there cannot be had");
         assert_eq!(error.raw_os_error(), Some(libc::EAGAIN), "{error}");
     }
-    let log = mount.stderr();
-    assert!(
-        log.contains("restore it first") && log.contains("old"),
-        "{log}"
-    );
+    assert_said(&mount, "\"old\"");
+    assert_said(&mount, "restore it first");
     assert_eq!(store.log().count("RestoreObject"), 0);
     assert_eq!(
         fs::read_to_string(mount.path("cool")).expect("read"),
@@ -64,9 +67,8 @@ fn the_restore_of_an_archived_file_is_asked_for_when_it_is_opened() {
     for _ in 0..3 {
         assert_refused(&mount.path("old"));
     }
-    let log = mount.stderr();
-    assert!(log.contains("asked for and is on its way"), "{log}");
-    assert!(log.contains("being restored"), "{log}");
+    assert_said(&mount, "asked for and is on its way");
+    assert_said(&mount, "being restored");
     assert_eq!(store.log().count("RestoreObject"), 1);
 }
 

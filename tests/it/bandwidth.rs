@@ -1,9 +1,8 @@
 //! `--bandwidth-limit`: what moves takes its time, and no deadline minds.
 
-use std::fs;
 use std::time::{Duration, Instant};
 
-use crate::support::{Content, KIB, MIB, Mount, Store, eventually, seconds};
+use crate::support::{Content, KIB, MIB, Mount, Store, Writer};
 
 /// What a tenth of a second lets through at once, and what is in flight, may come sooner.
 fn least(bytes: u64, rate: u64) -> Duration {
@@ -77,10 +76,11 @@ fn a_store_that_is_silent_is_given_up_behind_a_limit_too() {
         .faults()
         .script("op=PutObject:hang-before")
         .expect("a fault");
-    fs::write(mount.path("file"), vec![1; 100 * KIB as usize]).expect_err("nobody answers");
+    let mut writer = Writer::start();
+    writer.open(&mount.path("file"), "wct").write(1, 100 * KIB);
+    assert_eq!(writer.attempt("close"), Err(libc::EIO));
     store.faults().remove(fault);
-    eventually(seconds(20), "the store is used again", || {
-        fs::write(mount.path("file"), "now").is_ok()
-    });
-    assert_eq!(store.get("file").as_deref(), Some(&b"now"[..]));
+    drop(writer);
+    Content::new(2, 100 * KIB).save(&mount.path("file"));
+    store.assert_holds("file", &Content::new(2, 100 * KIB));
 }

@@ -187,7 +187,7 @@ fn each_of_amazons_endpoints_is_asked_by_its_name() {
         let (bucket, domain) = host.split_once('.').expect("a bucket in a domain");
         let authority = Authority::new();
         let options = Options {
-            tls: Some(authority.certify(&[host])),
+            tls: Some(authority.certify(&[host, "127.0.0.1"])),
             buckets: vec![bucket.to_string()],
             base_domain: Some(domain.to_string()),
             ..Options::default()

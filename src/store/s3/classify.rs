@@ -476,7 +476,7 @@ mod tests {
             (Op::GET, 404, "NoSuchKey", Missing),
             (Op::GET, 412, "PreconditionFailed", Conflict),
             (Op::GET, 416, "InvalidRange", Conflict),
-            (Op::GET, 403, "InvalidObjectState", Invalid),
+            (Op::GET, 403, "InvalidObjectState", Archived),
             (Op::LIST, 404, "NoSuchBucket", Missing),
             (Op::LIST, 400, "ExpiredToken", Denied),
             (Op::LIST, 403, "SignatureDoesNotMatch", Denied),

@@ -121,5 +121,9 @@ mod tests {
             "b/p/a%20b%2B%C3%A9%25.txt"
         );
         assert_eq!(copy_source("b", "/x"), "b//x");
+        assert_eq!(
+            copy_source("arn:aws:s3:eu-west-1:1:accesspoint/logs", "p/k"),
+            "arn%3Aaws%3As3%3Aeu-west-1%3A1%3Aaccesspoint/logs/object/p/k"
+        );
     }
 }

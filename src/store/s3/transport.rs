@@ -15,6 +15,7 @@ use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
 use aws_smithy_http_client::{Builder, ConnectorBuilder};
 use hyper::Uri;
+use hyper::http::uri::Authority;
 use hyper_util::client::proxy::matcher::Matcher;
 use tokio_rustls::rustls::RootCertStore;
 use tokio_rustls::rustls::pki_types::CertificateDer;
@@ -118,10 +119,14 @@ fn usable(variable: &str, url: &str) -> Result<String, String> {
         true => url.to_string(),
         false => format!("http://{url}"),
     };
-    let understood = ["http://", "https://"]
-        .iter()
-        .any(|scheme| url.starts_with(scheme))
-        && ProxyConfig::all(url.as_str()).is_ok();
+    let understood = url.parse::<Uri>().is_ok_and(|uri| {
+        let scheme = matches!(uri.scheme_str(), Some("http" | "https"));
+        // A port that is no number is taken for none.
+        let port = |authority: &Authority| {
+            authority.port_u16().is_some() || authority.as_str().ends_with(authority.host())
+        };
+        scheme && uri.authority().is_some_and(port)
+    });
     match understood {
         true => Ok(url),
         false => Err(format!(
