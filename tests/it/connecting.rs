@@ -205,6 +205,8 @@ fn each_of_amazons_endpoints_is_asked_by_its_name() {
         command
             .args(["uploads", &format!("s3://{named}/2026")])
             .args(flags);
+        let place = Place::default();
+        command.arg("--state-dir").arg(place.state());
         let done = run(command.args(["--region", "eu-west-1", "--attempts", "1"]));
         let tunnels = proxy.tunnels();
         assert!(!tunnels.is_empty(), "{flags:?} {named}: {}", done.err);
