@@ -201,16 +201,8 @@ fn tempfile_in(directory: &Path) -> std::io::Result<()> {
 // ---- The bucket
 
 async fn of_the_bucket(report: &mut Report, store: &S3Store, arguments: &DoctorArguments) {
-    let capabilities = store.capabilities();
     report.ok("bucket", format!("{} can be listed", store.describe()));
-    report.ok(
-        "provider",
-        format!(
-            "{} ({})",
-            capabilities.name,
-            chosen_by(arguments, capabilities.name)
-        ),
-    );
+    of_the_provider(report, store);
     of_the_clock(report, store.clock());
     if arguments.read_only {
         report.ok("writing", "not tried");
@@ -222,17 +214,16 @@ async fn of_the_bucket(report: &mut Report, store: &S3Store, arguments: &DoctorA
     of_the_rule(report, store, arguments.add_lifecycle_rule).await;
 }
 
-fn chosen_by(arguments: &DoctorArguments, name: &str) -> &'static str {
-    match (
-        arguments.store.provider.is_some(),
-        &arguments.store.endpoint_url,
-    ) {
-        (true, _) => "as --provider says",
-        (false, None) => "no endpoint is named",
-        (false, Some(_)) if name == "generic" => {
-            "the endpoint's host does not tell whose it is: name it with --provider if you know"
-        }
-        (false, Some(_)) => "by the endpoint's host",
+/// Which row of the table it is and why; what a person should know of it; what was overridden.
+fn of_the_provider(report: &mut Report, store: &S3Store) {
+    let (chosen, name) = (store.chosen(), store.capabilities().name);
+    report.ok("provider", format!("{name} ({})", chosen.why));
+    if !chosen.remark.is_empty() {
+        report.ok("to know of it", chosen.remark);
+    }
+    if !chosen.overrides.is_empty() {
+        let all: Vec<String> = chosen.overrides.iter().map(|o| o.to_string()).collect();
+        report.ok("as --capability", all.join(","));
     }
 }
 

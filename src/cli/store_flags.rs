@@ -3,13 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use super::{Failure, arn, units};
 use crate::journal::Identity;
 use crate::store::glacier::VaultOptions;
-use crate::store::s3::{Amazon, CaBundle, Options as StoreOptions, Said, capabilities};
-use crate::store::{Bandwidth, Limits, Store};
+use crate::store::s3::{Amazon, Auth, CaBundle, Options as StoreOptions, Said, capabilities};
+use crate::store::{Bandwidth, Limits, Override, Store, Value};
 
 #[derive(Args)]
 #[command(next_help_heading = "Store")]
@@ -27,11 +27,18 @@ pub(super) struct StoreArguments {
     #[arg(long, value_name = "FILE")]
     credentials_file: Option<PathBuf>,
     /// Do not sign requests: for public buckets
-    #[arg(long, conflicts_with_all = ["profile", "credentials_file"])]
+    #[arg(long, conflicts_with_all = ["profile", "credentials_file", "auth"])]
     no_sign_request: bool,
     /// Whose store it is, if its address does not tell (garage, minio, ceph, r2…)
     #[arg(long, value_name = "NAME")]
     pub provider: Option<String>,
+    /// How requests are signed
+    #[arg(long, value_enum, default_value_t = Signature::Sigv4)]
+    auth: Signature,
+    /// What is known better than the table of providers has it, like conditional_writes=true,part_min=1M
+    /// (`wholefs doctor` shows what was chosen)
+    #[arg(long, value_name = "NAME=VALUE,…", value_delimiter = ',', value_parser = capability)]
+    capability: Vec<Override>,
     /// Put the bucket into the path (or into the host name: --path-style=false)
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     path_style: Option<bool>,
@@ -73,6 +80,27 @@ pub(super) struct StoreArguments {
     pub attempts: u32,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Signature {
+    /// AWS's Signature Version 4
+    Sigv4,
+    /// Tencent COS's own (q-sign-algorithm=sha1)
+    Cos,
+}
+
+/// `name=value`.
+fn capability(text: &str) -> Result<Override, String> {
+    let (name, value) = text.split_once('=').unwrap_or((text, ""));
+    let (name, kind) = Override::known(name.trim())?;
+    let value = match (kind, value.trim()) {
+        (Value::Flag(_), "true") => Value::Flag(true),
+        (Value::Flag(_), "false") => Value::Flag(false),
+        (Value::Flag(_), _) => return Err(format!("{name} is true or false: {name}=true")),
+        (Value::Number(_), number) => Value::Number(units::size(number)?),
+    };
+    Ok(Override { name, value })
+}
+
 impl StoreArguments {
     /// The options for one bucket and prefix.
     pub(super) fn options(&self, bucket: String, prefix: String) -> Result<StoreOptions, Failure> {
@@ -92,6 +120,11 @@ impl StoreArguments {
             no_sign_request: self.no_sign_request,
             provider: self.provider.clone(),
             force_path_style: self.path_style,
+            auth: match self.auth {
+                Signature::Sigv4 => Auth::SigV4,
+                Signature::Cos => Auth::Cos,
+            },
+            overrides: self.capability.clone(),
             limits: Limits {
                 request_timeout: self.request_timeout,
                 attempts: self.attempts,
@@ -253,6 +286,23 @@ pub(super) fn parse_source(source: &str) -> Result<(String, String), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_capability_is_a_word_and_a_value() {
+        let value = |text| capability(text).map(|found| found.to_string());
+        assert_eq!(value("list_v2=false"), Ok("list_v2=false".to_string()));
+        assert_eq!(value("part_min=1M"), Ok("part_min=1048576".to_string()));
+        for (bad, told) in [
+            ("listv2=false", "did you mean \"list_v2\""),
+            ("list_v2=maybe", "true or false"),
+            ("list_v2", "true or false"),
+            ("part_min=", "size"),
+            ("", "unknown capability"),
+        ] {
+            let error = value(bad).expect_err(bad);
+            assert!(error.contains(told), "{bad}: {error}");
+        }
+    }
 
     #[test]
     fn a_source_is_a_bucket_and_perhaps_a_prefix() {

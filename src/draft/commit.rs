@@ -108,7 +108,7 @@ impl Draft {
     /// The object of which the store makes this in one request.
     fn single_copy<'a>(&self, contents: &'a Contents) -> Option<&'a Base> {
         let (target, capabilities) = (self.target(), self.works.store.capabilities());
-        let largest = COPY_AT_ONCE.min(capabilities.put_max);
+        let largest = COPY_AT_ONCE.min(capabilities.copy_max);
         contents.copy_of().filter(|base| {
             // A copy takes no condition on what it replaces.
             let free = target.condition == Precondition::None && base.key != target.key;

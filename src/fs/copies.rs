@@ -21,7 +21,7 @@ impl Fs {
         said: Option<&Attributes>,
     ) -> store::Result<Version> {
         let capabilities = self.store.capabilities();
-        let at_once = COPY_AT_ONCE.min(capabilities.put_max);
+        let at_once = COPY_AT_ONCE.min(capabilities.copy_max);
         let etag = if object.size <= at_once || !capabilities.part_copy {
             let (etag, size) = (&object.etag, object.size);
             self.store.copy(to, source, etag, size, said).await?

@@ -19,12 +19,14 @@ use bytes::Bytes;
 
 mod body;
 mod error;
+mod fields;
 pub mod glacier;
 pub mod s3;
 pub mod tally;
 
 pub use body::Body;
 pub use error::{Error, ErrorKind};
+pub use fields::{Override, Value};
 
 /// The metadata key of the token by which an object, or an open upload, is recognised as ours.
 pub const TOKEN_KEY: &str = "wholefs-token";

@@ -24,13 +24,15 @@ use aws_sdk_s3::config::{
 };
 use aws_sdk_s3::types::EncodingType;
 
+use super::choice::{self, Why, host, region_in_host};
 use super::classify::{Broken, Op, Seen, deepest, kind_of_answer, one_line, see};
 use super::clock::ServerClock;
-use super::dialects::{self, host, region_in_host};
+use super::cos::{CosAnswers, CosSigner};
 use super::refusal::{ConnectError, Refusal};
 use super::renewal::{self, Renewing};
 use super::transport::{self, Proxies};
-use super::{Amazon, Options};
+use super::witness::Witness;
+use super::{Amazon, Auth, Chosen, Options};
 use crate::store::{Capabilities, ErrorKind};
 
 /// The whole of connecting, whatever happens.
@@ -47,6 +49,7 @@ pub(in crate::store) const DEFAULT_REGION: &str = "us-east-1";
 pub(super) struct Found {
     pub client: Client,
     pub capabilities: Capabilities,
+    pub chosen: Chosen,
     pub clock: ServerClock,
     /// None are needed where nothing is signed.
     pub keys: Option<Arc<Renewing>>,
@@ -88,8 +91,17 @@ async fn search(options: &Options, shown: &mut Option<String>) -> Result<Found, 
         ));
     }
     let provider = options.provider.as_deref();
-    let mut capabilities = dialects::capabilities(provider, endpoint.as_deref(), &options.bucket)
+    let (row, mut why) = choice::choose(provider, endpoint.as_deref(), &options.bucket)
         .map_err(ConnectError::Options)?;
+    let endpoint = match endpoint {
+        None if why == Why::Named => {
+            let region = region_chain(options).region().await;
+            let region = region.as_ref().map(Region::as_ref);
+            choice::address(row, region).map_err(ConnectError::Options)?
+        }
+        endpoint => endpoint,
+    };
+    let (mut capabilities, mut remark) = (row.capabilities.clone(), row.remark);
     if let Some(path_style) = options.force_path_style {
         let is_address = endpoint
             .as_deref()
@@ -104,13 +116,19 @@ async fn search(options: &Options, shown: &mut Option<String>) -> Result<Found, 
     if let Some(checksum) = options.checksum {
         capabilities.crc64 = checksum;
     }
+    let known = |capabilities: &mut Capabilities| {
+        let done = capabilities.override_with(&options.overrides);
+        done.map_err(ConnectError::Options)
+    };
+    known(&mut capabilities)?;
     // An access point has a host name of its own, and no path.
     capabilities.virtual_host |= is_arn;
     let endpoint = endpoint.map(|e| without_bucket(&e, &options.bucket, capabilities.virtual_host));
-    let mut region = region(options, endpoint.as_deref()).await;
+    let mut region = choice::signed_for(row, &region(options, endpoint.as_deref()).await);
     let mut check = Check {
         options,
-        capabilities: &capabilities,
+        virtual_host: capabilities.virtual_host,
+        list_v2: capabilities.list_v2,
         config: &config,
         proxies: &proxies,
         endpoint: endpoint.as_deref(),
@@ -118,30 +136,49 @@ async fn search(options: &Options, shown: &mut Option<String>) -> Result<Found, 
             .as_deref()
             .map_or_else(|| "Amazon S3".to_string(), presentable),
         clock: ServerClock::default(),
+        witness: Witness::default(),
     };
     *shown = Some(check.shown.clone());
     if let Some(provider) = config.credentials_provider() {
         credentials(options, &provider).await?;
     }
-    let client = match check.run(&region).await {
-        Ok(client) => client,
-        Err(ConnectError::WrongRegion { actual, .. }) if options.region.is_none() => {
-            tracing::info!(
-                from = region,
-                to = actual,
-                "the bucket names another region: using it"
-            );
-            region = actual;
-            check.run(&region).await?
+    let mut answer = check.run(&region).await;
+    if let Err(ConnectError::WrongRegion { actual, .. }) = &answer
+        && options.region.is_none()
+    {
+        tracing::info!(
+            from = region,
+            to = actual,
+            "the bucket names another region: using it"
+        );
+        region.clone_from(actual);
+        answer = check.run(&region).await;
+    }
+    if why == Why::NothingTells
+        && let Some((row, header)) = check.witness.seen()
+    {
+        tracing::debug!(provider = row.capabilities.name, header, "the answer tells");
+        capabilities = choice::as_answered(row, check.virtual_host);
+        (why, remark) = (Why::Answer(header), row.remark);
+        if let Some(checksum) = options.checksum {
+            capabilities.crc64 = checksum;
         }
-        Err(error) => return Err(error),
-    };
-    let clock = check.clock.clone();
+        known(&mut capabilities)?;
+        if answer.is_err() && capabilities.list_v2 != check.list_v2 {
+            check.list_v2 = capabilities.list_v2;
+            answer = check.run(&region).await;
+        }
+    }
     Ok(Found {
-        client,
+        client: answer?,
         capabilities,
-        clock,
         keys,
+        chosen: Chosen {
+            why,
+            remark,
+            overrides: options.overrides.clone(),
+        },
+        clock: check.clock.clone(),
     })
 }
 
@@ -351,13 +388,15 @@ pub(in crate::store) fn presentable(endpoint: &str) -> String {
 /// The question at mount: one key, please.
 struct Check<'a> {
     options: &'a Options,
-    capabilities: &'a Capabilities,
+    virtual_host: bool,
+    list_v2: bool,
     config: &'a SdkConfig,
     proxies: &'a Proxies,
     endpoint: Option<&'a str>,
     /// The endpoint as messages show it.
     shown: String,
     clock: ServerClock,
+    witness: Witness,
 }
 
 impl Check<'_> {
@@ -415,8 +454,9 @@ impl Check<'_> {
         let mut config = aws_sdk_s3::config::Builder::from(self.config)
             .http_client(transport::to_store(ca, self.proxies, self.is_tls()))
             .region(Region::new(region.to_string()))
-            .force_path_style(!self.capabilities.virtual_host)
+            .force_path_style(!self.virtual_host)
             .interceptor(self.clock.clone())
+            .interceptor(self.witness.clone())
             .interceptor(self.options.said.clone());
         if let Some(endpoint) = self.endpoint {
             config = config.endpoint_url(endpoint);
@@ -431,6 +471,11 @@ impl Check<'_> {
         if amazon.accelerate {
             config = config.accelerate(true);
         }
+        if self.options.auth == Auth::Cos {
+            config = config
+                .push_auth_scheme(CosSigner(self.clock.clone()))
+                .interceptor(CosAnswers);
+        }
         if self.options.no_sign_request {
             config = config.allow_no_auth();
         }
@@ -439,7 +484,7 @@ impl Check<'_> {
 
     async fn ask(&self, client: &Client) -> Result<(), Seen> {
         let (bucket, prefix) = (&self.options.bucket, &self.options.prefix);
-        if self.capabilities.list_v2 {
+        if self.list_v2 {
             let ask = client
                 .list_objects_v2()
                 .bucket(bucket)

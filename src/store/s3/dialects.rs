@@ -1,28 +1,48 @@
-//! What each vendor can do: a table, and the choice of a row.
+//! What each vendor can do: a table. The choice of a row is `choice`.
 //!
 //! Invariants:
 //! - Vendors differ by data. No code elsewhere asks for a vendor's name.
 //! - A row promises only what is known to hold. A capability denied wrongly costs a convenience; one
 //!   promised wrongly costs data (a condition ignored) or every upload (a header refused).
-//! - A store nobody named and no host gives away gets `generic`, which promises least.
+//! - docs/PROVIDERS.md shows this table, and a test compares the two.
 
-use crate::nearest::nearest;
 use crate::store::Capabilities;
 
+const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 const TIB: u64 = 1 << 40;
+const TB: u64 = 1_000_000_000_000;
 
 /// A vendor: what it can do, and how it is recognised.
-struct Row {
-    capabilities: Capabilities,
-    /// Buckets whose names end so are this vendor's, where no endpoint is named.
-    buckets: &'static [&'static str],
+pub(super) struct Row {
+    pub capabilities: Capabilities,
+    /// What a person should know of it, and no code needs to.
+    pub remark: &'static str,
+    /// Buckets whose names end so are this vendor's.
+    pub buckets: &'static [&'static str],
     /// Host names ending so (at a label's border) are this vendor's.
-    hosts: &'static [&'static str],
+    pub hosts: &'static [&'static str],
     /// What comes before and after the region in this vendor's host names.
-    region_between: &'static [(&'static str, &'static str)],
+    pub region_between: &'static [(&'static str, &'static str)],
+    pub address: Address,
+    /// Answers that nobody else gives.
+    pub signs: &'static [Sign],
 }
+
+/// Where the service is when no endpoint is named.
+pub(super) enum Address {
+    /// The SDK knows.
+    Amazons,
+    /// One a region: as it is given, where it is (`{region}` stands for it), and as it is signed for. An
+    /// empty name is any region.
+    Regions(&'static [(&'static str, &'static str, &'static str)]),
+    /// Wherever somebody runs it.
+    Anywhere,
+}
+
+/// What an answer gives its sender away by: a header that begins so. An empty beginning: that it is there.
+pub(super) struct Sign(pub &'static str, pub &'static str);
 
 const GENERIC: Capabilities = Capabilities {
     name: "generic",
@@ -43,7 +63,17 @@ const GENERIC: Capabilities = Capabilities {
     key_max: 1024,
 };
 
-static TABLE: &[Row] = &[
+const NOBODY: Row = Row {
+    capabilities: GENERIC,
+    remark: "",
+    buckets: &[],
+    hosts: &[],
+    region_between: &[],
+    address: Address::Anywhere,
+    signs: &[],
+};
+
+pub(super) static TABLE: &[Row] = &[
     Row {
         capabilities: Capabilities {
             name: "aws",
@@ -53,9 +83,11 @@ static TABLE: &[Row] = &[
             virtual_host: true,
             ..GENERIC
         },
-        buckets: &[],
+        remark: "parts in flight at an abort may land after it: it is aborted until none is left; Complete may be repeated",
         hosts: &["amazonaws.com", "amazonaws.com.cn"],
         region_between: &[("s3.", ".amazonaws.com"), ("s3.", ".amazonaws.com.cn")],
+        address: Address::Amazons,
+        ..NOBODY
     },
     Row {
         // Directory buckets. Their listings are not sorted; an object beside a directory of the same
@@ -69,9 +101,67 @@ static TABLE: &[Row] = &[
             rename: true,
             ..GENERIC
         },
+        remark: "directory buckets: files are renamed in one step, listings are not sorted",
         buckets: &["--x-s3"],
-        hosts: &[],
-        region_between: &[],
+        address: Address::Amazons,
+        ..NOBODY
+    },
+    Row {
+        capabilities: Capabilities {
+            name: "ncloud",
+            list_v2: false,
+            ..GENERIC
+        },
+        remark: "a checksum it does not know is answered with 403: none is sent",
+        hosts: &[
+            "object.ncloudstorage.com",
+            "object.ncpstorage.com",
+            "object.gov-ncloudstorage.com",
+        ],
+        region_between: &[
+            ("", ".object.ncloudstorage.com"),
+            ("", ".object.ncpstorage.com"),
+        ],
+        address: Address::Regions(&[
+            ("kr", "https://kr.object.ncloudstorage.com", "kr-standard"),
+            ("us", "https://us.object.ncloudstorage.com", "us-standard"),
+            ("sg", "https://sg.object.ncloudstorage.com", "sg-standard"),
+            ("de", "https://de.object.ncloudstorage.com", "de-standard"),
+            ("jp", "https://jp.object.ncpstorage.com", "jp-standard"),
+        ]),
+        ..NOBODY
+    },
+    Row {
+        // The vendor's newer service. Its pages follow Amazon's; what they do not say is denied.
+        capabilities: Capabilities {
+            name: "ncloud-storage",
+            virtual_host: true,
+            ..GENERIC
+        },
+        remark: "the newer service, of *.ncloudstorage.com without .object.",
+        hosts: &["ncloudstorage.com"],
+        region_between: &[("", ".ncloudstorage.com")],
+        address: Address::Regions(&[("kr", "https://kr.ncloudstorage.com", "kr")]),
+        ..NOBODY
+    },
+    Row {
+        // Path style answers 403 for newer buckets. x-cos-forbid-overwrite would be a condition, but is
+        // ignored in a bucket that ever kept versions: not promised.
+        capabilities: Capabilities {
+            name: "cos",
+            part_min: MIB,
+            object_max: 48_800_000_000_000,
+            virtual_host: true,
+            list_v2: false,
+            key_max: 850,
+            ..GENERIC
+        },
+        remark: "the bucket's name ends with the APPID; --auth cos signs in its own way; x-cos-forbid-overwrite does not hold in a bucket that ever kept versions, and is not relied on",
+        hosts: &["myqcloud.com"],
+        region_between: &[("cos.", ".myqcloud.com")],
+        address: Address::Regions(&[("", "https://cos.{region}.myqcloud.com", "{region}")]),
+        signs: &[Sign("server", "tencent-cos")],
+        ..NOBODY
     },
     Row {
         // If-Match and If-None-Match are ignored in silence; no least part size. The checksum is
@@ -82,9 +172,8 @@ static TABLE: &[Row] = &[
             crc64: true,
             ..GENERIC
         },
-        buckets: &[],
-        hosts: &[],
-        region_between: &[],
+        remark: "conditions on writes are ignored in silence; a PUT or DELETE of the key ends its uploads; 1.x needs --capability crc64=false",
+        ..NOBODY
     },
     Row {
         // Only releases since 2025 take CRC-64/NVME.
@@ -93,9 +182,9 @@ static TABLE: &[Row] = &[
             conditional_writes: true,
             ..GENERIC
         },
-        buckets: &[],
-        hosts: &[],
-        region_between: &[],
+        remark: "uploads are listed for an exact key only: `wholefs uploads` sees none of others'; no lifecycle rule aborts them; Complete works once",
+        signs: &[Sign("server", "minio")],
+        ..NOBODY
     },
     Row {
         // Only recent releases honour conditions, older ones ignore them: not promised.
@@ -103,9 +192,9 @@ static TABLE: &[Row] = &[
             name: "ceph",
             ..GENERIC
         },
-        buckets: &[],
-        hosts: &[],
-        region_between: &[],
+        remark: "recent releases honour conditions on writes: --capability conditional_writes=true",
+        signs: &[Sign("server", "Ceph Object Gateway")],
+        ..NOBODY
     },
     Row {
         // Conditions hold on PutObject but are not documented for Complete: not promised.
@@ -115,19 +204,21 @@ static TABLE: &[Row] = &[
             object_max: 5 * TIB - 5 * GIB,
             ..GENERIC
         },
-        buckets: &[],
+        remark: "uploads are aborted by the service after 7 days",
         hosts: &["r2.cloudflarestorage.com"],
-        region_between: &[],
+        ..NOBODY
     },
     Row {
         capabilities: Capabilities {
             name: "b2",
-            object_max: 10_000_000_000_000,
+            object_max: 10 * TB,
             ..GENERIC
         },
-        buckets: &[],
+        remark: "https only",
         hosts: &["backblazeb2.com"],
         region_between: &[("s3.", ".backblazeb2.com")],
+        address: Address::Regions(&[("", "https://s3.{region}.backblazeb2.com", "{region}")]),
+        ..NOBODY
     },
     Row {
         capabilities: Capabilities {
@@ -135,42 +226,84 @@ static TABLE: &[Row] = &[
             part_copy: false,
             ..GENERIC
         },
-        buckets: &[],
+        remark: "conditions do not hold for uploads in parts",
         hosts: &["storage.googleapis.com"],
-        region_between: &[],
+        address: Address::Regions(&[("", "https://storage.googleapis.com", "auto")]),
+        signs: &[Sign("x-guploader-uploadid", "")],
+        ..NOBODY
     },
     Row {
+        // CopyObject is documented up to 1 GB; x-oss-forbid-overwrite is ignored like COS's.
         capabilities: Capabilities {
-            name: "ncloud",
-            list_v2: false,
-            ..GENERIC
-        },
-        buckets: &[],
-        hosts: &["ncloudstorage.com", "ncpstorage.com"],
-        region_between: &[],
-    },
-    Row {
-        // Path style answers 403 for newer buckets.
-        capabilities: Capabilities {
-            name: "cos",
-            part_min: MIB,
+            name: "oss",
+            part_min: 100 * KIB,
             object_max: 48_800_000_000_000,
+            copy_max: GIB,
             virtual_host: true,
-            key_max: 850,
+            key_max: 1023,
             ..GENERIC
         },
-        buckets: &[],
-        hosts: &["myqcloud.com"],
-        region_between: &[("cos.", ".myqcloud.com")],
+        remark: "x-oss-forbid-overwrite is not relied on, as with cos",
+        hosts: &["aliyuncs.com"],
+        region_between: &[("oss-", ".aliyuncs.com")],
+        address: Address::Regions(&[("", "https://oss-{region}.aliyuncs.com", "{region}")]),
+        signs: &[Sign("server", "AliyunOSS"), Sign("x-oss-request-id", "")],
+        ..NOBODY
     },
     Row {
         capabilities: Capabilities {
             name: "wasabi",
             ..GENERIC
         },
-        buckets: &[],
+        remark: "",
         hosts: &["wasabisys.com"],
         region_between: &[("s3.", ".wasabisys.com")],
+        address: Address::Regions(&[("", "https://s3.{region}.wasabisys.com", "{region}")]),
+        signs: &[Sign("server", "WasabiS3")],
+        ..NOBODY
+    },
+    Row {
+        // OpenStack Swift's s3api. An upload of over 1000 parts is refused unless its operator allows
+        // more; conditions on Complete are ignored.
+        capabilities: Capabilities {
+            name: "swift",
+            parts_max: 1000,
+            ..GENERIC
+        },
+        remark: "Complete sends white space while it works, and may be repeated",
+        signs: &[Sign("x-openstack-request-id", "tx")],
+        ..NOBODY
+    },
+    Row {
+        capabilities: Capabilities {
+            name: "seaweedfs",
+            ..GENERIC
+        },
+        remark: "before 2026-09 an abort of a completed upload deleted the object's data: wholefs sends none",
+        signs: &[Sign("server", "SeaweedFS")],
+        ..NOBODY
+    },
+    Row {
+        // Its early releases are too many to promise conditions.
+        capabilities: Capabilities {
+            name: "rustfs",
+            ..GENERIC
+        },
+        remark: "Complete works once; conditions on writes: --capability conditional_writes=true",
+        signs: &[Sign("server", "RustFS")],
+        ..NOBODY
+    },
+    Row {
+        // `rclone serve s3`.
+        capabilities: Capabilities {
+            name: "rclone",
+            part_min: 1,
+            part_copy: false,
+            ..GENERIC
+        },
+        remark: "",
+        signs: &[Sign("server", "rclone/")],
+        ..NOBODY
     },
     Row {
         // The bucket this program carries itself.
@@ -180,192 +313,12 @@ static TABLE: &[Row] = &[
             conditional_writes: true,
             ..GENERIC
         },
-        buckets: &[],
-        hosts: &[],
-        region_between: &[],
+        remark: "`wholefs bucket`, and the bucket of `wholefs demo`",
+        ..NOBODY
     },
     Row {
         capabilities: GENERIC,
-        buckets: &[],
-        hosts: &[],
-        region_between: &[],
+        remark: "what is promised of a store nobody knows",
+        ..NOBODY
     },
 ];
-
-/// The row for `provider`, else for the endpoint's host, else `generic`; no endpoint means AWS, where
-/// the bucket's name tells which kind it is.
-pub fn capabilities(
-    provider: Option<&str>,
-    endpoint: Option<&str>,
-    bucket: &str,
-) -> Result<Capabilities, String> {
-    row(provider, endpoint, bucket).map(|row| row.capabilities.clone())
-}
-
-fn row(
-    provider: Option<&str>,
-    endpoint: Option<&str>,
-    bucket: &str,
-) -> Result<&'static Row, String> {
-    if let Some(name) = provider {
-        return by_name(&name.to_ascii_lowercase()).ok_or_else(|| unknown(name));
-    }
-    let Some(endpoint) = endpoint else {
-        let named_so = |row: &&Row| row.buckets.iter().any(|suffix| bucket.ends_with(suffix));
-        let row = TABLE.iter().find(named_so).or_else(|| by_name("aws"));
-        return row.ok_or_else(|| unknown("aws"));
-    };
-    let host = host(endpoint);
-    TABLE
-        .iter()
-        .find(|row| row.hosts.iter().any(|suffix| below(&host, suffix)))
-        .or_else(|| by_name("generic"))
-        .ok_or_else(|| unknown("generic"))
-}
-
-/// The region an endpoint's host name states, where the vendor's host names do.
-pub(super) fn region_in_host(endpoint: &str) -> Option<String> {
-    let host = host(endpoint);
-    TABLE
-        .iter()
-        .flat_map(|row| row.region_between)
-        .find_map(|(before, after)| {
-            let start = match host.strip_prefix(before) {
-                Some(_) => before.len(),
-                // The bucket may come first: `bucket.s3.region.vendor`.
-                None => host.find(&format!(".{before}"))? + 1 + before.len(),
-            };
-            let region = host.get(start..)?.strip_suffix(after)?;
-            (!region.is_empty() && !region.contains('.')).then(|| region.to_string())
-        })
-}
-
-fn by_name(name: &str) -> Option<&'static Row> {
-    TABLE.iter().find(|row| row.capabilities.name == name)
-}
-
-fn unknown(name: &str) -> String {
-    let names = || TABLE.iter().map(|row| row.capabilities.name);
-    let lower = name.to_ascii_lowercase();
-    let nearest = nearest(&lower, names()).unwrap_or_default();
-    let all = names().collect::<Vec<_>>().join(", ");
-    format!("unknown provider {name:?}; did you mean {nearest:?}? Known providers: {all}")
-}
-
-/// `host` is `domain` or lies below it.
-fn below(host: &str, domain: &str) -> bool {
-    host.strip_suffix(domain)
-        .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
-}
-
-/// The host of a URL in lower case, without scheme, user, port and path.
-pub(super) fn host(url: &str) -> String {
-    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    let host = authority
-        .rsplit_once('@')
-        .map_or(authority, |(_, host)| host);
-    let host = match host.strip_prefix('[') {
-        Some(v6) => v6.split(']').next().unwrap_or_default(),
-        None => host.split(':').next().unwrap_or_default(),
-    };
-    host.trim_end_matches('.').to_ascii_lowercase()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn name(provider: Option<&str>, endpoint: Option<&str>) -> &'static str {
-        capabilities(provider, endpoint, "b").expect("a row").name
-    }
-
-    #[test]
-    fn a_provider_wins_over_the_host() {
-        assert_eq!(
-            name(Some("minio"), Some("https://s3.amazonaws.com")),
-            "minio"
-        );
-        assert_eq!(name(Some("AWS"), None), "aws");
-    }
-
-    #[test]
-    fn hosts_give_vendors_away() {
-        for (endpoint, expected) in [
-            ("https://s3.eu-west-1.amazonaws.com", "aws"),
-            ("https://s3.cn-north-1.amazonaws.com.cn/", "aws"),
-            ("https://abc.r2.cloudflarestorage.com", "r2"),
-            ("https://kr.object.ncloudstorage.com", "ncloud"),
-            ("https://jp.object.ncpstorage.com", "ncloud"),
-            ("https://cos.ap-seoul.myqcloud.com", "cos"),
-            ("https://s3.us-west-004.backblazeb2.com", "b2"),
-            ("https://STORAGE.googleapis.com:443/x", "gcs"),
-            ("https://s3.wasabisys.com", "wasabi"),
-            ("http://127.0.0.1:9000", "generic"),
-            ("http://[::1]:9000", "generic"),
-            ("https://notamazonaws.com", "generic"),
-            ("https://amazonaws.com.evil.example", "generic"),
-        ] {
-            assert_eq!(name(None, Some(endpoint)), expected, "{endpoint}");
-        }
-        assert_eq!(name(None, None), "aws");
-        let kind = |bucket| capabilities(None, None, bucket).expect("a row").name;
-        assert_eq!(kind("logs--usw2-az1--x-s3"), "aws-express");
-    }
-
-    #[test]
-    fn a_wrong_name_meets_the_nearest_and_all() {
-        let message = capabilities(Some("mino"), None, "b").expect_err("unknown");
-        assert!(message.contains("did you mean \"minio\""), "{message}");
-        for row in TABLE {
-            assert!(message.contains(row.capabilities.name), "{message}");
-        }
-    }
-
-    #[test]
-    fn rows_hold_together() {
-        for row in TABLE {
-            let c = &row.capabilities;
-            assert!(c.part_min >= 1 && c.part_min <= c.part_max, "{}", c.name);
-            assert!(
-                c.object_max <= u64::from(c.parts_max) * c.part_max,
-                "{}",
-                c.name
-            );
-            assert!(c.put_max <= c.object_max, "{}", c.name);
-        }
-        let ncloud = capabilities(Some("ncloud"), None, "b").expect("ncloud");
-        assert!(!ncloud.list_v2 && !ncloud.crc64);
-        assert!(
-            capabilities(Some("cos"), None, "b")
-                .expect("cos")
-                .virtual_host
-        );
-        assert!(capabilities(Some("r2"), None, "b").expect("r2").parts_equal);
-        assert!(!capabilities(Some("gcs"), None, "b").expect("gcs").part_copy);
-        assert!(
-            !capabilities(Some("garage"), None, "b")
-                .expect("garage")
-                .conditional_writes
-        );
-    }
-
-    #[test]
-    fn regions_in_host_names() {
-        let region = |endpoint| region_in_host(endpoint);
-        assert_eq!(
-            region("https://s3.us-west-004.backblazeb2.com").as_deref(),
-            Some("us-west-004")
-        );
-        assert_eq!(
-            region("https://b-1.cos.ap-seoul.myqcloud.com").as_deref(),
-            Some("ap-seoul")
-        );
-        assert_eq!(
-            region("https://s3.eu-west-1.amazonaws.com").as_deref(),
-            Some("eu-west-1")
-        );
-        assert_eq!(region("https://s3.amazonaws.com"), None);
-        assert_eq!(region("http://localhost:9000"), None);
-    }
-}

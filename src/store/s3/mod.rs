@@ -2,7 +2,8 @@
 //! (connecting, classifying, repeating, bodies) `store::glacier` uses too.
 //!
 //! - `connect`: credentials, region, endpoint; the check at mount. `refusal`: why it failed.
-//! - `dialects`: the table of what vendors can do.
+//! - `dialects`: the table of what vendors can do. `choice`: which row it is; `witness`: by what it answers.
+//! - `cos`, `cos_signature`: COS's own API instead of its S3 one.
 //! - `headers`: what every request says beside its own.
 //! - `classify`: what came back, sorted into the kinds callers branch on.
 //! - `exchange`: one call, tried, timed and counted. `retry`: the one retry policy.
@@ -30,7 +31,7 @@ use tokio::sync::Semaphore;
 
 use super::glacier::VaultOptions;
 use super::tally::Tally;
-use super::{Bandwidth, Body, Capabilities, ErrorKind, Limits, Precondition, Result};
+use super::{Bandwidth, Body, Capabilities, ErrorKind, Limits, Override, Precondition, Result};
 use classify::{Failure, Op};
 use exchange::{Line, Patience};
 use forms::{encode_crc64, quoted};
@@ -40,9 +41,12 @@ use renewal::Renewing;
 
 pub(in crate::store) mod body;
 mod calls;
+mod choice;
 pub(in crate::store) mod classify;
 mod clock;
 pub(in crate::store) mod connect;
+mod cos;
+mod cos_signature;
 mod dialects;
 pub(in crate::store) mod exchange;
 mod forms;
@@ -55,8 +59,9 @@ mod refusal;
 pub(in crate::store) mod renewal;
 pub(in crate::store) mod retry;
 pub(in crate::store) mod transport;
+mod witness;
 
-pub use dialects::capabilities;
+pub use choice::{Why, capabilities, generic};
 pub use headers::Said;
 pub use lifecycle::ABORT_RULE;
 pub use refusal::ConnectError;
@@ -88,6 +93,9 @@ pub struct Options {
     pub amazon: Amazon,
     /// Trusted instead of the system's authorities.
     pub ca_bundle: Option<CaBundle>,
+    pub auth: Auth,
+    /// Capabilities that somebody knows better than the table.
+    pub overrides: Vec<Override>,
     pub said: Said,
     pub limits: Limits,
     pub bandwidth: Bandwidth,
@@ -114,6 +122,8 @@ impl Default for Options {
             force_path_style: None,
             amazon: Amazon::default(),
             ca_bundle: None,
+            auth: Auth::default(),
+            overrides: Vec::new(),
             said: Said::default(),
             limits: Limits::default(),
             bandwidth: Bandwidth::default(),
@@ -132,6 +142,24 @@ pub struct Amazon {
     pub fips: bool,
     /// Transfer acceleration: the edge that is nearest.
     pub accelerate: bool,
+}
+
+/// How requests are signed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Auth {
+    /// AWS's Signature Version 4.
+    #[default]
+    SigV4,
+    /// Tencent COS's own.
+    Cos,
+}
+
+/// Which row of the table it is, and why.
+#[derive(Clone, Debug)]
+pub struct Chosen {
+    pub why: Why,
+    pub remark: &'static str,
+    pub overrides: Vec<Override>,
 }
 
 /// Credentials given outright.
@@ -155,6 +183,7 @@ pub struct S3Store {
     bucket: String,
     prefix: Prefix,
     capabilities: Capabilities,
+    chosen: Chosen,
     clock: clock::ServerClock,
     keys: Option<Arc<Renewing>>,
     limits: Limits,
@@ -178,12 +207,18 @@ impl S3Store {
             bucket: options.bucket,
             prefix,
             capabilities: found.capabilities,
+            chosen: found.chosen,
             clock: found.clock,
             keys: found.keys,
             limits: options.limits,
             tally: Arc::default(),
             connections: Semaphore::new(options.max_connections.clamp(1, Semaphore::MAX_PERMITS)),
         })
+    }
+
+    /// How its capabilities were found.
+    pub fn chosen(&self) -> &Chosen {
+        &self.chosen
     }
 
     /// Sends what `request` makes, as often as the policy allows, each time within `patience`; and anew, if
