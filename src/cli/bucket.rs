@@ -78,6 +78,9 @@ pub(crate) struct BucketArguments {
     #[arg(long)]
     log_requests: bool,
 
+    /// Be a vendor's store in all that is known of it: aws, ncloud or cos; the flags below come on top
+    #[arg(long, value_name = "NAME", value_parser = Dialect::NAMES, help_heading = "Dialect")]
+    dialect: Option<String>,
     /// Complete of a completed upload answers NoSuchUpload
     #[arg(long, help_heading = "Dialect")]
     complete_once: bool,
@@ -106,8 +109,31 @@ pub(crate) struct BucketArguments {
     #[arg(long, help_heading = "Dialect", requires = "base_domain")]
     virtual_host_only: bool,
     /// The smallest part that is not the last
-    #[arg(long, value_name = "SIZE", default_value = "5M", value_parser = units::size, help_heading = "Dialect")]
-    part_min: u64,
+    #[arg(long, value_name = "SIZE", value_parser = units::size, help_heading = "Dialect")]
+    part_min: Option<u64>,
+}
+
+impl BucketArguments {
+    /// The vendor's, and what was asked for on top.
+    fn dialect(&self) -> Dialect {
+        let named = self.dialect.as_deref().and_then(Dialect::named);
+        let mut dialect = named.unwrap_or_default();
+        if self.complete_once {
+            dialect.complete_repeated = CompleteRepeated::NoSuchUpload;
+        }
+        if self.ignore_conditions {
+            dialect.conditional_writes = ConditionalWrites::Ignored;
+        }
+        dialect.list_uploads_exact_key_only |= self.list_uploads_exact_key_only;
+        dialect.list_v1_only |= self.list_v1_only;
+        dialect.equal_parts |= self.equal_parts;
+        dialect.rename |= self.rename;
+        dialect.parts_land_after_abort |= self.parts_land_after_abort;
+        dialect.virtual_host_only |= self.virtual_host_only;
+        dialect.restore_takes = self.restore_takes;
+        dialect.part_min = self.part_min.unwrap_or(dialect.part_min);
+        dialect
+    }
 }
 
 fn tls(arguments: &BucketArguments) -> Result<Option<Tls>, Failure> {
@@ -129,6 +155,11 @@ pub(crate) fn run(arguments: BucketArguments) -> Result<(), Failure> {
     if !arguments.vaults.is_empty() {
         return block_on(serve_vaults(arguments));
     }
+    if arguments.dialect().virtual_host_only && arguments.base_domain.is_none() {
+        return Err(Failure::usage(
+            "this dialect wants the bucket in the host's name: give --base-domain, of which BUCKET.DOMAIN is a bucket",
+        ));
+    }
     let options = Options {
         tls: tls(&arguments)?,
         listen: arguments.listen,
@@ -137,26 +168,7 @@ pub(crate) fn run(arguments: BucketArguments) -> Result<(), Failure> {
             (None, true) => Keep::Null,
             (None, false) => Keep::Memory,
         },
-        dialect: Dialect {
-            complete_repeated: if arguments.complete_once {
-                CompleteRepeated::NoSuchUpload
-            } else {
-                CompleteRepeated::Succeeds
-            },
-            conditional_writes: if arguments.ignore_conditions {
-                ConditionalWrites::Ignored
-            } else {
-                ConditionalWrites::Honoured
-            },
-            list_uploads_exact_key_only: arguments.list_uploads_exact_key_only,
-            list_v1_only: arguments.list_v1_only,
-            equal_parts: arguments.equal_parts,
-            rename: arguments.rename,
-            part_min: arguments.part_min,
-            parts_land_after_abort: arguments.parts_land_after_abort,
-            restore_takes: arguments.restore_takes,
-            virtual_host_only: arguments.virtual_host_only,
-        },
+        dialect: arguments.dialect(),
         access_key: arguments.access_key.clone(),
         secret_key: arguments.secret_key.clone(),
         buckets: arguments.buckets.clone(),

@@ -13,6 +13,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
 use futures_util::Stream;
+use s3s::access::{S3Access, S3AccessContext};
 use s3s::auth::{S3Auth, SecretKey};
 use s3s::dto::*;
 use s3s::host::{S3Host, VirtualHost};
@@ -39,6 +40,15 @@ impl From<Error> for S3Error {
 #[derive(Clone, Default)]
 pub(super) struct Keys(pub Arc<RwLock<BTreeMap<String, SecretKey>>>);
 
+impl Keys {
+    /// Each id with its secret.
+    pub(super) fn pairs(&self) -> Vec<(String, String)> {
+        let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let pair = |(id, secret): (&String, &SecretKey)| (id.clone(), secret.expose().to_string());
+        known.iter().map(pair).collect()
+    }
+}
+
 #[async_trait::async_trait]
 impl S3Auth for Keys {
     async fn get_secret_key(&self, access_key: &str) -> S3Result<SecretKey> {
@@ -47,6 +57,28 @@ impl S3Auth for Keys {
             let message = "The AWS Access Key Id you provided does not exist in our records.";
             S3Error::with_message(S3ErrorCode::InvalidAccessKeyId, message)
         })
+    }
+}
+
+/// Somebody the front has let in, whatever the protocol thinks of the signature; travels with the request as
+/// an extension.
+#[derive(Debug, Clone)]
+pub(super) struct Vouched;
+
+/// Signed requests, and those the front vouches for.
+pub(super) struct Door;
+
+#[async_trait::async_trait]
+impl S3Access for Door {
+    async fn check(&self, context: &mut S3AccessContext<'_>) -> S3Result<()> {
+        match context.credentials().is_some() || context.extensions_mut().get::<Vouched>().is_some()
+        {
+            true => Ok(()),
+            false => Err(S3Error::with_message(
+                S3ErrorCode::AccessDenied,
+                "Signature is required",
+            )),
+        }
     }
 }
 

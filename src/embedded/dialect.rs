@@ -1,7 +1,8 @@
 //! In which ways the server behaves like one vendor's store rather than another's.
 //!
-//! The default is Amazon S3. Each switch is one difference observed in the field; tests turn them
-//! on one at a time or together to play MinIO, Garage, R2, Ncloud, COS and others.
+//! The default is Amazon S3, less what only matters to who looks for it. Each switch is one difference
+//! observed in the field, or told by a vendor's pages; tests turn them on one at a time, or together by a
+//! vendor's name ([`Dialect::named`]).
 
 use std::time::Duration;
 
@@ -30,6 +31,17 @@ pub struct Dialect {
     /// Requests that name the bucket in the path are answered with 403 (COS). Needs
     /// `Options::base_domain`, or every bucket is out of reach.
     pub virtual_host_only: bool,
+    /// Complete refuses numbers of parts that leave one out (COS).
+    pub consecutive_parts: bool,
+    /// Complete sends white space ahead of what it has to say, be that an error (COS).
+    pub keep_alive: bool,
+    /// The checksum headers of newer SDKs are answered with 403 (Ncloud).
+    pub refuse_checksums: bool,
+    /// The longest key.
+    pub key_max: usize,
+    pub signatures: Signatures,
+    /// Whose headers answers carry.
+    pub vendor: Option<Vendor>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +58,24 @@ pub enum ConditionalWrites {
     Ignored,
 }
 
+/// Which signatures open the door.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signatures {
+    /// AWS's, version 4.
+    SigV4,
+    /// COS's own as well; who signs so is spoken to with COS's names of headers.
+    CosToo,
+    /// Any, right or wrong: for requests out of a book, whose keys nobody has.
+    Unchecked,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Vendor {
+    Amazon,
+    Ncloud,
+    Cos,
+}
+
 impl Default for Dialect {
     fn default() -> Dialect {
         Dialect {
@@ -59,6 +89,52 @@ impl Default for Dialect {
             parts_land_after_abort: false,
             restore_takes: Duration::ZERO,
             virtual_host_only: false,
+            consecutive_parts: false,
+            keep_alive: false,
+            refuse_checksums: false,
+            key_max: 1024,
+            signatures: Signatures::SigV4,
+            vendor: None,
         }
+    }
+}
+
+impl Dialect {
+    /// The names [`Dialect::named`] knows.
+    pub const NAMES: [&'static str; 3] = ["aws", "ncloud", "cos"];
+
+    /// All that is known of a vendor's store. Where its pages are silent, the harder of two ways.
+    pub fn named(name: &str) -> Option<Dialect> {
+        let silent = Dialect {
+            complete_repeated: CompleteRepeated::NoSuchUpload,
+            conditional_writes: ConditionalWrites::Ignored,
+            ..Dialect::default()
+        };
+        Some(match name {
+            "aws" => Dialect {
+                parts_land_after_abort: true,
+                vendor: Some(Vendor::Amazon),
+                ..Dialect::default()
+            },
+            "ncloud" => Dialect {
+                list_v1_only: true,
+                refuse_checksums: true,
+                parts_land_after_abort: true,
+                vendor: Some(Vendor::Ncloud),
+                ..silent
+            },
+            "cos" => Dialect {
+                part_min: 1 << 20,
+                virtual_host_only: true,
+                consecutive_parts: true,
+                keep_alive: true,
+                refuse_checksums: true,
+                key_max: 850,
+                signatures: Signatures::CosToo,
+                vendor: Some(Vendor::Cos),
+                ..silent
+            },
+            _ => return None,
+        })
     }
 }

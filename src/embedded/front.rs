@@ -11,6 +11,7 @@ use std::time::Instant;
 use hyper::header::{CONTENT_LENGTH, HeaderValue, RANGE};
 use hyper::{Request, Response, StatusCode};
 
+use super::error::Error;
 use super::faults::{Action, Faults, Verdict};
 use super::log::{Entry, Outcome, RequestLog};
 use super::protocol::Protocol;
@@ -54,11 +55,26 @@ pub(super) struct Front {
 }
 
 impl Front {
+    /// Carries a request through, and has the answer look as the vendor's do.
     pub async fn handle(&self, lines: Lines, request: Request<hyper::body::Incoming>) -> Reply {
+        let look = self.protocol.look(&request);
+        let mut reply = self.carry_through(lines, request).await;
+        if let Reply::Answer(response) = &mut reply {
+            self.protocol.dress(look, response, self.log.total());
+        }
+        reply
+    }
+
+    async fn carry_through(&self, lines: Lines, request: Request<hyper::body::Incoming>) -> Reply {
         let arrived = Arrived(Instant::now());
         let (mut head, incoming) = request.into_parts();
+        let admitted = self.protocol.admit(&mut head);
         let target = self.protocol.target(&head);
         let verdict = self.faults.judge(target.operation, &target.key);
+        let refusal = match admitted {
+            Ok(()) => self.protocol.refusal(&head, &target),
+            Err(error) => Some((StatusCode::FORBIDDEN, error)),
+        };
         let range = head
             .headers
             .get(RANGE)
@@ -88,6 +104,12 @@ impl Front {
             Ok(entry) => entry,
             Err(reply) => return reply,
         };
+        if let Some((status, error)) = refusal {
+            let Error { code, message } = error;
+            return self
+                .refuse(status, Some(code), &message, &body, &lines, entry)
+                .await;
+        }
         head.extensions.insert(arrived);
         let request = Request::from_parts(head, s3s::Body::http_body(body.clone()));
         let response = self.protocol.call(request).await;

@@ -383,6 +383,16 @@ impl Model {
         })
     }
 
+    /// In memory alone: what a directory holds keeps its name.
+    pub fn rename_upload(&self, bucket: &str, key: &str, id: &str, new_id: &str) -> Result<()> {
+        self.with(bucket, |held| {
+            let upload = held.uploads.remove(&name(key, id));
+            let upload = upload.ok_or_else(Error::no_such_upload)?;
+            held.uploads.insert(name(key, new_id), upload);
+            Ok(())
+        })
+    }
+
     /// Refuses a part before its body is read, where it is clear already.
     pub fn expect_upload(&self, bucket: &str, key: &str, id: &str) -> Result<()> {
         self.with(bucket, |held| match held.upload(key, id) {

@@ -76,6 +76,12 @@ pub(super) fn assemble(
                 "The list of parts was not in ascending order. The parts list must be specified in order by part number.",
             ));
         }
+        if dialect.consecutive_parts && number != last_number + 1 {
+            return Err(Error::new(
+                "InvalidPart",
+                "One or more of the specified parts could not be found: their numbers are not continuous.",
+            ));
+        }
         last_number = number;
         let invalid = || {
             Error::new(

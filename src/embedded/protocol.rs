@@ -1,18 +1,45 @@
 //! What a server speaks, as the front before it sees it; and S3.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use async_trait::async_trait;
-use hyper::header::{CONTENT_TYPE, HOST, HeaderValue};
+use bytes::Bytes;
+use hyper::body::Incoming;
+use hyper::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use hyper::http::request::Parts;
-use hyper::{Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode};
 use s3s::Body;
 use s3s::service::S3Service;
 
+use super::api::{Keys, Vouched};
+use super::cos;
+use super::dialect::{Dialect, Signatures};
+use super::error::Error;
 use super::operation::{Target, bucket_of_host};
+use super::wire::ResponseBody;
 
 #[async_trait]
 pub(super) trait Protocol: Send + Sync + 'static {
     /// What a request is about, for faults and the log.
     fn target(&self, head: &Parts) -> Target;
+
+    /// Checks what the protocol cannot judge itself; from here on all headers have the names it knows.
+    fn admit(&self, _head: &mut Parts) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// Who would not be let in, before anything is done.
+    fn refusal(&self, _head: &Parts, _target: &Target) -> Option<(StatusCode, Error)> {
+        None
+    }
+
+    /// What the look of the answer depends on.
+    fn look(&self, _request: &Request<Incoming>) -> Look {
+        Look::default()
+    }
+
+    /// Has an answer look as the vendor's do. `number` is the request's.
+    fn dress(&self, _look: Look, _response: &mut Response<ResponseBody>, _number: u64) {}
 
     /// `None`: it broke.
     async fn call(&self, request: Request<Body>) -> Option<Response<Body>>;
@@ -21,23 +48,18 @@ pub(super) trait Protocol: Send + Sync + 'static {
     fn error(&self, status: StatusCode, code: Option<&str>, message: &str) -> Response<Body>;
 }
 
-pub(super) struct S3 {
-    pub service: S3Service,
-    /// The bucket must be in the host name.
-    pub virtual_host_only: bool,
-    pub base_domain: Option<String>,
+#[derive(Clone, Copy, Default)]
+pub(super) struct Look {
+    /// It is signed in COS's own way.
+    natively: bool,
+    completes: bool,
 }
 
-impl S3 {
-    fn names_its_bucket_in_the_path(&self, request: &Request<Body>) -> bool {
-        let host = request.headers().get(HOST);
-        let host = host.and_then(|host| host.to_str().ok()).unwrap_or("");
-        let in_host = self
-            .base_domain
-            .as_deref()
-            .and_then(|domain| bucket_of_host(host, domain));
-        in_host.is_none() && !matches!(request.uri().path(), "" | "/")
-    }
+pub(super) struct S3 {
+    pub service: S3Service,
+    pub keys: Keys,
+    pub dialect: Dialect,
+    pub base_domain: Option<String>,
 }
 
 #[async_trait]
@@ -48,12 +70,79 @@ impl Protocol for S3 {
         Target::of(&head.method, path, query, &head.headers, domain)
     }
 
-    async fn call(&self, request: Request<Body>) -> Option<Response<Body>> {
-        if self.virtual_host_only && self.names_its_bucket_in_the_path(&request) {
-            let message =
-                "The bucket must be named in the host: path-style requests are not allowed.";
-            return Some(self.error(StatusCode::FORBIDDEN, Some("AccessDenied"), message));
+    fn admit(&self, head: &mut Parts) -> Result<(), Error> {
+        let natively = cos::is_signed(&head.headers);
+        let admitted = match self.dialect.signatures {
+            Signatures::SigV4 => return Ok(()),
+            Signatures::CosToo if !natively => return Ok(()),
+            Signatures::CosToo => {
+                let now = SystemTime::now().duration_since(UNIX_EPOCH);
+                let now = now.unwrap_or_default().as_secs();
+                // One of the pairs there are; the refusal is the last one's.
+                let denied = Err(Error::new("InvalidAccessKeyId", "There are no keys."));
+                let checked = self.keys.pairs().into_iter();
+                let checked = checked.map(|(id, secret)| cos::check(head, &id, &secret, now));
+                checked.fold(denied, |before, now| before.or(now))
+            }
+            Signatures::Unchecked => Ok(()),
+        };
+        head.headers.remove(AUTHORIZATION);
+        head.extensions.insert(Vouched);
+        if natively {
+            cos::request_to_s3(&mut head.headers, self.base_domain.as_deref());
         }
+        admitted
+    }
+
+    fn refusal(&self, head: &Parts, target: &Target) -> Option<(StatusCode, Error)> {
+        let forbidden = |message: &str| {
+            let error = Error::new("AccessDenied", message);
+            Some((StatusCode::FORBIDDEN, error))
+        };
+        let domain = self.base_domain.as_deref();
+        let in_host = domain.and_then(|domain| bucket_of_host(cos::host(&head.headers), domain));
+        if self.dialect.virtual_host_only && !target.bucket.is_empty() && in_host.is_none() {
+            return forbidden(
+                "The bucket must be named in the host: path-style requests are not allowed.",
+            );
+        }
+        if target.key.len() > self.dialect.key_max {
+            let error = Error::new("KeyTooLongError", "Your key is too long");
+            return Some((StatusCode::BAD_REQUEST, error));
+        }
+        let checksummed = |name: &str| {
+            name.starts_with("x-amz-checksum-") || name.starts_with("x-amz-sdk-checksum-")
+        };
+        if self.dialect.refuse_checksums
+            && head.headers.keys().any(|name| checksummed(name.as_str()))
+        {
+            return forbidden("Access Denied");
+        }
+        None
+    }
+
+    fn look(&self, request: &Request<Incoming>) -> Look {
+        let query = request.uri().query().unwrap_or_default();
+        Look {
+            natively: cos::is_signed(request.headers()),
+            completes: request.method() == Method::POST && query.contains("uploadId="),
+        }
+    }
+
+    fn dress(&self, look: Look, response: &mut Response<ResponseBody>, number: u64) {
+        if self.dialect.keep_alive && look.completes && response.status() == StatusCode::OK {
+            response.headers_mut().remove(CONTENT_LENGTH);
+            response.body_mut().precede(Bytes::from_static(b" \n \n "));
+        }
+        if look.natively {
+            cos::answer_to_cos(response.headers_mut());
+        }
+        if let Some(vendor) = self.dialect.vendor {
+            vendor.dress(response, &format!("{number:016X}"));
+        }
+    }
+
+    async fn call(&self, request: Request<Body>) -> Option<Response<Body>> {
         self.service.call(request).await.ok()
     }
 

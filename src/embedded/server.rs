@@ -13,7 +13,7 @@ use s3s::service::S3ServiceBuilder;
 
 use super::accept::Tls;
 use super::api::rename::Renames;
-use super::api::{Api, Domain, Keys};
+use super::api::{Api, Domain, Door, Keys};
 use super::dialect::Dialect;
 use super::disk::Disk;
 use super::error::Error;
@@ -122,6 +122,7 @@ impl Server {
         });
         let keys = Keys::default();
         service.set_auth(keys.clone());
+        service.set_access(Door);
         service.set_route(Renames {
             model: model.clone(),
             base_domain: options.base_domain.clone(),
@@ -132,7 +133,8 @@ impl Server {
 
         let protocol = S3 {
             service: service.build(),
-            virtual_host_only: options.dialect.virtual_host_only,
+            keys: keys.clone(),
+            dialect: options.dialect,
             base_domain: options.base_domain,
         };
         let manner = Manner {
@@ -275,6 +277,13 @@ impl Server {
         self.model
             .create_upload(bucket, key, upload)
             .expect("the bucket exists")
+    }
+
+    /// Gives an open upload the id that a book calls it by.
+    pub fn rename_upload(&self, bucket: &str, key: &str, id: &str, new_id: &str) {
+        self.model
+            .rename_upload(bucket, key, id, new_id)
+            .expect("the upload is open");
     }
 
     /// Adds a part to an open upload.

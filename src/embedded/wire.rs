@@ -224,6 +224,8 @@ pub(super) struct ResponseBody {
     trickle: Option<u64>,
     /// What is left of a chunk too large to be sent at once.
     rest: Bytes,
+    /// The client is not told how much is to come.
+    chunked: bool,
     cut: Cut,
 }
 
@@ -246,12 +248,19 @@ impl ResponseBody {
             wait,
             trickle: None,
             rest,
+            chunked: false,
             cut: Cut::Never,
         }
     }
 
     pub fn trickle(&mut self, rate: u64) {
         self.trickle = Some(rate.max(1));
+    }
+
+    /// Sends this first, and the length of the whole not at all.
+    pub fn precede(&mut self, first: Bytes) {
+        self.rest = first;
+        self.chunked = true;
     }
 
     /// Ends the body with an error after `bytes`.
@@ -329,6 +338,7 @@ impl Body for ResponseBody {
     fn size_hint(&self) -> SizeHint {
         let inner = self.inner.size_hint();
         match inner.exact() {
+            _ if self.chunked => SizeHint::default(),
             Some(exact) => SizeHint::with_exact(exact + self.rest.len() as u64),
             None => SizeHint::default(),
         }

@@ -2,13 +2,13 @@
 //! its machine. Afterwards nothing of ours is open, nothing is torn, what was acknowledged is there,
 //! and nobody else's upload was touched.
 
-pub(crate) mod ends;
+pub mod ends;
 mod every_request;
 mod journals;
 mod nameless;
 mod outside;
 mod random;
 mod recover;
-pub(crate) mod scene;
+pub mod scene;
 mod stores;
 mod uploads;

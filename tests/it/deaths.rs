@@ -57,7 +57,7 @@ fn writer(mount: &Mount, file: &str, size: u64) -> Writer {
     writer
 }
 
-fn a_writer_killed_by_any_signal_publishes_nothing(store: &Store) {
+pub fn a_writer_killed_by_any_signal_publishes_nothing(store: &Store) {
     let signals = [
         libc::SIGKILL,
         libc::SIGINT,
@@ -115,7 +115,7 @@ fn a_writer_killed_before_its_first_part_publishes_nothing(store: &Store) {
     assert_nothing_happened(store, mount, "before the first part");
 }
 
-fn a_writer_killed_after_its_tenth_part_publishes_nothing(store: &Store) {
+pub fn a_writer_killed_after_its_tenth_part_publishes_nothing(store: &Store) {
     let mount = mount(store);
     for file in FILES {
         let writer = writer(&mount, file, 10 * PART + MIB);
@@ -150,7 +150,7 @@ fn an_appending_writer_that_is_killed_leaves_the_file_as_it_was(store: &Store) {
     assert_nothing_happened(store, mount, "appending");
 }
 
-fn a_writer_killed_in_the_middle_of_a_random_write_leaves_the_file_as_it_was(store: &Store) {
+pub fn a_writer_killed_in_the_middle_of_a_random_write_leaves_the_file_as_it_was(store: &Store) {
     let mount = mount(store);
     for file in FILES {
         let mut writer = Writer::start();
@@ -282,7 +282,7 @@ fn a_command_cut_off_by_timeout_publishes_nothing(store: &Store) {
     assert_nothing_happened(store, mount, "timeout 1 cmd > file");
 }
 
-fn a_writer_that_ends_without_closing_has_its_file_kept(store: &Store) {
+pub fn a_writer_that_ends_without_closing_has_its_file_kept(store: &Store) {
     let mount = mount(store);
     for (n, end) in ["exit 0", "exit 3", "return 0", "return 3"]
         .iter()

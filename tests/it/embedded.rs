@@ -4,6 +4,7 @@ mod dialects;
 mod faults;
 mod keeping;
 mod operations;
+mod pages;
 mod uploads;
 
 use std::time::Duration;

@@ -43,7 +43,7 @@ fn assert_closed_ones_alone(store: &Store) {
     assert_eq!(store.open_uploads(), []);
 }
 
-fn a_signal_to_the_daemon_keeps_closed_files_and_gives_up_open_ones(store: &Store) {
+pub fn a_signal_to_the_daemon_keeps_closed_files_and_gives_up_open_ones(store: &Store) {
     for signal in [libc::SIGTERM, libc::SIGINT] {
         let mount = mount(store);
         let writers = open_and_closed(&mount);
@@ -63,7 +63,7 @@ fn a_signal_to_the_daemon_keeps_closed_files_and_gives_up_open_ones(store: &Stor
     }
 }
 
-fn a_lazy_unmount_keeps_closed_files_and_gives_up_open_ones(store: &Store) {
+pub fn a_lazy_unmount_keeps_closed_files_and_gives_up_open_ones(store: &Store) {
     let mount = mount(store);
     let writers = open_and_closed(&mount);
     sh_ok("umount -l \"$1\"", &[&mount.at]);

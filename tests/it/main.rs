@@ -46,5 +46,6 @@ mod tls;
 mod together;
 mod users;
 mod vault;
+mod vendors;
 mod watching;
 mod xattr;

@@ -781,3 +781,101 @@ fn mounting_without_credentials_does_not_wait_for_a_metadata_service() {
         began.elapsed()
     );
 }
+
+/// Connects without saying whose store it is.
+async fn found_out(
+    answer: impl Fn(usize, &Asked) -> Reply + Send + Sync + 'static,
+) -> (Result<S3Store, ConnectError>, Vec<Asked>) {
+    let script = Script::start(answer);
+    let options = Options {
+        provider: None,
+        ..options(&script.url)
+    };
+    (S3Store::connect(options).await, script.asked())
+}
+
+fn named(status: u16, header: (&'static str, &str), body: &str) -> Reply {
+    let kind = ("Content-Type", "application/xml".to_string());
+    let header = (header.0, header.1.to_string());
+    Reply::Answer(status, vec![kind, header], body.as_bytes().to_vec())
+}
+
+#[tokio::test]
+async fn an_answer_tells_whose_store_it_is() {
+    for (header, name) in [
+        (("Server", "MinIO"), "minio"),
+        (("Server", "Ceph Object Gateway (squid)"), "ceph"),
+        (("X-Openstack-Request-Id", "tx1"), "swift"),
+        (("Server", "AmazonS3"), "generic"),
+    ] {
+        let (store, _) = found_out(move |_, _| named(200, header, EMPTY_LISTING)).await;
+        let store = store.expect("connected");
+        assert_eq!(store.capabilities().name, name);
+        // The answer does not tell of which release it is.
+        assert!(!store.capabilities().conditional_writes);
+        let why = store.chosen().why.to_string();
+        let told = format!("by its answers: {}: {}", header.0.to_lowercase(), header.1);
+        assert_eq!(why == told, name != "generic", "{why}");
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_refuses_the_question_and_gives_itself_away_is_asked_in_its_own_way() {
+    let (store, asked) = found_out(|_, asked| match asked.target.contains("list-type=2") {
+        true => named(
+            501,
+            ("Server", "tencent-cos"),
+            "<Error><Code>NotImplemented</Code></Error>",
+        ),
+        false => named(200, ("Server", "tencent-cos"), EMPTY_LISTING),
+    })
+    .await;
+    let store = store.expect("connected");
+    assert_eq!(store.capabilities().name, "cos");
+    assert!(!store.capabilities().list_v2);
+    assert_eq!(asked.len(), 2);
+}
+
+#[tokio::test]
+async fn cos_is_signed_for_and_named_in_its_own_way_and_nothing_of_the_sdks_is_left() {
+    let script = Script::start(|n, _| match n {
+        0 => Reply::xml(200, EMPTY_LISTING),
+        1 => put_ok(),
+        _ => {
+            let etag = ("ETag", "\"e1\"".to_string());
+            Reply::Answer(200, vec![etag, ("x-cos-meta-a", "1".to_string())], vec![])
+        }
+    });
+    let options = Options {
+        auth: wholefs::store::s3::Auth::Cos,
+        provider: Some("cos".into()),
+        force_path_style: Some(true),
+        ..options(&script.url)
+    };
+    let store = S3Store::connect(options).await.expect("connected");
+    let mut attributes = Attributes::default();
+    attributes.metadata.insert("a".into(), "1".into());
+    let put = store.put("k \u{fc}", body(), &attributes, &Precondition::None);
+    put.await.expect("put");
+    let head = store.head("k").await.expect("there");
+    let said = head.attributes.expect("a HEAD tells").metadata;
+    assert_eq!(said.get("a").map(String::as_str), Some("1"));
+    for asked in script.asked() {
+        let signature = asked.header("authorization").expect("signed");
+        assert!(
+            signature.starts_with("q-sign-algorithm=sha1&q-ak=AKIDEXAMPLE&"),
+            "{signature}"
+        );
+        for gone in ["x-amz-date", "x-amz-content-sha256", "x-amz-meta-a"] {
+            assert_eq!(asked.header(gone), None);
+        }
+        assert!(!signature.contains(SECRET));
+    }
+    assert_eq!(script.asked()[1].header("x-cos-meta-a"), Some("1"));
+    let listed = &script.asked()[0];
+    let signature = listed.header("authorization").expect("signed");
+    assert!(
+        signature.contains("q-url-param-list=encoding-type;max-keys"),
+        "{signature}"
+    );
+}

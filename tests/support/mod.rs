@@ -13,6 +13,7 @@ pub mod mount;
 pub mod network;
 pub mod proxy;
 pub mod room;
+pub mod simulator;
 pub mod store;
 pub mod tools;
 pub mod wait;

@@ -102,6 +102,9 @@ pub fn program(store: &Store) -> Command {
         Some(authority) => command.env("AWS_CA_BUNDLE", authority.file()),
         None => command.env_remove("AWS_CA_BUNDLE"),
     };
+    if let Some(resolver) = store.resolver() {
+        command.env("LD_PRELOAD", resolver);
+    }
     command
 }
 
@@ -110,7 +113,8 @@ pub fn mount_command(store: &Store) -> Command {
     let mut command = program(store);
     command
         .args(["mount", "--endpoint-url", &store.endpoint])
-        .args(["--region", store.region, "--provider", store.provider]);
+        .args(["--region", store.region, "--provider", store.provider])
+        .args(store.auth().map(|auth| format!("--auth={auth}")));
     command
 }
 

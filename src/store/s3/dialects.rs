@@ -268,6 +268,7 @@ pub(super) static TABLE: &[Row] = &[
         capabilities: Capabilities {
             name: "swift",
             parts_max: 1000,
+            object_max: 1000 * 5 * GIB,
             ..GENERIC
         },
         remark: "Complete sends white space while it works, and may be repeated",
@@ -322,3 +323,71 @@ pub(super) static TABLE: &[Row] = &[
         ..NOBODY
     },
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Value;
+
+    fn size(bytes: u64) -> String {
+        let units = [(TIB, "TiB"), (GIB, "GiB"), (MIB, "MiB")];
+        let whole = units.iter().find(|(unit, _)| bytes % unit == 0);
+        match whole {
+            Some((unit, name)) => format!("{} {name}", bytes / unit),
+            None if bytes % (TB / 10) == 0 => format!("{:.1} TB", bytes as f64 / TB as f64),
+            None if bytes % KIB == 0 => format!("{} KiB", bytes / KIB),
+            None => bytes.to_string(),
+        }
+    }
+
+    /// As docs/PROVIDERS.md shows it.
+    fn shown() -> String {
+        let value = |name: &str, value: Value| match value {
+            Value::Flag(true) => "yes".to_string(),
+            Value::Flag(false) => "no".to_string(),
+            Value::Number(n) if name == "parts_max" || name == "key_max" => n.to_string(),
+            Value::Number(n) => size(n),
+        };
+        let row = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
+        let mut head = vec!["provider".to_string()];
+        head.extend(GENERIC.fields().map(|(name, _)| format!("`{name}`")));
+        let line = head.iter().map(|_| "---".to_string()).collect();
+        let mut text = row(head) + &row(line);
+        for Row { capabilities, .. } in TABLE {
+            let mut cells = vec![format!("**{}**", capabilities.name)];
+            let fields = capabilities.fields();
+            cells.extend(fields.into_iter().map(|(name, v)| value(name, v)));
+            text += &row(cells);
+        }
+        text +=
+            "\n| provider | known by | where it is | to know of it |\n| --- | --- | --- | --- |\n";
+        for one in TABLE {
+            let hosts = one.hosts.iter().map(|host| format!("`*.{host}`"));
+            let buckets = one.buckets.iter().map(|end| format!("buckets `*{end}`"));
+            let signs = one.signs.iter().map(|sign| match sign.1 {
+                "" => format!("its header `{}`", sign.0),
+                start => format!("its header `{}: {start}…`", sign.0),
+            });
+            let known: Vec<String> = hosts.chain(buckets).chain(signs).collect();
+            let places = match one.address {
+                Address::Amazons => vec!["Amazon's regions".to_string()],
+                Address::Anywhere => vec!["`--endpoint-url`".to_string()],
+                Address::Regions(all) => all.iter().map(|one| format!("`{}`", one.1)).collect(),
+            };
+            let name = format!("**{}**", one.capabilities.name);
+            let remark = one.remark.to_string();
+            text += &row(vec![name, known.join(", "), places.join(", "), remark]);
+        }
+        text
+    }
+
+    #[test]
+    fn the_providers_page_shows_this_table() {
+        let page = include_str!("../../../docs/PROVIDERS.md");
+        let shown = shown();
+        assert!(
+            page.contains(&shown),
+            "docs/PROVIDERS.md is to have this:\n{shown}"
+        );
+    }
+}

@@ -11,7 +11,7 @@ use super::ends::{ENDS, End, Told};
 use super::scene::{Held, KEY, OPTIONS, Scene, Turn, UNGUARDED, assert_killed, side_by_side};
 use crate::support::mount::detach;
 use crate::support::tools::{die_with_parent, kill, kill_and_reap, wait};
-use crate::support::{Mount, eventually, seconds};
+use crate::support::{Mount, Store, eventually, seconds};
 
 /// Stores that differ in what recovery has to go by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,17 +22,27 @@ enum Kind {
     Forgets,
     /// The same, and conditions on writes mean nothing.
     Unconditional,
+    /// The vendors' simulators.
+    Amazon,
+    Ncloud,
+    Cos,
 }
 
 impl Kind {
     fn scene(self) -> Scene {
+        match self {
+            Kind::Amazon => return Scene::on(Store::amazon()),
+            Kind::Ncloud => return Scene::on(Store::ncloud()),
+            Kind::Cos => return Scene::on(Store::cos()),
+            Kind::Repeats | Kind::Forgets | Kind::Unconditional => {}
+        }
         let repeated = match self {
             Kind::Repeats => CompleteRepeated::Succeeds,
-            Kind::Forgets | Kind::Unconditional => CompleteRepeated::NoSuchUpload,
+            _ => CompleteRepeated::NoSuchUpload,
         };
         let conditional = match self {
             Kind::Unconditional => ConditionalWrites::Ignored,
-            Kind::Repeats | Kind::Forgets => ConditionalWrites::Honoured,
+            _ => ConditionalWrites::Honoured,
         };
         let mut scene = Scene::with(Dialect {
             complete_repeated: repeated,
@@ -335,6 +345,18 @@ mod long {
         let mut all = lanes(&ENDS, &[Kind::Repeats, Kind::Forgets]);
         all.extend(lanes(&[End::Close, End::Overwrite], &[Kind::Unconditional]));
         ended_by_the_next_mount(&all, 215);
+    }
+
+    const VENDORS: [Kind; 3] = [Kind::Amazon, Kind::Ncloud, Kind::Cos];
+
+    #[test]
+    fn after_a_kill_at_any_request_to_a_vendor_the_guardian_ends_everything() {
+        ended_by_the_guardian(&lanes(&ENDS, &VENDORS), 250);
+    }
+
+    #[test]
+    fn after_a_kill_at_any_request_to_a_vendor_the_next_mount_ends_everything() {
+        ended_by_the_next_mount(&lanes(&[End::Close, End::Overwrite], &VENDORS), 80);
     }
 
     #[test]

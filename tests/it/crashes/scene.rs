@@ -57,7 +57,10 @@ impl Scene {
     }
 
     pub fn of(options: Options) -> Scene {
-        let store = Store::embedded_with(options);
+        Scene::on(Store::embedded_with(options))
+    }
+
+    pub fn on(store: Store) -> Scene {
         let (server, bucket) = (store.server(), &store.bucket);
         let foreign = server.create_upload(bucket, KEY);
         server.put_part(bucket, KEY, &foreign, 1, vec![7; 1 << 20]);
