@@ -8,7 +8,9 @@ use clap::{Args, ValueEnum};
 use super::{Failure, arn, units};
 use crate::journal::Identity;
 use crate::store::glacier::VaultOptions;
-use crate::store::s3::{Amazon, Auth, CaBundle, Options as StoreOptions, Said, capabilities};
+use crate::store::s3::{
+    Amazon, Auth, CaBundle, Options as StoreOptions, Said, address_of, capabilities,
+};
 use crate::store::{Bandwidth, Limits, Override, Store, Value};
 
 #[derive(Args)]
@@ -114,7 +116,7 @@ impl StoreArguments {
         Ok(StoreOptions {
             bucket,
             prefix,
-            endpoint_url: self.endpoint_url.clone(),
+            endpoint_url: self.endpoint(),
             region: self.region.clone(),
             profile: self.profile.clone(),
             no_sign_request: self.no_sign_request,
@@ -187,6 +189,21 @@ impl StoreArguments {
             look_only,
         });
         Ok(options)
+    }
+
+    /// As given, or where the provider is in the region given: journals know a store by it, so that a bucket
+    /// of one is never taken for that of another.
+    fn endpoint(&self) -> Option<String> {
+        let (None, Some(provider)) = (&self.endpoint_url, &self.provider) else {
+            return self.endpoint_url.clone();
+        };
+        let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let region = self.region.clone();
+        let region = region
+            .or_else(|| variable("AWS_REGION"))
+            .or_else(|| variable("AWS_DEFAULT_REGION"));
+        // A profile may name the endpoint; if nothing does, connecting says so.
+        address_of(provider, region.as_deref()).ok().flatten()
     }
 
     /// The options for the store that a journal names, as far as nothing else was said.

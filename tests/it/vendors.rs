@@ -211,3 +211,20 @@ fn what_is_known_better_is_taken_and_shown() {
         refused.err
     );
 }
+
+#[test]
+fn a_provider_that_is_nowhere_says_what_it_needs() {
+    let store = Store::embedded();
+    for (provider, region, told) in [
+        ("ncloud", "kp", "did you mean \"kr\""),
+        ("minio", "us-east-1", "give --endpoint-url"),
+    ] {
+        let mut command = program(&store);
+        command.env_remove("AWS_ENDPOINT_URL");
+        command.args(["doctor", "s3://bucket", "--provider", provider]);
+        command.args(["--region", region]);
+        let said = run(&mut command);
+        assert!(!said.ok(), "{}", said.out);
+        assert!(said.out.contains(told), "{}{}", said.out, said.err);
+    }
+}

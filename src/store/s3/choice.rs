@@ -106,7 +106,12 @@ pub(super) fn as_answered(row: &Row, virtual_host: bool) -> Capabilities {
     }
 }
 
-/// Where a provider is in a region; `None` where the SDK knows.
+/// Where the provider of this name is in a region; `None` where the SDK knows.
+pub fn address_of(provider: &str, region: Option<&str>) -> Result<Option<String>, String> {
+    let row = by_name(&provider.to_ascii_lowercase()).ok_or_else(|| unknown(provider))?;
+    address(row, region)
+}
+
 pub(super) fn address(row: &Row, region: Option<&str>) -> Result<Option<String>, String> {
     let name = row.capabilities.name;
     let regions = match row.address {

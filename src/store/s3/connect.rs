@@ -94,10 +94,9 @@ async fn search(options: &Options, shown: &mut Option<String>) -> Result<Found, 
     let (row, mut why) = choice::choose(provider, endpoint.as_deref(), &options.bucket)
         .map_err(ConnectError::Options)?;
     let endpoint = match endpoint {
+        // The program has looked already, so that its journal knows the address: it says why there is none.
         None if why == Why::Named => {
-            let region = region_chain(options).region().await;
-            let region = region.as_ref().map(Region::as_ref);
-            choice::address(row, region).map_err(ConnectError::Options)?
+            choice::address(row, options.region.as_deref()).map_err(ConnectError::Options)?
         }
         endpoint => endpoint,
     };
