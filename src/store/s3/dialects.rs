@@ -319,7 +319,7 @@ pub(super) static TABLE: &[Row] = &[
     },
     Row {
         capabilities: GENERIC,
-        remark: "what is promised of a store nobody knows",
+        remark: "",
         ..NOBODY
     },
 ];
