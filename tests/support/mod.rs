@@ -14,6 +14,7 @@ pub mod network;
 pub mod proxy;
 pub mod room;
 pub mod simulator;
+pub mod servers;
 pub mod store;
 pub mod tools;
 pub mod wait;
@@ -31,7 +32,8 @@ pub const MIB: u64 = 1 << 20;
 /// The smallest part S3 takes, and the size the tests mount with where parts matter.
 pub const PART: u64 = 5 * MIB;
 
-/// Makes each scenario a test over the embedded bucket and one over Garage.
+/// Makes each scenario a test over the embedded bucket, one over Garage, and one over each server of
+/// `scripts/test --servers`.
 macro_rules! on_both_stores {
     ($($scenario:ident),* $(,)?) => {
         mod on_the_embedded_bucket {
@@ -44,6 +46,39 @@ macro_rules! on_both_stores {
                 }
             })*
         }
+        crate::support::on_servers!($($scenario),*);
     };
 }
 pub(crate) use on_both_stores;
+
+/// Makes each scenario a test over each server that is not ours, but where
+/// `tests/suites/servers.exclusions` says why not.
+macro_rules! on_servers {
+    ($($scenario:ident),* $(,)?) => {
+        mod on_swift {
+            $(#[test] fn $scenario() {
+                let name = concat!(module_path!(), "::", stringify!($scenario));
+                if let Some(store) = crate::support::Store::swift(name) {
+                    super::$scenario(&store);
+                }
+            })*
+        }
+        mod on_rclone {
+            $(#[test] fn $scenario() {
+                let name = concat!(module_path!(), "::", stringify!($scenario));
+                if let Some(store) = crate::support::Store::rclone(name) {
+                    super::$scenario(&store);
+                }
+            })*
+        }
+        mod on_ceph {
+            $(#[test] fn $scenario() {
+                let name = concat!(module_path!(), "::", stringify!($scenario));
+                if let Some(store) = crate::support::Store::ceph(name) {
+                    super::$scenario(&store);
+                }
+            })*
+        }
+    };
+}
+pub(crate) use on_servers;

@@ -3,11 +3,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{
     BehaviorVersion, Credentials, Region, RequestChecksumCalculation, ResponseChecksumValidation,
 };
+use aws_sdk_s3::error::ProvideErrorMetadata;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::EncodingType;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
@@ -20,6 +22,7 @@ use super::authority::Authority;
 use super::content::Content;
 use super::garage::{self, Garage};
 use super::moto::Moto;
+use super::servers::{self, CEPH, RCLONE, SWIFT};
 use super::wait::{eventually, seconds};
 
 enum Behind {
@@ -27,6 +30,8 @@ enum Behind {
     Garage(#[allow(dead_code, reason = "ends the node when dropped")] Garage),
     Moto(Moto),
     Vault(VaultServer),
+    /// One of [`super::servers`], which others use too.
+    Shared,
 }
 
 pub struct Store {
@@ -245,12 +250,50 @@ impl Store {
         Some(store)
     }
 
+    /// `None`, said loudly, when there is no Swift here, or when this test is not for it.
+    pub fn swift(test: &str) -> Option<Store> {
+        Store::shared(&SWIFT, test)
+    }
+
+    pub fn rclone(test: &str) -> Option<Store> {
+        Store::shared(&RCLONE, test)
+    }
+
+    pub fn ceph(test: &str) -> Option<Store> {
+        Store::shared(&CEPH, test)
+    }
+
+    /// A bucket of its own on a server of this kind.
+    fn shared(kind: &'static servers::Kind, test: &str) -> Option<Store> {
+        static BUCKETS: AtomicU32 = AtomicU32::new(0);
+        if kind.excuses(test) {
+            return None;
+        }
+        let endpoint = kind.endpoint()?;
+        let (access_key, secret_key) = (kind.access_key, kind.secret_key);
+        let store = Store {
+            client: client(endpoint, "us-east-1", access_key, secret_key),
+            endpoint: endpoint.to_owned(),
+            region: "us-east-1",
+            provider: kind.name,
+            access_key: access_key.into(),
+            secret_key: secret_key.into(),
+            bucket: format!("tank-{}", BUCKETS.fetch_add(1, Ordering::Relaxed)),
+            behind: Behind::Shared,
+            runtime: runtime(),
+        };
+        let made = store.client.create_bucket().bucket(&store.bucket);
+        let made = store.runtime.block_on(made.send());
+        made.expect("a bucket is made");
+        Some(store)
+    }
+
     /// The embedded server: for scenarios that need its faults, its log or its inside.
     #[track_caller]
     pub fn server(&self) -> &Server {
         match &self.behind {
             Behind::Embedded(server) => server,
-            Behind::Garage(_) | Behind::Moto(_) | Behind::Vault(_) => {
+            Behind::Garage(_) | Behind::Moto(_) | Behind::Shared | Behind::Vault(_) => {
                 panic!("this scenario is for the embedded bucket alone")
             }
         }
@@ -430,10 +473,11 @@ impl Store {
             .list_multipart_uploads()
             .bucket(&self.bucket)
             .max_uploads(1000);
-        let listed = self
-            .runtime
-            .block_on(request.send())
-            .expect("a listing of uploads");
+        let listed = match self.runtime.block_on(request.send()) {
+            // rclone, of a bucket that has none.
+            Err(e) if e.code() == Some("NoSuchUpload") => return Vec::new(),
+            listed => listed.expect("a listing of uploads"),
+        };
         assert_ne!(
             listed.is_truncated(),
             Some(true),

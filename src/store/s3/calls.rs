@@ -584,7 +584,11 @@ impl Store for S3Store {
                 .encoding_type(EncodingType::Url)
                 .send()
         };
-        let page = self.call(op, prefix, self.patience(0), request, Ok).await?;
+        let page = match self.call(op, prefix, self.patience(0), request, Ok).await {
+            // Of a bucket that has none, some stores say so.
+            Err(e) if e.kind == ErrorKind::NoSuchUpload => return Ok(ListUploadsPage::default()),
+            page => page?,
+        };
         let text = decoder(page.encoding_type());
         let within = self.full(prefix);
         let uploads = page.uploads().iter().filter_map(|upload| {

@@ -318,6 +318,30 @@ pub(super) static TABLE: &[Row] = &[
         ..NOBODY
     },
     Row {
+        // OpenStack Swift's s3api. An upload of over 1000 parts is refused unless its operator allows
+        // more; conditions on Complete are ignored.
+        capabilities: Capabilities {
+            name: "swift",
+            parts_max: 1000,
+            ..GENERIC
+        },
+        buckets: &[],
+        hosts: &[],
+        region_between: &[],
+    },
+    Row {
+        // `rclone serve s3`.
+        capabilities: Capabilities {
+            name: "rclone",
+            part_min: 1,
+            part_copy: false,
+            ..GENERIC
+        },
+        buckets: &[],
+        hosts: &[],
+        region_between: &[],
+    },
+    Row {
         capabilities: GENERIC,
         remark: "",
         ..NOBODY
