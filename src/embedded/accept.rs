@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hyper::Request;
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
+use hyper::header::{CONNECTION, EXPECT, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -98,6 +99,8 @@ where
     let service = service_fn(move |request: Request<Incoming>| {
         let (front, requests, lines) = (front.clone(), requests.clone(), lines.clone());
         async move {
+            let waits_in_vain =
+                request.headers().contains_key(EXPECT) && request.body().is_end_stream();
             let (give, take) = oneshot::channel();
             {
                 let mut requests = requests.lock().unwrap_or_else(PoisonError::into_inner);
@@ -108,7 +111,15 @@ where
                 });
             }
             match take.await {
-                Ok(Reply::Answer(response)) => Ok(*response),
+                Ok(Reply::Answer(mut response)) => {
+                    // hyper says no "100 Continue" where nothing is to come; some clients count on
+                    // one all the same, and take the next answer on the connection for this one's.
+                    if waits_in_vain {
+                        let close = HeaderValue::from_static("close");
+                        response.headers_mut().insert(CONNECTION, close);
+                    }
+                    Ok(*response)
+                }
                 // hyper closes the connection without a word when the service fails.
                 Ok(Reply::Close(_)) => Err("closed by a fault"),
                 Ok(Reply::Hang(_entry)) => std::future::pending().await,

@@ -497,18 +497,7 @@ fn a_mounted_file_behaves_as_a_local_one(store: &Store) {
     }
 }
 
-pub struct Random(pub u64);
-
-impl Random {
-    /// From 0 to less than `end`, which is not 0.
-    pub fn below(&mut self, end: u64) -> u64 {
-        // xorshift64*
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 11) % end
-    }
-}
+pub use crate::support::mangle::Random;
 
 on_both_stores!(
     a_file_unlinked_in_the_middle_of_its_writing_is_never_published,

@@ -13,6 +13,7 @@ mod store_wire;
 
 // The whole: the program, on a real mount.
 mod archives;
+mod answers;
 mod bad_input;
 mod bandwidth;
 mod connecting;

@@ -8,6 +8,7 @@ pub mod authority;
 pub mod content;
 pub mod forward;
 pub mod garage;
+pub mod mangle;
 pub mod moto;
 pub mod mount;
 pub mod network;

@@ -50,7 +50,12 @@ pub static SWIFT: Kind = Kind {
     variable: "WHOLEFS_SWIFT",
     installed: ".cache/wholefs/swift-2.38.3/bin/python3",
     command: &[
-        "PROGRAM", "SUPPORT/swift_node.py", "FOLDER", "PORT", "ACCESS", "SECRET",
+        "PROGRAM",
+        "SUPPORT/swift_node.py",
+        "FOLDER",
+        "PORT",
+        "ACCESS",
+        "SECRET",
     ],
     running: OnceLock::new(),
 };
@@ -82,7 +87,13 @@ pub static CEPH: Kind = Kind {
     variable: "WHOLEFS_CEPH",
     installed: "/usr/bin/radosgw",
     command: &[
-        "bash", "SUPPORT/ceph_node.sh", "FOLDER", "PORT", "ACCESS", "SECRET", "PROGRAM",
+        "bash",
+        "SUPPORT/ceph_node.sh",
+        "FOLDER",
+        "PORT",
+        "ACCESS",
+        "SECRET",
+        "PROGRAM",
     ],
     running: OnceLock::new(),
 };
@@ -101,7 +112,8 @@ impl Kind {
     pub fn excuses(&self, test: &str) -> bool {
         let list = include_str!("../suites/servers.exclusions");
         let lines = list.lines().filter(|line| !line.starts_with('#'));
-        let mine = lines.filter_map(|line| line.strip_prefix(self.name)?.trim_start().split_once(' '));
+        let mine =
+            lines.filter_map(|line| line.strip_prefix(self.name)?.trim_start().split_once(' '));
         let mut reasons = mine.filter(|(name, _)| test.ends_with(name));
         let reason = reasons.next().map(|(_, reason)| reason.trim());
         if let Some(reason) = reason {

@@ -138,12 +138,14 @@ impl Store for S3Store {
             let metadata: Metadata = metadata
                 .map(|(name, value)| (name.to_ascii_lowercase(), value.clone()))
                 .collect();
+            // Without it the file would seem to be empty.
+            let size = head.content_length().and_then(|n| u64::try_from(n).ok());
+            let Some(size) = size else {
+                return Err(incomplete(Op::HEAD, key, "no Content-Length"));
+            };
             Ok(ObjectInfo {
                 key: key.to_string(),
-                size: head
-                    .content_length()
-                    .and_then(|n| u64::try_from(n).ok())
-                    .unwrap_or(0),
+                size,
                 etag: etag(Op::HEAD, key, head.e_tag())?,
                 modified: time(head.last_modified()),
                 storage_class: head.storage_class().map(|c| c.as_str().to_string()),
@@ -378,8 +380,9 @@ impl Store for S3Store {
 
     async fn create_upload(&self, key: &str, attributes: &Attributes) -> Result<UploadId> {
         let crc64 = self.capabilities.crc64;
-        let request = || {
-            self.client
+        let request = || async {
+            let answer = self
+                .client
                 .create_multipart_upload()
                 .bucket(&self.bucket)
                 .key(self.full(key))
@@ -392,17 +395,22 @@ impl Store for S3Store {
                 .set_checksum_algorithm(crc64.then_some(ChecksumAlgorithm::Crc64Nvme))
                 .set_checksum_type(crc64.then_some(ChecksumType::FullObject))
                 .send()
+                .await;
+            match answer {
+                Ok(created) => Ok(created.upload_id().map(str::to_string)),
+                // rclone calls the answer by a name that the SDK does not know.
+                Err(error) => {
+                    match told_all_the_same(&error, "InitiateMultipartUpload", "UploadId") {
+                        Some(id) => Ok(Some(id)),
+                        None => Err(error),
+                    }
+                }
+            }
         };
-        self.call(
-            Op::CREATE,
-            key,
-            self.patience(0),
-            request,
-            |created| match created.upload_id() {
-                Some(id) if !id.is_empty() => Ok(UploadId(id.to_string())),
-                _ => Err(incomplete(Op::CREATE, key, "no upload id")),
-            },
-        )
+        self.call(Op::CREATE, key, self.patience(0), request, |id| match id {
+            Some(id) if !id.is_empty() => Ok(UploadId(id)),
+            _ => Err(incomplete(Op::CREATE, key, "no upload id")),
+        })
         .await
     }
 
@@ -519,10 +527,12 @@ impl Store for S3Store {
                 Ok(done) => Ok(done.e_tag().map(str::to_string)),
                 // White space sent ahead of the XML, to keep the connection alive, is more than
                 // the SDK's parser bears. The object is there all the same.
-                Err(error) => match completed_all_the_same(&error) {
-                    Some(etag) => Ok(Some(etag)),
-                    None => Err(error),
-                },
+                Err(error) => {
+                    match told_all_the_same(&error, "CompleteMultipartUploadResult", "ETag") {
+                        Some(etag) => Ok(Some(etag)),
+                        None => Err(error),
+                    }
+                }
             }
         };
         let patience = self.patience_to_complete(parts.len(), size);
@@ -701,15 +711,16 @@ fn metadata(attributes: &Attributes) -> Option<HashMap<String, String>> {
     })
 }
 
-/// The ETag of a Complete that succeeded with an answer the SDK could not parse.
-fn completed_all_the_same<E>(error: &SdkError<E, HttpResponse>) -> Option<String>
+/// What element `tag` says in a success that the SDK could not parse, but that is whole: its root begins
+/// with `root`, and it ends with it.
+fn told_all_the_same<E>(error: &SdkError<E, HttpResponse>, root: &str, tag: &str) -> Option<String>
 where
     E: std::error::Error + 'static,
 {
     let response = error.raw_response()?;
     let body = response.body().bytes()?.trim_ascii();
     let text = std::str::from_utf8(body).ok()?;
-    let whole = text.contains("<CompleteMultipartUploadResult")
-        && text.ends_with("</CompleteMultipartUploadResult>");
-    (response.status().as_u16() == 200 && whole).then(|| classify::xml_text(body, "ETag"))?
+    let (_, end) = text.rsplit_once("</")?;
+    let whole = text.contains(&format!("<{root}")) && end.starts_with(root) && end.ends_with('>');
+    (response.status().as_u16() == 200 && whole).then(|| classify::xml_text(body, tag))?
 }

@@ -122,6 +122,10 @@ fn kind_of_code(op: Op, code: &str) -> Option<ErrorKind> {
         "NoSuchUpload" => ErrorKind::NoSuchUpload,
         "ResourceNotFoundException" if op.of_upload => ErrorKind::NoSuchUpload,
         "ResourceNotFoundException" => ErrorKind::Missing,
+        // Of these calls no key has to be there, and Swift and Ceph say so of an upload that is gone.
+        "NoSuchKey" if [Op::PART.name, Op::ABORT.name, Op::LIST_PARTS.name].contains(&op.name) => {
+            ErrorKind::NoSuchUpload
+        }
         "NoSuchKey" | "NoSuchBucket" | "NoSuchVersion" => ErrorKind::Missing,
         "PreconditionFailed" | "ConditionalRequestConflict" => ErrorKind::Conflict,
         // The range was inside the version that was asked for, so this is another version.
@@ -474,6 +478,10 @@ mod tests {
             (Op::HEAD, 403, "", Denied),
             (Op::HEAD, 412, "", Conflict),
             (Op::GET, 404, "NoSuchKey", Missing),
+            (Op::ABORT, 404, "NoSuchKey", NoSuchUpload),
+            (Op::LIST_PARTS, 404, "NoSuchKey", NoSuchUpload),
+            (Op::COPY_PART, 404, "NoSuchKey", Missing),
+            (Op::COMPLETE, 404, "NoSuchKey", Missing),
             (Op::GET, 412, "PreconditionFailed", Conflict),
             (Op::GET, 416, "InvalidRange", Conflict),
             (Op::GET, 403, "InvalidObjectState", Archived),

@@ -319,7 +319,7 @@ pub(super) static TABLE: &[Row] = &[
     },
     Row {
         // OpenStack Swift's s3api. An upload of over 1000 parts is refused unless its operator allows
-        // more; conditions on Complete are ignored.
+        // more. If-None-Match holds, If-Match is refused with 501: not promised.
         capabilities: Capabilities {
             name: "swift",
             parts_max: 1000,
@@ -330,7 +330,7 @@ pub(super) static TABLE: &[Row] = &[
         region_between: &[],
     },
     Row {
-        // `rclone serve s3`.
+        // `rclone serve s3`. Conditions are ignored in silence, a copied part has no ETag.
         capabilities: Capabilities {
             name: "rclone",
             part_min: 1,

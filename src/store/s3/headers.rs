@@ -1,5 +1,5 @@
 //! What goes with every request, or with every one that makes an object: who pays, the storage class,
-//! encryption, access.
+//! encryption, access; and the length of a body of nothing.
 //!
 //! Invariant: whatever makes an object (PutObject, CopyObject, CreateMultipartUpload) says the same, so
 //! that a file is of one kind however it came to be.
@@ -45,7 +45,13 @@ impl Intercept for Said {
     ) -> Result<(), BoxError> {
         let request = context.request_mut();
         let makes = makes_an_object(request.method(), request.uri());
+        // A body of nothing is said to be one: Ceph refuses a copied part that keeps silent about it.
+        let empty = ["PUT", "POST"].contains(&request.method())
+            && request.body().content_length() == Some(0);
         let headers = request.headers_mut();
+        if empty {
+            headers.insert("content-length", "0");
+        }
         if self.requester_pays {
             headers.insert("x-amz-request-payer", "requester");
         }

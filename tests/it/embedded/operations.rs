@@ -507,6 +507,21 @@ async fn nonsense_is_answered_and_does_no_harm() {
     put(&client, "k", HELLO).await;
 }
 
+/// Some clients wait for "100 Continue" though they have nothing to send, and misread what comes next on
+/// a connection where none came.
+#[tokio::test]
+async fn who_expects_to_go_on_with_nothing_gets_a_connection_of_his_own() {
+    let server = server(Options::default()).await;
+    let empty =
+        "PUT /demo/key HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nExpect: 100-continue\r\n\r\n";
+    let answer = raw(&server, empty).await.to_ascii_lowercase();
+    assert!(answer.starts_with("http/1.1 403"), "{answer}");
+    assert!(answer.contains("\r\nconnection: close\r\n"), "{answer}");
+    let full = "PUT /demo/key HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nExpect: 100-continue\r\nConnection: close\r\n\r\nx";
+    let answer = raw(&server, full).await;
+    assert!(answer.starts_with("HTTP/1.1 100 Continue\r\n"), "{answer}");
+}
+
 /// Sends the text, returns everything that comes back until the connection closes.
 pub(super) async fn raw(server: &Server, text: &str) -> String {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};

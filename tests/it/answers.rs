@@ -1,0 +1,162 @@
+//! A store that answers in unexpected ways. Whatever it says: the mount lives, what is read is what was
+//! written, and under a name is a whole file.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use crate::support::mangle::{Mangler, Random};
+use crate::support::{Content, Mount, PART, Store, eventually, seconds};
+
+/// A close tells nobody here that it failed; a sync does.
+fn publish(path: &Path, content: &Content) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    file.write_all(&content.bytes())?;
+    file.sync_all()
+}
+
+/// What may be under a name by now: generations of contents; 0 is nothing.
+struct Known {
+    file: u64,
+    may_be: Vec<u64>,
+    last: u64,
+}
+
+impl Known {
+    fn name(&self) -> String {
+        format!("file-{}", self.file)
+    }
+
+    fn content(&self, generation: u64) -> Content {
+        let mut random = Random(self.file * 1000 + generation + 1);
+        random.below(1);
+        let size = match random.below(8) {
+            0 => 0,
+            1 => PART + random.below(2 * PART),
+            _ => 1 + random.below(100_000),
+        };
+        Content::new(self.file * 1_000_000 + generation, size)
+    }
+
+    #[track_caller]
+    fn assert_is_one(&self, found: &[u8], what: &str) {
+        let mut written = self.may_be.iter().filter(|generation| **generation > 0);
+        let one = written.any(|generation| self.content(*generation).compare(found).is_ok());
+        assert!(
+            one,
+            "{what} {}: {} bytes that are none of {:?}",
+            self.name(),
+            found.len(),
+            self.may_be
+        );
+    }
+
+    fn play(&mut self, mount: &Path, random: &mut Random) {
+        let path = mount.join(self.name());
+        match random.below(10) {
+            0..4 => {
+                self.last += 1;
+                match publish(&path, &self.content(self.last)) {
+                    Ok(()) => self.may_be = vec![self.last],
+                    // A failure leaves what was, or it got through all the same.
+                    Err(_) => self.may_be.push(self.last),
+                }
+            }
+            4..8 => {
+                if let Ok(found) = fs::read(&path) {
+                    self.assert_is_one(&found, "read from");
+                }
+            }
+            8 => match fs::remove_file(&path) {
+                Ok(()) => self.may_be = vec![0],
+                Err(_) => self.may_be.push(0),
+            },
+            _ => drop(fs::read_dir(mount).map(|entries| entries.flatten().count())),
+        }
+    }
+}
+
+/// So many at once, each with a file of its own.
+const FILES: u64 = 8;
+
+fn spoilt_answers(answers: u64, seed: u64) {
+    let mut store = Store::embedded();
+    let mangler = Mangler::to(&store.endpoint, seed, 5);
+    let direct = std::mem::replace(&mut store.endpoint, mangler.endpoint.clone());
+    let options = [
+        "--part-size",
+        "5M",
+        "--attempts",
+        "3",
+        "--request-timeout",
+        "5s",
+        "--metadata-ttl",
+        "0s",
+    ];
+    let mount = Mount::with(&store, &options);
+    mangler.begin();
+    let (over, operations) = (&AtomicBool::new(false), &AtomicU64::new(0));
+    let at = &mount.at;
+    let known: Vec<Known> = std::thread::scope(|scope| {
+        let player = |file: u64| {
+            scope.spawn(move || {
+                let mut random = Random(seed * 100 + file + 1);
+                let mut known = Known {
+                    file,
+                    may_be: vec![0],
+                    last: 0,
+                };
+                while !over.load(Ordering::Relaxed) {
+                    known.play(at, &mut random);
+                    operations.fetch_add(1, Ordering::Relaxed);
+                }
+                known
+            })
+        };
+        let players: Vec<_> = (1..=FILES).map(player).collect();
+        eventually(seconds(60 + answers / 5), "so many spoilt answers", || {
+            let dead = players.iter().any(|player| player.is_finished());
+            dead || mangler.spoilt() >= answers
+        });
+        over.store(true, Ordering::Relaxed);
+        players
+            .into_iter()
+            .map(|player| player.join().expect("a file is what was written"))
+            .collect()
+    });
+    mangler.end();
+    println!(
+        "seed {seed}: {} spoilt answers, {operations:?} operations",
+        mangler.spoilt()
+    );
+    // The mount is well, and the bucket holds whole files.
+    store.endpoint = direct;
+    for known in &known {
+        match store.get(&known.name()) {
+            Some(found) => known.assert_is_one(&found, "in the bucket"),
+            None => assert!(known.may_be.contains(&0), "{} is gone", known.name()),
+        }
+        let content = known.content(known.last + 1);
+        let path = mount.path(&known.name());
+        publish(&path, &content).expect("the mount is well");
+        content.assert_file(&path);
+        store.assert_holds(&known.name(), &content);
+    }
+    assert!(mount.terminate().success());
+}
+
+#[test]
+fn whatever_a_store_answers_no_byte_is_wrong_and_no_file_is_torn() {
+    spoilt_answers(300, 7);
+}
+
+mod long {
+    /// `WHOLEFS_ANSWERS=100000` for as many.
+    #[test]
+    fn whatever_a_store_answers_thousands_of_times() {
+        let answers = std::env::var("WHOLEFS_ANSWERS").ok();
+        let answers = answers.map_or(1500, |n| n.parse().expect("a number"));
+        super::spoilt_answers(answers, u64::from(std::process::id()));
+    }
+}
