@@ -12,8 +12,8 @@ mod store;
 mod store_wire;
 
 // The whole: the program, on a real mount.
-mod archives;
 mod answers;
+mod archives;
 mod bad_input;
 mod bandwidth;
 mod connecting;

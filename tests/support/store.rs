@@ -272,6 +272,7 @@ impl Store {
         let endpoint = kind.endpoint()?;
         let (access_key, secret_key) = (kind.access_key, kind.secret_key);
         let store = Store {
+            authority: None,
             client: client(endpoint, "us-east-1", access_key, secret_key),
             endpoint: endpoint.to_owned(),
             region: "us-east-1",

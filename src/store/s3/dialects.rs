@@ -318,30 +318,6 @@ pub(super) static TABLE: &[Row] = &[
         ..NOBODY
     },
     Row {
-        // OpenStack Swift's s3api. An upload of over 1000 parts is refused unless its operator allows
-        // more. If-None-Match holds, If-Match is refused with 501: not promised.
-        capabilities: Capabilities {
-            name: "swift",
-            parts_max: 1000,
-            ..GENERIC
-        },
-        buckets: &[],
-        hosts: &[],
-        region_between: &[],
-    },
-    Row {
-        // `rclone serve s3`. Conditions are ignored in silence, a copied part has no ETag.
-        capabilities: Capabilities {
-            name: "rclone",
-            part_min: 1,
-            part_copy: false,
-            ..GENERIC
-        },
-        buckets: &[],
-        hosts: &[],
-        region_between: &[],
-    },
-    Row {
         capabilities: GENERIC,
         remark: "",
         ..NOBODY
