@@ -100,7 +100,7 @@ async fn every_sequence_of_operations_gives_what_a_plain_file_gives() {
     let (works, _directory) = works(&server, 4 << 20, 1 << 30).await;
     let (mut operations, mut commits, mut aborts) = (0, 0, 0);
     for seed in 1..=SEQUENCES {
-        let mut dice = Dice(seed * 0x9e37_79b9_7f4a_7c15);
+        let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let key = format!("file-{}", seed % 7);
         let old = server.object("demo", &key);
         // Over the object as it is, or afresh.

@@ -55,7 +55,7 @@ mod tests {
     #[test]
     fn the_hash_of_an_archive_follows_from_its_parts() {
         let bytes: Vec<u8> = (0..(7 * LEAF + 12_345) as u32)
-            .map(|i| (i * 31 >> 7) as u8)
+            .map(|i| ((i * 31) >> 7) as u8)
             .collect();
         for length in [
             0,

@@ -331,11 +331,11 @@ mod tests {
 
     fn size(bytes: u64) -> String {
         let units = [(TIB, "TiB"), (GIB, "GiB"), (MIB, "MiB")];
-        let whole = units.iter().find(|(unit, _)| bytes % unit == 0);
+        let whole = units.iter().find(|(unit, _)| bytes.is_multiple_of(*unit));
         match whole {
             Some((unit, name)) => format!("{} {name}", bytes / unit),
-            None if bytes % (TB / 10) == 0 => format!("{:.1} TB", bytes as f64 / TB as f64),
-            None if bytes % KIB == 0 => format!("{} KiB", bytes / KIB),
+            None if bytes.is_multiple_of(TB / 10) => format!("{:.1} TB", bytes as f64 / TB as f64),
+            None if bytes.is_multiple_of(KIB) => format!("{} KiB", bytes / KIB),
             None => bytes.to_string(),
         }
     }
