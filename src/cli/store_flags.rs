@@ -233,9 +233,9 @@ fn ca_bundle(file: &str) -> Result<CaBundle, String> {
 /// How a journal names the store its uploads are in.
 pub(super) fn identity(options: &StoreOptions, store: &dyn Store) -> Identity {
     Identity {
-        endpoint: options
-            .endpoint_url
-            .as_ref()
+        // From a flag, the environment or a profile: of one name there is a bucket at each service.
+        endpoint: (options.endpoint_url.as_deref())
+            .or(store.endpoint())
             .map(|url| url.trim_end_matches('/').to_string()),
         region: match store.region() {
             Some(region) => region.to_string(),

@@ -246,6 +246,11 @@ pub trait Store: Send + Sync + 'static {
     /// `s3://bucket/prefix`, for messages.
     fn describe(&self) -> String;
 
+    /// The service's address, however it was found, where it is not the vendor's usual one.
+    fn endpoint(&self) -> Option<&str> {
+        None
+    }
+
     /// Where it is, if there may be others of its name elsewhere.
     fn region(&self) -> Option<&str> {
         None

@@ -105,6 +105,10 @@ impl S3Store {
 
 #[async_trait]
 impl Store for S3Store {
+    fn endpoint(&self) -> Option<&str> {
+        self.endpoint.as_deref()
+    }
+
     fn tally(&self) -> &Tally {
         &self.tally
     }

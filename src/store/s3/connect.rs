@@ -49,6 +49,8 @@ pub(in crate::store) const DEFAULT_REGION: &str = "us-east-1";
 pub(super) struct Found {
     pub client: Client,
     pub capabilities: Capabilities,
+    /// As it was given, or found.
+    pub endpoint: Option<String>,
     pub chosen: Chosen,
     pub clock: ServerClock,
     /// None are needed where nothing is signed.
@@ -100,6 +102,7 @@ async fn search(options: &Options, shown: &mut Option<String>) -> Result<Found, 
         }
         endpoint => endpoint,
     };
+    let address = endpoint.clone();
     let (mut capabilities, mut remark) = (row.capabilities.clone(), row.remark);
     if let Some(path_style) = options.force_path_style {
         let is_address = endpoint
@@ -172,6 +175,7 @@ async fn search(options: &Options, shown: &mut Option<String>) -> Result<Found, 
         client: answer?,
         capabilities,
         keys,
+        endpoint: address,
         chosen: Chosen {
             why,
             remark,

@@ -6,7 +6,7 @@ use serde_json::Value;
 use wholefs::embedded::{Keep, Options};
 
 use super::scene::{Held, KEY, NEW, OPTIONS, Scene, UNGUARDED, assert_killed};
-use crate::support::mount::{Place, detach, program};
+use crate::support::mount::{Place, detach, program, umount};
 use crate::support::tools::{run, run_within};
 use crate::support::{MIB, Mount, Store, Writer, eventually, seconds};
 
@@ -236,4 +236,51 @@ fn recovery_leaves_a_live_mount_alone() {
     drop(writer);
     assert_eq!(mount.terminate().code(), Some(0));
     scene.assert_at_rest("live");
+}
+
+/// Two services may each have a bucket of one name, and the address of a service need not be on the command line.
+#[test]
+fn a_bucket_of_the_same_name_elsewhere_is_another_bucket() {
+    let (ours, theirs) = (Store::embedded(), Store::embedded());
+    assert_eq!(ours.bucket, theirs.bucket);
+    let place = Place::default();
+    let at = place.path("mnt");
+    std::fs::create_dir_all(&at).expect("a mount point");
+    let state = place.state().display().to_string();
+    let mount = |store: &Store| {
+        let mut command = program(store);
+        command
+            .env("AWS_ENDPOINT_URL_S3", &store.endpoint)
+            .env_remove("AWS_ENDPOINT_URL")
+            .args(["mount", "--no-guardian", "--part-size", "5M"])
+            .args(["--region", store.region, "--provider", store.provider])
+            .args(["--state-dir", &state, &format!("s3://{}", store.bucket)])
+            .arg(&at);
+        let done = run_within(&mut command, seconds(30));
+        assert!(done.ok(), "{}", done.err);
+    };
+    let daemon = || {
+        let mut status = program(&ours);
+        let said = run(status.args(["status", "--json", "--state-dir", &state]));
+        let pid = json(&said.out)[0]["pid"].as_i64().expect("a process");
+        i32::try_from(pid).expect("its number")
+    };
+    mount(&ours);
+    let mut writer = Writer::start();
+    writer.open(&at.join("file"), "wct").write(1, 12 * MIB);
+    ours.await_parts("file", 1);
+    // SAFETY: no pointers involved; the process is the mount's.
+    unsafe { libc::kill(daemon(), libc::SIGKILL) };
+    writer.attempt("close").expect_err("nobody answers");
+    eventually(seconds(10), "the mount is dead", || {
+        std::fs::metadata(&at).is_err()
+    });
+    detach(&at);
+    // This one hears NoSuchUpload of everything.
+    mount(&theirs);
+    umount(&at);
+    assert_eq!(ours.open_uploads().len(), 1, "it is still there");
+    mount(&ours);
+    ours.assert_no_uploads_within(10, "mounted where it was");
+    umount(&at);
 }
