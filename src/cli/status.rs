@@ -131,7 +131,7 @@ impl Screen {
         {
             *last = &more;
         }
-        let page = shown.join("\x1b[K\r\n");
+        let page = shown.join("\x1b[K\n");
         send(&format!("\x1b[?2026h\x1b[H{page}\x1b[K\x1b[J\x1b[?2026l"));
     }
 }
