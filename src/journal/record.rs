@@ -14,8 +14,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 pub use crate::lines::{DIGITS, checksum, read_line, write_line};
-use crate::store::glacier::PROVIDER;
-use crate::store::{CompletedPart, ETag, Precondition, UploadId};
+use crate::store::{CompletedPart, ETag, Precondition, UploadId, VAULT_PROVIDER};
 use crate::upload::ledger::Before;
 use crate::upload::life::Ending;
 
@@ -36,7 +35,7 @@ pub struct Identity {
 impl Identity {
     /// A vault, and no bucket.
     pub fn is_vault(&self) -> bool {
-        self.provider == PROVIDER
+        self.provider == VAULT_PROVIDER
     }
 
     /// One name for an object, whatever prefix it is reached through.

@@ -27,6 +27,7 @@ pub mod tally;
 pub use body::Body;
 pub use error::{Error, ErrorKind};
 pub use fields::{Override, Value};
+pub use glacier::PROVIDER as VAULT_PROVIDER;
 
 /// The metadata key of the token by which an object, or an open upload, is recognised as ours.
 pub const TOKEN_KEY: &str = "wholefs-token";
