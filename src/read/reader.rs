@@ -192,6 +192,17 @@ impl Shared {
             (reading, access.sequential, starved, garbage)
         };
         drop(garbage);
+        let starved = match starved {
+            Some(_) => {
+                let mut state = self.state();
+                state.window.tighten();
+                let garbage = state.sweep();
+                drop(state);
+                drop(garbage);
+                self.extend(&mut self.state())
+            }
+            None => None,
+        };
         if let Some(bytes) = starved {
             let freed = self.memory.reclaim(bytes);
             let mut state = self.state();

@@ -24,12 +24,14 @@ use std::ops::Range;
 pub const SEGMENT: u64 = 1 << 20;
 /// The window a sequential reader starts with, and never falls below.
 const INITIAL: u64 = SEGMENT;
-/// What is kept behind the frontier for reads that come late: this much, and no less than so many
-/// reads of the size the reader uses.
-const KEEP: u64 = 2 * SEGMENT;
+/// What is kept behind the frontier for reads that come late: this much (the kernel has two windows of its
+/// own read-ahead under way, in any order); or this much, where memory is short; and no less than so
+/// many reads of the size the reader uses.
+const KEEP: u64 = 8 * SEGMENT;
+const KEEP_WHEN_SHORT: u64 = 2 * SEGMENT;
 const KEEP_READS: u64 = 4;
 /// How far before the frontier a read may be, and how many bytes may be skipped on the whole.
-const SLACK: u64 = 4 * SEGMENT;
+const SLACK: u64 = 8 * SEGMENT;
 /// The smallest buffer of a range somebody waits for: a request of the kernel's read-ahead.
 const GRAIN: u64 = 128 << 10;
 /// Strays in a row that end the read-ahead.
@@ -78,6 +80,8 @@ pub struct Window {
     ahead: u64,
     /// Bytes skipped and not yet made up for.
     debt: u64,
+    /// How much is kept behind the frontier.
+    keep: u64,
     strays: u32,
     /// Where the last reads ended.
     recent: [Option<u64>; RECENT],
@@ -97,6 +101,7 @@ impl Window {
             frontier: 0,
             ahead: 0,
             debt: 0,
+            keep: KEEP,
             strays: 0,
             recent: [None; RECENT],
             turn: 0,
@@ -157,6 +162,11 @@ impl Window {
         self.ahead = self.ahead.max(to);
     }
 
+    /// Memory is short: less is kept of what has been read.
+    pub fn tighten(&mut self) {
+        self.keep = KEEP_WHEN_SHORT;
+    }
+
     /// There is no memory to read ahead: the reads fetch for themselves what they ask for.
     pub fn denied(&mut self) {
         self.ahead = self.ahead.max(self.frontier);
@@ -196,7 +206,7 @@ impl Window {
         if self.small() {
             0
         } else {
-            let keep = KEEP.max(KEEP_READS * self.last_len.min(SEGMENT));
+            let keep = self.keep.max(KEEP_READS * self.last_len.min(SEGMENT));
             self.frontier.saturating_sub(keep)
         }
     }
@@ -218,6 +228,7 @@ impl Window {
         self.ahead = ahead;
         self.frontier = frontier;
         self.debt = 0;
+        self.keep = KEEP;
         self.strays = 0;
         self.shrink(INITIAL);
         Access {

@@ -160,7 +160,8 @@ fn reading_a_gigabyte_costs_less_than_a_request_a_megabyte() {
         assert_eq!(read(&mount.path("file")), 1024 * MIB);
     });
     let total: u64 = costs.iter().map(|(_, count)| count).sum();
-    assert!((128..1024).contains(&total), "{costs:?}");
+    // 8 MiB each, a few smaller ones at the beginning, and again where the machine stood still.
+    assert!((128..200).contains(&total), "{costs:?}");
 }
 
 #[test]
