@@ -63,9 +63,18 @@ impl S3Store {
                 .send()
         };
         // Without a version it is not an object: an error in a 200's clothes.
-        let accept = |answer: GetObjectOutput| match answer.e_tag() {
-            Some(_) => Ok(answer),
-            None => Err(incomplete(Op::GET, key, "an object without an ETag")),
+        // Nor is a body of another length than its range: what there is of it is not the object's.
+        let said = i64::try_from(bytes).ok();
+        let accept = |answer: GetObjectOutput| {
+            let whole = answer.content_length().is_none() || answer.content_length() == said;
+            match answer.e_tag() {
+                None => Err(incomplete(Op::GET, key, "an object without an ETag")),
+                Some(_) if answer.content_range().is_some() && !whole => {
+                    let what = "a range in a body of another length";
+                    Err(incomplete(Op::GET, key, what))
+                }
+                Some(_) => Ok(answer),
+            }
         };
         let answer = self
             .call(Op::GET, key, self.patience(0), request, accept)
