@@ -843,7 +843,9 @@ async fn cos_is_signed_for_and_named_in_its_own_way_and_nothing_of_the_sdks_is_l
         1 => put_ok(),
         _ => {
             let etag = ("ETag", "\"e1\"".to_string());
-            Reply::Answer(200, vec![etag, ("x-cos-meta-a", "1".to_string())], vec![])
+            let length = ("Content-Length", "0".to_string());
+            let said = ("x-cos-meta-a", "1".to_string());
+            Reply::Answer(200, vec![etag, length, said], vec![])
         }
     });
     let options = Options {
