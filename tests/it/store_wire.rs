@@ -444,8 +444,7 @@ async fn downloads_are_checked() {
     assert_eq!(read(&store, 2..6).await, code("RangeIgnored"));
     assert_eq!(read(&store, 2..6).await, code("RangeIgnored"));
     assert_eq!(read(&store, 2..6).await, code("VersionChanged"));
-    assert_eq!(read(&store, 2..6).await, code("ShortBody"));
-    assert_eq!(read(&store, 2..6).await, code("LongBody"));
+    // A body of another length than its range is asked for again before any of it is read: the fifth and the sixth.
     assert_eq!(read(&store, 2..6).await, code("ShortBody"));
     let began = Instant::now();
     assert_eq!(read(&store, 2..6).await, code("Timeout"));
