@@ -17,7 +17,7 @@ use super::{Fs, Result};
 use crate::draft::Version;
 use crate::store::{Continuation, ListEntry};
 
-const PAGE: u32 = 1000;
+pub(super) const PAGE: u32 = 1000;
 
 pub struct Listing {
     pub node: Arc<Node>,

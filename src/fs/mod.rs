@@ -178,7 +178,7 @@ impl Fs {
             Ok(place) => place,
             Err(error) => return Some(Err(error)),
         };
-        if self.is_due(&parent) {
+        if self.count_wanted(&parent) {
             return None;
         }
         let found = self.known(&parent, &component)?;

@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use tracing::debug;
 
-use super::listing::Listing;
+use super::listing::{self, Listing};
 use super::tree::{Node, State};
 use super::{Fs, Result};
 
 /// A page of a listing is worth so many questions after single names.
 const WORTH: u32 = 4;
 
-const PAGE: usize = 1000;
+const PAGE: usize = listing::PAGE as usize;
 
 /// A listing takes too long to be of use for less.
 const SHORTEST: Duration = Duration::from_millis(200);
@@ -23,8 +23,8 @@ const SHORTEST: Duration = Duration::from_millis(200);
 const LARGEST: usize = 10_000;
 
 impl Fs {
-    /// Takes note that a name in it is asked for. Is it time to list it again?
-    pub(super) fn is_due(&self, directory: &Node) -> bool {
+    /// Counts that a name in it is asked for. Is it time to list it again?
+    pub(super) fn count_wanted(&self, directory: &Node) -> bool {
         let mut state = directory.state();
         state.wanted = state.wanted.saturating_add(1);
         self.due(&state)
@@ -43,7 +43,7 @@ impl Fs {
 
     /// A name in it is asked for: has it listed again, if it is time.
     pub(super) fn keep_known(self: &Arc<Self>, directory: &Arc<Node>) {
-        if !self.is_due(directory) {
+        if !self.count_wanted(directory) {
             return;
         }
         {

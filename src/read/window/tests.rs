@@ -121,6 +121,27 @@ fn every_order_within_a_burst_is_sequential() {
     });
 }
 
+/// Its read-ahead of 4 MiB, and the one behind that: eight requests of 1 MiB.
+#[test]
+fn two_windows_of_the_kernels_are_sequential_in_any_order() {
+    for turn in 0..8 {
+        for backwards in [false, true] {
+            let mut w = window(GIB);
+            w.access(0, 128 * KIB);
+            take(&mut w);
+            for burst in 0..40 {
+                for i in 0..8 {
+                    let i = (i + turn) % 8;
+                    let i = if backwards { 7 - i } else { i };
+                    let access = w.access((burst * 8 + i) * MIB + 128 * KIB, MIB);
+                    assert!(access.sequential && !access.abandon, "{turn} {backwards}");
+                    take(&mut w);
+                }
+            }
+        }
+    }
+}
+
 fn permute(order: &mut [u64; 5], at: usize, f: &mut impl FnMut(&[u64; 5])) {
     if at == order.len() {
         return f(order);
