@@ -12,9 +12,8 @@ use bytes::Bytes;
 use super::names::{Content, Entry, Record, now};
 use super::{GIB, GlacierStore, description, missing, tree};
 use crate::random::random_token;
-use crate::store::s3::body;
 use crate::store::s3::classify::{Broken, Failure, Op, kind_of_broken};
-use crate::store::s3::pace::Turns;
+use crate::store::s3::exchange::Patience;
 use crate::store::tally::Tally;
 use crate::store::{
     Attributes, Body, BodyStream, Capabilities, CompletedPart, Continuation, Download, ETag,
@@ -89,7 +88,7 @@ impl Store for GlacierStore {
     }
 
     fn tally(&self) -> &Tally {
-        &self.tally
+        &self.line.tally
     }
 
     fn describe(&self) -> String {
@@ -101,7 +100,7 @@ impl Store for GlacierStore {
     }
 
     fn request_timeout(&self) -> Duration {
-        self.limits.request_timeout
+        self.line.limits.request_timeout
     }
 
     /// The times told of files are the catalogue's, and so this machine's.
@@ -296,7 +295,7 @@ impl Store for GlacierStore {
             Some(id) if !id.is_empty() => Ok(UploadId(id.to_string())),
             _ => Err(incomplete(op, key, "no upload id")),
         };
-        let patience = self.limits.patience(0);
+        let patience = self.line.limits.patience(0);
         let id = self.call(op, key, patience, request, accept).await?;
         self.begun().insert(id.clone(), attributes.clone());
         Ok(id)
@@ -317,6 +316,7 @@ impl Store for GlacierStore {
         else {
             return Err(op.error(ErrorKind::Invalid, key, "EmptyPart", "no part is empty"));
         };
+        let patience = Patience::from(self.line.limits.patience(body.len()));
         let request = || {
             self.client
                 .upload_multipart_part()
@@ -324,12 +324,11 @@ impl Store for GlacierStore {
                 .vault_name(&self.vault)
                 .upload_id(&upload.0)
                 .range(format!("bytes {start}-{last}/*"))
-                .body(body::sending(&body, &self.tally, Turns::default()))
+                .body(self.line.sending(&body, &patience))
                 .send()
         };
-        let patience = self.limits.patience(body.len());
         // Both checksums are computed by the SDK, from the bytes it sends; the vault refuses others.
-        self.call(op, key, patience, request, |part| {
+        self.call(op, key, patience.clone(), request, |part| {
             let checksum = part.checksum().filter(|sum| tree::from_hex(sum).is_some());
             Ok(PartReceipt {
                 etag: ETag(
@@ -406,7 +405,7 @@ impl Store for GlacierStore {
             _ => Err(incomplete(op, key, "no archive id")),
         };
         let steps = (size / GIB) as u32 + parts.len() as u32 / 1000;
-        let patience = self.limits.request_timeout.saturating_mul(steps + 1);
+        let patience = self.line.limits.request_timeout.saturating_mul(steps + 1);
         let archive = self.call(op, key, patience, request, accept).await?;
         let entry = Entry {
             content: Content::Archive {
@@ -447,7 +446,7 @@ impl Store for GlacierStore {
                 .upload_id(&upload.0)
                 .send()
         };
-        let patience = self.limits.patience(0);
+        let patience = self.line.limits.patience(0);
         let aborted = self
             .call(Op::ABORT, key, patience, request, |_| Ok(()))
             .await;
@@ -496,7 +495,7 @@ impl Store for GlacierStore {
                 .set_marker(marker.clone())
                 .send()
         };
-        let patience = self.limits.patience(0);
+        let patience = self.line.limits.patience(0);
         let page = self.call(op, prefix, patience, request, Ok).await?;
         let uploads = page.uploads_list().iter().filter_map(|upload| {
             let (name, metadata) = description::read(upload.archive_description()?)?;
@@ -534,8 +533,14 @@ impl GlacierStore {
                 .upload_id(&upload.0)
                 .send()
         };
-        self.call(Op::LIST_PARTS, key, self.limits.patience(0), request, Ok)
-            .await
+        self.call(
+            Op::LIST_PARTS,
+            key,
+            self.line.limits.patience(0),
+            request,
+            Ok,
+        )
+        .await
     }
 
     /// What is said of the file of an upload: as it was begun here; as a dead process noted; or as the vault

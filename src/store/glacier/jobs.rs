@@ -13,7 +13,6 @@ use super::names::{Content, Entry, Record};
 use super::{GlacierStore, description, missing};
 use crate::store::s3::body::Receiving;
 use crate::store::s3::classify::Op;
-use crate::store::s3::pace::Turns;
 use crate::store::{Attributes, DownloadBody, Error, ErrorKind, Result};
 
 /// How fast an archive is wanted, and paid for.
@@ -142,7 +141,7 @@ impl GlacierStore {
                 .range(format!("bytes={}-{}", range.start, range.end - 1))
                 .send()
         };
-        let patience = self.limits.patience(0);
+        let patience = self.line.limits.patience(0);
         let output = self.call(op, key, patience, request, Ok).await?;
         Ok(Box::new(Receiving {
             key: key.to_string(),
@@ -150,11 +149,11 @@ impl GlacierStore {
                 .map(str::to_string),
             stream: output.body,
             left: bytes,
-            stall: self.limits.request_timeout,
-            patience: self.limits.request_timeout,
+            stall: self.line.limits.request_timeout,
+            patience: self.line.limits.request_timeout,
             ended: false,
-            tally: self.tally.clone(),
-            turns: Turns::default(),
+            tally: self.line.tally.clone(),
+            turns: self.line.turns_to_receive(),
         }))
     }
 
@@ -170,7 +169,7 @@ impl GlacierStore {
                     .set_marker(marker.clone())
                     .send()
             };
-            let patience = self.limits.patience(0);
+            let patience = self.line.limits.patience(0);
             let page = self
                 .call(Op::DESCRIBE_JOBS, key, patience, request, Ok)
                 .await?;
@@ -238,7 +237,7 @@ impl GlacierStore {
                 .job_parameters(wanted.clone())
                 .send()
         };
-        let patience = self.limits.patience(0);
+        let patience = self.line.limits.patience(0);
         self.call(Op::INITIATE_JOB, key, patience, request, |_| {
             Ok(Job::Running)
         })
@@ -257,12 +256,12 @@ impl GlacierStore {
                 .job_id(job)
                 .send()
         };
-        let patience = self.limits.patience(0);
+        let patience = self.line.limits.patience(0);
         let mut output = self.call(op, "", patience, request, Ok).await?;
         let mut text = Vec::new();
         let broken = |message: &str| op.error(ErrorKind::Transient, "", "Inventory", message);
         loop {
-            let next = tokio::time::timeout(self.limits.request_timeout, output.body.next());
+            let next = tokio::time::timeout(self.line.limits.request_timeout, output.body.next());
             match next.await {
                 Ok(Some(Ok(bytes))) => text.extend_from_slice(&bytes),
                 Ok(None) => break,

@@ -17,19 +17,15 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use aws_sdk_glacier::Client;
 use aws_sdk_glacier::config::http::HttpResponse;
 use aws_sdk_glacier::error::{ProvideErrorMetadata, SdkError};
-use tokio::sync::Semaphore;
 
 use super::s3::classify::{Failure, Nature, Op};
-use super::s3::exchange::Line;
-use super::s3::renewal::Renewing;
+use super::s3::exchange::{Line, Patience};
 use super::s3::{ConnectError, Options};
-use super::tally::Tally;
-use super::{Attributes, Capabilities, Error, ErrorKind, Limits, Result, UploadId};
+use super::{Attributes, Capabilities, Error, ErrorKind, Result, UploadId};
 
 mod calls;
 mod catalogue;
@@ -73,13 +69,10 @@ impl Op {
 
 pub struct GlacierStore {
     client: Client,
-    keys: Arc<Renewing>,
     vault: String,
     region: String,
     capabilities: Capabilities,
-    limits: Limits,
-    connections: Semaphore,
-    tally: Arc<Tally>,
+    line: Line,
     catalogue: Arc<Catalogue>,
     /// What is said of the files whose uploads were begun here.
     begun: Mutex<HashMap<UploadId, Attributes>>,
@@ -121,6 +114,7 @@ impl GlacierStore {
             return Err(ConnectError::Options("it is not a vault".to_string()));
         };
         let found = connect::find(&options).await?;
+        let line = Line::new(&options, Some(found.keys));
         let (state, name) = (of_vault.state, found.name);
         let region = name.region.clone();
         let catalogue = tokio::task::spawn_blocking(move || match of_vault.look_only {
@@ -133,13 +127,10 @@ impl GlacierStore {
             .map_err(|e| ConnectError::Options(e.to_string()))?;
         let store = GlacierStore {
             client: found.client,
-            keys: found.keys,
+            line,
             vault: options.bucket,
             region,
             capabilities: capabilities(part_size(of_vault.part_size)),
-            limits: options.limits,
-            connections: Semaphore::new(options.max_connections.clamp(1, Semaphore::MAX_PERMITS)),
-            tally: Arc::default(),
             catalogue: Arc::new(catalogue),
             begun: Mutex::default(),
             outputs: jobs::Outputs::default(),
@@ -158,7 +149,7 @@ impl GlacierStore {
         &self,
         op: Op,
         key: &str,
-        patience: Duration,
+        patience: impl Into<Patience>,
         request: F,
         accept: impl Fn(T) -> std::result::Result<U, Failure>,
     ) -> Result<U>
@@ -167,13 +158,7 @@ impl GlacierStore {
         F: FnMut() -> Fut,
         Fut: Future<Output = std::result::Result<T, SdkError<E, HttpResponse>>>,
     {
-        let line = Line {
-            limits: &self.limits,
-            connections: &self.connections,
-            tally: &self.tally,
-            keys: Some(&self.keys),
-        };
-        line.call(op, key, patience, request, accept).await
+        self.line.call(op, key, patience, request, accept).await
     }
 
     /// Makes what `decide` says, from what the catalogue says at that moment, durable.
@@ -226,7 +211,9 @@ impl GlacierStore {
                 .send()
         };
         match self
-            .call(op, archive, self.limits.patience(0), request, |_| Ok(()))
+            .call(op, archive, self.line.limits.patience(0), request, |_| {
+                Ok(())
+            })
             .await
         {
             Err(error) if error.kind != ErrorKind::Missing => return Err(error),

@@ -22,7 +22,6 @@ use aws_sdk_s3::types::{
 use super::classify::{self, Failure, Op};
 use super::forms::{content_range, decode_crc64, encode_crc64, quoted, unquoted};
 use super::list::{Next, Page, decoder, time};
-use super::pace::{Excused, Turns};
 use super::{S3Store, body, keys};
 use crate::random::random_token;
 use crate::store::tally::Tally;
@@ -98,11 +97,11 @@ impl S3Store {
             request_id: answer.request_id().map(str::to_string),
             stream: answer.body,
             left: bytes,
-            stall: self.limits.request_timeout,
+            stall: self.line.limits.request_timeout,
             patience: self.patience(0),
             ended: false,
-            tally: self.tally.clone(),
-            turns: Turns::on(self.down.clone(), Excused::default()),
+            tally: self.line.tally.clone(),
+            turns: self.line.turns_to_receive(),
         };
         Ok(Download {
             etag,
@@ -119,7 +118,7 @@ impl Store for S3Store {
     }
 
     fn tally(&self) -> &Tally {
-        &self.tally
+        &self.line.tally
     }
 
     fn capabilities(&self) -> &Capabilities {
@@ -131,7 +130,7 @@ impl Store for S3Store {
     }
 
     fn request_timeout(&self) -> std::time::Duration {
-        self.limits.request_timeout
+        self.line.limits.request_timeout
     }
 
     fn clock(&self) -> std::time::SystemTime {
@@ -291,7 +290,7 @@ impl Store for S3Store {
                 .set_if_match(if_match.clone())
                 .set_if_none_match(if_none_match.clone())
                 .set_checksum_crc64_nvme(self.checksum(&body))
-                .body(self.sending(&body, &patience))
+                .body(self.line.sending(&body, &patience))
                 .customize()
                 .disable_payload_signing()
                 .send()
@@ -444,7 +443,7 @@ impl Store for S3Store {
                 .upload_id(&upload.0)
                 .part_number(number)
                 .set_checksum_crc64_nvme(self.checksum(&body))
-                .body(self.sending(&body, &patience))
+                .body(self.line.sending(&body, &patience))
                 .customize()
                 .disable_payload_signing()
                 .send()

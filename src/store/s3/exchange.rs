@@ -1,33 +1,37 @@
 //! One call: sent as often as the policy allows, each time within its deadline, and counted.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::primitives::ByteStream;
 use tokio::sync::Semaphore;
 
 use super::classify::{self, Failure, Op};
-use super::pace::Excused;
+use super::pace::{self, Excused, Turns};
 use super::renewal::Renewing;
-use super::retry;
+use super::{Options, body, retry};
 use crate::store::tally::Tally;
-use crate::store::{ErrorKind, Limits, Result};
+use crate::store::{Body, ErrorKind, Limits, Result};
 
-/// What a store's requests go through.
-pub(in crate::store) struct Line<'a> {
-    pub limits: &'a Limits,
-    pub connections: &'a Semaphore,
-    pub tally: &'a Tally,
+/// What a store's requests go through: how long and how often, how many at once, signed with what, how fast.
+pub(in crate::store) struct Line {
+    pub limits: Limits,
+    pub tally: Arc<Tally>,
+    connections: Semaphore,
     /// What requests are signed with, if they are.
-    pub keys: Option<&'a Renewing>,
+    keys: Option<Arc<Renewing>>,
+    up: Option<Arc<pace::Line>>,
+    down: Option<Arc<pace::Line>>,
 }
 
 /// How long an attempt may take. What it waits for its turn on a limited line comes on top.
 #[derive(Clone)]
 pub(in crate::store) struct Patience {
     time: Duration,
-    pub excused: Excused,
+    excused: Excused,
 }
 
 impl From<Duration> for Patience {
@@ -58,7 +62,33 @@ impl Patience {
     }
 }
 
-impl Line<'_> {
+impl Line {
+    pub fn new(options: &Options, keys: Option<Arc<Renewing>>) -> Line {
+        let pace = |rate: Option<u64>| rate.map(|rate| Arc::new(pace::Line::new(rate)));
+        let connections = options.max_connections.clamp(1, Semaphore::MAX_PERMITS);
+        Line {
+            limits: options.limits,
+            tally: Arc::default(),
+            connections: Semaphore::new(connections),
+            keys,
+            up: pace(options.bandwidth.up),
+            down: pace(options.bandwidth.down),
+        }
+    }
+
+    /// The body of one attempt.
+    pub fn sending(&self, body: &Body, patience: &Patience) -> ByteStream {
+        let turns = Turns::on(self.up.clone(), patience.excused.clone());
+        body::sending(body, &self.tally, turns)
+    }
+
+    /// For a body that comes.
+    pub fn turns_to_receive(&self) -> Turns {
+        Turns::on(self.down.clone(), Excused::default())
+    }
+
+    /// Sends what `request` makes, as often as the policy allows, each time within `patience`; and anew, if
+    /// it is refused and there are other keys by now.
     /// `accept` looks at an answer that seems good, and may call it a failure after all.
     pub(in crate::store) async fn call<T, U, E, F, Fut>(
         &self,
@@ -74,12 +104,12 @@ impl Line<'_> {
         Fut: Future<Output = std::result::Result<T, SdkError<E, HttpResponse>>>,
     {
         let patience = &patience.into();
-        let signed_with = match self.keys {
+        let signed_with = match &self.keys {
             Some(keys) => keys.current().await,
             None => None,
         };
         let sent = self.send(op, key, patience, &mut request, &accept).await;
-        match (&sent, self.keys) {
+        match (&sent, &self.keys) {
             (Err(error), Some(keys))
                 if error.kind == ErrorKind::Denied && keys.renew(signed_with.as_ref()).await =>
             {
@@ -103,7 +133,7 @@ impl Line<'_> {
         Fut: Future<Output = std::result::Result<T, SdkError<E, HttpResponse>>>,
     {
         let again = |cause| self.tally.retried(op.name, cause);
-        retry::run(self.limits, op, again, || {
+        retry::run(&self.limits, op, again, || {
             let request = request();
             async move {
                 // Never closed, so this does not fail; waiting here is not the store's fault and

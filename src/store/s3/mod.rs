@@ -20,24 +20,18 @@
 
 use std::fmt;
 use std::future::Future;
-use std::sync::Arc;
 use std::time::Duration;
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
-use aws_sdk_s3::primitives::ByteStream;
-use tokio::sync::Semaphore;
 
 use super::glacier::VaultOptions;
-use super::tally::Tally;
 use super::{Bandwidth, Body, Capabilities, ErrorKind, Limits, Override, Precondition, Result};
 use classify::{Failure, Op};
 use exchange::{Line, Patience};
 use forms::{encode_crc64, quoted};
 use keys::Prefix;
-use pace::Turns;
-use renewal::Renewing;
 
 pub(in crate::store) mod body;
 mod calls;
@@ -186,12 +180,7 @@ pub struct S3Store {
     endpoint: Option<String>,
     chosen: Chosen,
     clock: clock::ServerClock,
-    keys: Option<Arc<Renewing>>,
-    limits: Limits,
-    connections: Semaphore,
-    tally: Arc<Tally>,
-    up: Option<Arc<pace::Line>>,
-    down: Option<Arc<pace::Line>>,
+    line: Line,
 }
 
 impl S3Store {
@@ -200,10 +189,8 @@ impl S3Store {
         let prefix = Prefix::new(&options.prefix);
         options.prefix = prefix.as_str().to_string();
         let found = connect::open(&options).await?;
-        let line = |rate: Option<u64>| rate.map(|rate| Arc::new(pace::Line::new(rate)));
         Ok(S3Store {
-            up: line(options.bandwidth.up),
-            down: line(options.bandwidth.down),
+            line: Line::new(&options, found.keys),
             client: found.client,
             bucket: options.bucket,
             prefix,
@@ -211,10 +198,6 @@ impl S3Store {
             endpoint: found.endpoint,
             chosen: found.chosen,
             clock: found.clock,
-            keys: found.keys,
-            limits: options.limits,
-            tally: Arc::default(),
-            connections: Semaphore::new(options.max_connections.clamp(1, Semaphore::MAX_PERMITS)),
         })
     }
 
@@ -223,9 +206,6 @@ impl S3Store {
         &self.chosen
     }
 
-    /// Sends what `request` makes, as often as the policy allows, each time within `patience`; and anew, if
-    /// it is refused and there are other keys by now. `accept` looks at an answer that seems good, and may
-    /// call it a failure after all.
     async fn call<T, U, E, F, Fut>(
         &self,
         op: Op,
@@ -239,34 +219,24 @@ impl S3Store {
         F: FnMut() -> Fut,
         Fut: Future<Output = std::result::Result<T, SdkError<E, HttpResponse>>>,
     {
-        let line = Line {
-            limits: &self.limits,
-            connections: &self.connections,
-            tally: &self.tally,
-            keys: self.keys.as_deref(),
-        };
-        line.call(op, key, patience, request, accept).await
+        self.line.call(op, key, patience, request, accept).await
     }
 
     /// The time an attempt has that moves this many bytes.
     fn patience(&self, bytes: u64) -> Duration {
-        self.limits.patience(bytes)
+        self.line.limits.patience(bytes)
     }
 
     fn patience_to_send(&self, body: &Body) -> Patience {
         self.patience(body.len()).into()
     }
 
-    fn sending(&self, body: &Body, patience: &Patience) -> ByteStream {
-        let turns = Turns::on(self.up.clone(), patience.excused.clone());
-        body::sending(body, &self.tally, turns)
-    }
-
     /// Complete puts the object together before it answers: by the minute, for the largest.
     fn patience_to_complete(&self, parts: usize, size: u64) -> Duration {
         let steps = size / GIB + parts as u64 / 1000;
         let steps = u32::try_from(steps).unwrap_or(u32::MAX);
-        self.limits
+        self.line
+            .limits
             .request_timeout
             .saturating_mul(steps.saturating_add(1))
     }
