@@ -271,3 +271,13 @@ fn rsync_and_tar_drop_their_files_into_a_vault() {
     }
     scene.assert_clean("dropped");
 }
+
+#[test]
+fn what_goes_into_a_vault_keeps_to_the_limit_of_bandwidth() {
+    let scene = Scene::new();
+    let mount = scene.mount_with(&["--bandwidth-limit", "1M"]);
+    let began = std::time::Instant::now();
+    Content::new(1, 3 * MIB).save(&mount.path("file"));
+    // What a tenth of a second lets through at once may come sooner.
+    assert!(began.elapsed().as_secs_f64() > 2.4, "{:?}", began.elapsed());
+}
