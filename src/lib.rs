@@ -6,12 +6,14 @@
 pub mod cli;
 pub mod draft;
 pub mod embedded;
+mod flow;
 pub mod fs;
 pub mod fuse;
 pub mod host;
 pub mod journal;
 mod lines;
 mod nearest;
+mod pool;
 mod random;
 pub mod read;
 pub mod recovery;

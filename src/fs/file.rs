@@ -478,6 +478,15 @@ impl Fs {
         }
     }
 
+    /// Is there so much to be sent that who has written is to wait for his answer? Until when.
+    pub fn must_wait(&self) -> Option<impl Future<Output = ()> + Send + 'static> {
+        let memory = &self.works.memory;
+        (!memory.is_calm()).then(|| {
+            let memory = memory.clone();
+            async move { memory.calm().await }
+        })
+    }
+
     /// `taken` bytes of this write were taken by [`try_write`](Self::try_write) already.
     pub async fn write(
         self: &Arc<Self>,
