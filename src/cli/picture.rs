@@ -43,7 +43,12 @@ pub(super) fn picture(mount: &Snapshot, view: View<'_>) -> Vec<String> {
         ("memory", mount.write_memory, ", writing"),
         ("", mount.read_memory, ", reading"),
         ("spool", mount.spool, ""),
+        ("cache", mount.disk_cache, ""),
     ] {
+        // There is no cache unless it is asked for.
+        if what == "cache" && limit == 0 {
+            continue;
+        }
         say(what, format!("{}{of}", bar(used, limit, view)));
     }
     let uploading = mount.writing.iter();
@@ -140,12 +145,16 @@ fn known(mount: &Snapshot) -> String {
         all => format!("{} % of {all}", hits * 100 / all),
     };
     let caches = mount.caches;
-    format!(
+    let mut known = format!(
         "names {}, attributes {}, reads {}",
         share(caches.names),
         share(caches.attributes),
         share(caches.read_ahead)
-    )
+    );
+    if mount.disk_cache.limit > 0 {
+        known += &format!(", on disk {}", share(caches.disk));
+    }
+    known
 }
 
 fn journal(mount: &Snapshot) -> String {

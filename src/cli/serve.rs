@@ -12,7 +12,7 @@ use crate::fs::{Fs, Options as FsOptions};
 use crate::fuse::{MountOptions, mount};
 use crate::host::{daemon::Readiness, mountpoint, supervisor};
 use crate::journal::Journal;
-use crate::read::ReadMemory;
+use crate::read::{DiskCache, ReadMemory};
 use crate::status::{self, Address, Sources};
 use crate::store::Store;
 use crate::upload::Uploads;
@@ -27,11 +27,32 @@ pub(crate) struct Settings {
     pub part_size: u64,
     pub write_memory: u64,
     pub read_memory: u64,
+    pub cache: Option<Cache>,
     pub spool_directory: PathBuf,
     pub spool_limit: u64,
     pub upload_concurrency: usize,
     pub shutdown_timeout: Duration,
     pub metrics: Option<Address>,
+}
+
+/// Where on disk, and how much of it, what was read is kept.
+#[derive(Clone, Debug)]
+pub(crate) struct Cache {
+    pub directory: PathBuf,
+    pub limit: u64,
+}
+
+impl Cache {
+    fn open(&self, store: &dyn Store) -> Result<Arc<DiskCache>, String> {
+        let place = [store.endpoint(), store.region()].map(Option::unwrap_or_default);
+        let source = format!("{} {}", place.join(" "), store.describe());
+        DiskCache::open(&self.directory, &source, self.limit).map_err(|e| {
+            format!(
+                "the cache directory {} cannot be used: {e}: name another with --cache",
+                self.directory.display()
+            )
+        })
+    }
 }
 
 /// What comes behind the uploads' end takes no longer.
@@ -54,7 +75,9 @@ pub(crate) async fn serve(
     let memory = WriteMemory::new(settings.write_memory);
     let spool = SpoolSpace::new(settings.spool_directory.clone(), settings.spool_limit);
     let works = Works::new(store.clone(), uploads, memory, spool, settings.part_size);
-    let read_memory = Arc::new(ReadMemory::new(settings.read_memory));
+    let cache = settings.cache.as_ref();
+    let cache = cache.map(|cache| cache.open(&*store)).transpose()?;
+    let read_memory = Arc::new(ReadMemory::new(settings.read_memory).with_disk(cache));
     let fs = Fs::new(
         store.clone(),
         works.clone(),

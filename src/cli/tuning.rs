@@ -1,11 +1,13 @@
 //! The flags about files, memory and disk, checked and turned into a mount's settings.
 
-use std::path::PathBuf;
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::serve::Settings;
+use super::serve::{Cache, Settings};
 use super::{Failure, units};
 use crate::draft::SpoolSpace;
 use crate::fs::Options as FsOptions;
@@ -52,6 +54,12 @@ pub(super) struct TuningArguments {
     /// Memory for what is read ahead
     #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = units::size, help_heading = "Memory and disk")]
     pub read_memory: u64,
+    /// Keep what was read in this directory, for the next time and the next mount (it is checked when it is read)
+    #[arg(long, value_name = "DIR", help_heading = "Memory and disk")]
+    pub cache: Option<PathBuf>,
+    /// How much of that directory's disk the cache may take (default: half of what is free at first)
+    #[arg(long, value_name = "SIZE", value_parser = units::size, requires = "cache", help_heading = "Memory and disk")]
+    pub cache_size: Option<u64>,
     /// Where files that are not written front to back wait for their commit
     #[arg(
         long,
@@ -129,6 +137,13 @@ impl TuningArguments {
                 self.spool_dir.display()
             )
         })?;
+        let cache = match &self.cache {
+            None => None,
+            Some(directory) => Some(Cache {
+                directory: directory.clone(),
+                limit: self.cache_limit(directory)?,
+            }),
+        };
         // SAFETY: these calls cannot fail and take nothing.
         let (uid, gid) = unsafe { (libc::getuid(), libc::getgid()) };
         Ok(Settings {
@@ -151,6 +166,7 @@ impl TuningArguments {
             part_size: self.part_size,
             write_memory: self.write_memory,
             read_memory: self.read_memory,
+            cache,
             spool_directory: self.spool_dir.clone(),
             spool_limit,
             upload_concurrency: usize::from(self.upload_concurrency),
@@ -158,9 +174,24 @@ impl TuningArguments {
             metrics: self.metrics_listen.clone(),
         })
     }
+
+    fn cache_limit(&self, directory: &Path) -> Result<u64, Failure> {
+        let usable = DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(directory)
+            .and_then(|()| free_space(directory));
+        let free = usable.map_err(|e| {
+            format!(
+                "the cache directory {} cannot be used: {e}: name another with --cache",
+                directory.display()
+            )
+        })?;
+        Ok(self.cache_size.unwrap_or(free / 2))
+    }
 }
 
-fn free_space(directory: &std::path::Path) -> std::io::Result<u64> {
+fn free_space(directory: &Path) -> std::io::Result<u64> {
     use std::os::unix::ffi::OsStrExt;
     let path =
         std::ffi::CString::new(directory.as_os_str().as_bytes()).map_err(std::io::Error::other)?;

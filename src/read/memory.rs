@@ -20,6 +20,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
+use super::disk::DiskCache;
 use super::window::SEGMENT;
 use crate::flow::Gate;
 use crate::pool::{Piece, Pool};
@@ -43,6 +44,7 @@ pub struct ReadMemory {
     pub(super) counters: Counters,
     segments: Arc<Pool>,
     pub(super) ranges: Arc<Gate>,
+    disk: Option<Arc<DiskCache>>,
 }
 
 struct Ledger {
@@ -116,7 +118,17 @@ impl ReadMemory {
             counters: Counters::default(),
             segments: Pool::new(SEGMENT as usize),
             ranges: Gate::new(RANGES),
+            disk: None,
         }
+    }
+
+    /// With a cache behind the memory.
+    pub fn with_disk(self, disk: Option<Arc<DiskCache>>) -> ReadMemory {
+        ReadMemory { disk, ..self }
+    }
+
+    pub fn disk(&self) -> Option<&Arc<DiskCache>> {
+        self.disk.as_ref()
     }
 
     /// How the reads so far were answered.

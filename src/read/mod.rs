@@ -4,6 +4,7 @@
 //! - `window`: the decisions, without I/O: what is sequential, how far ahead to fetch, in which ranges.
 //! - `memory`: the budget all readers share, and the buffers it pays for.
 //! - `stream`: the bytes of one range, resumed where a connection breaks.
+//! - `disk`: what was read, kept for the next time.
 //! - `state`: what a reader has and what is on its way.
 //! - `reader`: brings them together.
 //!
@@ -17,6 +18,7 @@
 //!   most a segment at a time for itself, outside of the budget.
 //! - Dropping a reader stops its requests and frees its buffers.
 
+mod disk;
 mod memory;
 mod reader;
 mod state;
@@ -30,6 +32,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+pub use disk::DiskCache;
 pub use memory::{Fetching, ReadMemory, Reads};
 pub use reader::Reader;
 

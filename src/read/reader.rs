@@ -58,6 +58,10 @@ impl Reader {
         version: Option<String>,
     ) -> Reader {
         let window = Window::new(size, settings.window_max, settings.range);
+        let disk = memory.disk().and_then(|disk| {
+            let object = disk.object(&key, &etag, size)?;
+            Some((disk.clone(), object))
+        });
         let shared = Arc::new(Shared {
             source: Source {
                 store,
@@ -67,6 +71,7 @@ impl Reader {
                 version,
                 attempts: settings.attempts.max(1),
                 backoff: settings.backoff,
+                disk,
             },
             account: Account::default(),
             touched: AtomicU64::new(memory.now()),
@@ -441,6 +446,8 @@ struct Pilot {
 impl Pilot {
     async fn fly(self, range: Range<u64>, grain: u64, mut permit: Permit, turn: Option<Turn>) {
         let began = Instant::now();
+        // How long it takes tells of the store only where no disk takes part.
+        let of_the_store = self.shared.source.disk.is_none();
         let mut stream = Stream::new(&self.shared.source, range.clone());
         // What has arrived, and the buffer the next bytes go to.
         let mut at = range.start;
@@ -449,7 +456,9 @@ impl Pilot {
             let mut chunk = match stream.next().await {
                 Ok(Some(chunk)) => chunk,
                 Ok(None) => {
-                    if let Some(turn) = turn {
+                    if let Some(turn) = turn
+                        && of_the_store
+                    {
                         turn.passed(range.end - range.start);
                     }
                     return;
@@ -461,7 +470,7 @@ impl Pilot {
                     return self.fail(error);
                 }
             };
-            if at == range.start {
+            if at == range.start && of_the_store {
                 self.shared.memory.ranges.answered(began.elapsed());
             }
             if buffer.is_none() && chunk.len() >= WHOLE {

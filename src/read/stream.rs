@@ -6,15 +6,20 @@
 //!   `attempts` requests. The store's `get` has its own retries until the answer begins, so its
 //!   failure is final here.
 //! - No request is made for zero bytes.
+//!
+//! With a cache on disk, what it has is not asked for, and what is asked for is offered to it; for that a range
+//! within one segment is asked for as the whole segment.
 
 use std::hash::{BuildHasher, RandomState};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use futures_util::FutureExt;
 
+use super::disk::{DiskCache, Keeping, Object};
+use super::window::SEGMENT;
 use crate::store::{DownloadBody, ETag, Error, ErrorKind, Result, Store};
 
 /// The longest pause between two attempts.
@@ -30,13 +35,23 @@ pub(super) struct Source {
     pub(super) version: Option<String>,
     pub(super) attempts: u32,
     pub(super) backoff: Duration,
+    /// Where its bytes may be at hand.
+    pub(super) disk: Option<(Arc<DiskCache>, Object)>,
 }
 
 pub(super) struct Stream<'a> {
     source: &'a Source,
     range: Range<u64>,
-    body: Option<DownloadBody>,
+    incoming: Option<Incoming>,
     attempts: u32,
+}
+
+/// An answer under way.
+struct Incoming {
+    body: DownloadBody,
+    /// What of it is still to come.
+    rest: Range<u64>,
+    keeping: Option<Keeping>,
 }
 
 impl<'a> Stream<'a> {
@@ -45,7 +60,7 @@ impl<'a> Stream<'a> {
         Stream {
             source,
             range,
-            body: None,
+            incoming: None,
             attempts: 0,
         }
     }
@@ -53,20 +68,28 @@ impl<'a> Stream<'a> {
     /// The next bytes; `None` after the last.
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>> {
         while !self.range.is_empty() {
-            let body = match &mut self.body {
-                Some(body) => body,
+            if self.incoming.is_none()
+                && let Some((disk, object)) = &self.source.disk
+                && let Some(bytes) = disk.get(object, self.range.clone()).await
+            {
+                self.range.start += bytes.len() as u64;
+                return Ok(Some(bytes));
+            }
+            let incoming = match &mut self.incoming {
+                Some(incoming) => incoming,
                 none => {
-                    none.insert(Self::open(self.source, &self.range, &mut self.attempts).await?)
+                    self.attempts += 1;
+                    none.insert(self.source.open(&self.range).await?)
                 }
             };
-            let failure = match body.next().await {
-                Some(Ok(chunk)) if chunk.is_empty() => continue,
-                Some(Ok(chunk)) if chunk.len() as u64 <= self.range.end - self.range.start => {
-                    self.range.start += chunk.len() as u64;
-                    if self.range.is_empty() {
-                        self.close();
+            let failure = match incoming.body.next().await {
+                Some(Ok(chunk))
+                    if chunk.len() as u64 <= incoming.rest.end - incoming.rest.start =>
+                {
+                    match self.arrived(chunk) {
+                        Some(wanted) => return Ok(Some(wanted)),
+                        None => continue,
                     }
-                    return Ok(Some(chunk));
                 }
                 Some(Ok(_)) => self.source.failure("LongBody", "more bytes than asked for"),
                 None => self
@@ -79,39 +102,39 @@ impl<'a> Stream<'a> {
         Ok(None)
     }
 
-    async fn open(source: &Source, range: &Range<u64>, attempts: &mut u32) -> Result<DownloadBody> {
-        *attempts += 1;
-        let (store, key, etag) = (&source.store, &source.key, &source.etag);
-        let download = match (store.get(key, etag, range.clone()).await, &source.version) {
-            // Deleted or replaced since: a bucket that keeps versions has it still.
-            (Err(error), Some(version))
-                if matches!(error.kind, ErrorKind::Missing | ErrorKind::Conflict) =>
-            {
-                let older = store.get_version(key, version, etag, range.clone()).await;
-                older.map_err(|_| error)?
-            }
-            (answer, _) => answer?,
-        };
-        // The store has checked already; bytes of another version must not get through here.
-        if download.etag != source.etag || download.object_size != source.size {
-            return Err(Error {
-                kind: ErrorKind::Conflict,
-                ..source.failure("ReplacedObject", "the object has been replaced")
-            });
+    /// What of the answer's next bytes is wanted here.
+    fn arrived(&mut self, mut chunk: Bytes) -> Option<Bytes> {
+        let incoming = self.incoming.as_mut().expect("it is of an answer");
+        let at = incoming.rest.start;
+        incoming.arrived(self.source, &chunk);
+        let end = self.range.end.min(incoming.rest.start);
+        let wanted = self.range.start..end;
+        self.range.start = self.range.start.max(end);
+        if self.range.is_empty() || incoming.rest.is_empty() {
+            self.close();
         }
-        Ok(download.body)
+        if wanted.is_empty() {
+            return None;
+        }
+        chunk.truncate((wanted.end - at) as usize);
+        chunk.advance((wanted.start - at) as usize);
+        Some(chunk)
     }
 
     /// Lets the body see its own end, if that is there, so that the connection can be used again.
     fn close(&mut self) {
-        if let Some(mut body) = self.body.take() {
-            let _ = body.next().now_or_never();
+        if let Some(mut incoming) = self.incoming.take() {
+            if incoming.rest.is_empty() {
+                let _ = incoming.body.next().now_or_never();
+            } else {
+                tokio::spawn(incoming.drain());
+            }
         }
     }
 
     /// A pause before the next attempt, if there is one left.
     async fn broken(&mut self, failure: Error) -> Result<()> {
-        self.body = None;
+        self.incoming = None;
         let again = matches!(
             failure.kind,
             ErrorKind::Transient | ErrorKind::Throttled | ErrorKind::Unknown
@@ -132,7 +155,91 @@ impl<'a> Stream<'a> {
     }
 }
 
+impl Incoming {
+    /// The next of its bytes: they are offered to the cache.
+    fn arrived(&mut self, source: &Source, mut chunk: &[u8]) {
+        while !chunk.is_empty() {
+            if self.keeping.is_none() && self.rest.start.is_multiple_of(SEGMENT) {
+                self.keeping = source.keep(&self.rest);
+            }
+            let to_go = SEGMENT - self.rest.start % SEGMENT;
+            let (now, later) = chunk.split_at(chunk.len().min(to_go as usize));
+            if self.keeping.as_mut().is_some_and(|it| it.take(now)) {
+                self.keeping.take().map(Keeping::write);
+            }
+            self.rest.start += now.len() as u64;
+            chunk = later;
+        }
+    }
+
+    /// What comes behind the bytes that were wanted is for the cache alone.
+    async fn drain(mut self) {
+        while let Some(keeping) = &mut self.keeping {
+            let Some(Ok(chunk)) = self.body.next().await else {
+                return;
+            };
+            if keeping.take(&chunk) {
+                self.keeping.take().map(Keeping::write);
+                let _ = self.body.next().now_or_never();
+            }
+        }
+    }
+}
+
 impl Source {
+    /// An answer that begins where `range` does, or before.
+    async fn open(&self, range: &Range<u64>) -> Result<Incoming> {
+        let (rest, keeping) = self.worth_asking(range);
+        let (key, etag) = (&self.key, &self.etag);
+        let download = match (self.store.get(key, etag, rest.clone()).await, &self.version) {
+            // Deleted or replaced since: a bucket that keeps versions has it still.
+            (Err(error), Some(version))
+                if matches!(error.kind, ErrorKind::Missing | ErrorKind::Conflict) =>
+            {
+                let older = self.store.get_version(key, version, etag, rest.clone());
+                older.await.map_err(|_| error)?
+            }
+            (answer, _) => answer?,
+        };
+        // The store has checked already; bytes of another version must not get through here.
+        if download.etag != self.etag || download.object_size != self.size {
+            return Err(Error {
+                kind: ErrorKind::Conflict,
+                ..self.failure("ReplacedObject", "the object has been replaced")
+            });
+        }
+        let body = download.body;
+        Ok(Incoming {
+            body,
+            rest,
+            keeping,
+        })
+    }
+
+    /// What is asked for when `range` is wanted.
+    fn worth_asking(&self, range: &Range<u64>) -> (Range<u64>, Option<Keeping>) {
+        let Some((disk, object)) = &self.disk else {
+            return (range.clone(), None);
+        };
+        let segment = object.segment(range.start / SEGMENT);
+        if range.end > segment.end {
+            return (range.start..disk.gap(object, range.clone()), None);
+        }
+        match self.keep(&segment) {
+            Some(keeping) => (segment, Some(keeping)),
+            None => (range.clone(), None),
+        }
+    }
+
+    /// If the segment at the beginning of `coming` is to be kept, and all of it will come.
+    fn keep(&self, coming: &Range<u64>) -> Option<Keeping> {
+        let (disk, object) = self.disk.as_ref()?;
+        let number = coming.start / SEGMENT;
+        (object.segment(number).end <= coming.end)
+            .then(|| disk.keep(object, number))
+            .flatten()
+    }
+
     fn failure(&self, code: &str, message: &str) -> Error {
         Error {
             kind: ErrorKind::Transient,

@@ -6,6 +6,7 @@ use super::*;
 use crate::store::{ErrorKind, Result};
 use mock::{Fault, Mock, content};
 
+mod disk;
 mod failures;
 mod memory;
 mod mock;

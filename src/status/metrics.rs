@@ -61,6 +61,7 @@ fn budgets(page: &mut Page, snapshot: &Snapshot) {
         ("write_memory", snapshot.write_memory),
         ("read_memory", snapshot.read_memory),
         ("spool", snapshot.spool),
+        ("disk_cache", snapshot.disk_cache),
     ];
     for (of, Budget { used, limit }) in budgets {
         for (what, bytes) in [("used", used), ("limit", limit)] {
@@ -116,6 +117,7 @@ fn caches(page: &mut Page, caches: &Caches) {
         ("names", caches.names),
         ("attributes", caches.attributes),
         ("read_ahead", caches.read_ahead),
+        ("disk", caches.disk),
     ];
     for (cache, Hits { hits, misses }) in all {
         for (answer, count) in [("hit", hits), ("miss", misses)] {

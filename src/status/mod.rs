@@ -33,6 +33,7 @@ pub use socket::{ask, ask_level, serve};
 
 /// Plain data: what `--json` prints.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Snapshot {
     pub version: String,
     pub pid: u32,
@@ -50,6 +51,8 @@ pub struct Snapshot {
     pub write_memory: Budget,
     pub read_memory: Budget,
     pub spool: Budget,
+    /// What was read and is kept on disk (`--cache`).
+    pub disk_cache: Budget,
     pub bytes_sent: u64,
     pub bytes_received: u64,
     /// Attempts by S3's names of the operations.
@@ -103,11 +106,14 @@ pub struct Waits {
 
 /// What was answered from here, and what had to be asked of the store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Caches {
     pub names: Hits,
     pub attributes: Hits,
     /// Reads: answered by what had been read ahead or was coming, or by a request of their own.
     pub read_ahead: Hits,
+    /// Of the reads that would ask the store: segments that were on disk, and those that were not.
+    pub disk: Hits,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -197,6 +203,10 @@ impl Sources {
             write_memory: budget(works.memory.used(), works.memory.limit()),
             read_memory: budget(self.read_memory.used(), self.read_memory.limit()),
             spool: budget(works.spool.used(), works.spool.limit()),
+            disk_cache: self
+                .read_memory
+                .disk()
+                .map_or_else(Default::default, |disk| budget(disk.used(), disk.limit())),
             bytes_sent: tally.bytes_sent(),
             bytes_received: tally.bytes_received(),
             operations: tally.operations(),
@@ -265,6 +275,13 @@ impl Sources {
                 hits: reads.here + reads.coming,
                 misses: reads.asked,
             },
+            disk: self
+                .read_memory
+                .disk()
+                .map_or_else(Default::default, |disk| {
+                    let (hits, misses) = disk.counts();
+                    Hits { hits, misses }
+                }),
         }
     }
 }

@@ -234,6 +234,49 @@ fn appending_costs_the_bytes_appended_and_a_copy_each_256_megabytes() {
     }
 }
 
+fn kept_on_disk(mount: &Mount) -> u64 {
+    let mut status = Command::new(PROGRAM);
+    status.args(["status", "--json"]).arg(&mount.at);
+    let said = status.output().expect("the program runs").stdout;
+    let status: serde_json::Value = serde_json::from_slice(&said).expect("JSON");
+    status["disk_cache"]["used"].as_u64().expect("a number")
+}
+
+#[test]
+fn what_a_mount_with_a_cache_has_read_the_next_one_does_not_ask_for() {
+    let store = null_store();
+    for (key, size) in [("dir/large", 20 * MIB + 77), ("dir/small", 5000)] {
+        prefill(&store, key, None, size);
+    }
+    let cache = tempfile::tempdir().expect("a directory");
+    let options = [
+        "--cache",
+        cache.path().to_str().expect("plain"),
+        "--cache-size",
+        "1G",
+    ];
+    let kept = 20 * MIB + 77 + 5000;
+    {
+        let mount = mount_with(&store, &options);
+        for (name, size) in [("large", 20 * MIB + 77), ("small", 5000)] {
+            assert_eq!(read(&mount.path("dir").join(name)), size);
+        }
+        eventually(seconds(20), "all of it is on disk", || {
+            kept_on_disk(&mount) >= kept
+        });
+    }
+    let mount = mount_with(&store, &options);
+    eventually(seconds(20), "it is found again", || {
+        kept_on_disk(&mount) >= kept
+    });
+    let costs = requests(&store, || {
+        assert_eq!(read(&mount.path("dir/large")), 20 * MIB + 77);
+        assert_eq!(read(&mount.path("dir/small")), 5000);
+    });
+    let asked = |name: &str| costs.iter().any(|(asked, _)| *asked == name);
+    assert!(asked("HeadObject") && !asked("GetObject"), "{costs:?}");
+}
+
 #[test]
 fn the_bucket_says_when_it_is_asked_what_it_was_asked() {
     let mut command = Command::new(PROGRAM);

@@ -1,0 +1,185 @@
+//! The cache by itself, and readers with one, against a scripted store.
+
+use std::fs;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::mock::{Fault, Mock, content};
+use super::{DiskCache, MIB, ReadMemory, Reader, Settings};
+use crate::store::ErrorKind;
+
+fn memory(directory: &Path, limit: u64) -> (Arc<ReadMemory>, Arc<DiskCache>) {
+    let cache = DiskCache::open(directory, "s3://bucket", limit).unwrap();
+    let memory = ReadMemory::new(64 << 20).with_disk(Some(cache.clone()));
+    (Arc::new(memory), cache)
+}
+
+async fn check(reader: &Reader, offset: u64, len: u64) {
+    let data = reader.read(offset, len as usize).await.unwrap();
+    let bytes = data.pieces().concat();
+    assert_eq!(bytes.len() as u64, len.min(reader.size() - offset));
+    let right = bytes
+        .iter()
+        .zip(offset..)
+        .all(|(byte, at)| *byte == content(at));
+    assert!(right, "wrong bytes at {offset}");
+}
+
+/// Until all that comes is on disk.
+async fn settle(cache: &Arc<DiskCache>) {
+    loop {
+        if cache.is_idle() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+async fn until_found(cache: &Arc<DiskCache>, bytes: u64) {
+    while cache.used() < bytes {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+#[tokio::test]
+async fn what_was_read_once_is_not_asked_for_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let size = 20 * MIB + 12_345;
+    let mock = Arc::new(Mock::new(size));
+    let used = {
+        let (memory, cache) = memory(directory.path(), 1 << 30);
+        let reader = mock.reader(&memory, Settings::default());
+        for at in (0..size).step_by(128 << 10) {
+            check(&reader, at, 128 << 10).await;
+        }
+        settle(&cache).await;
+        let asked: u64 = mock
+            .requests()
+            .iter()
+            .map(|range| range.end - range.start)
+            .sum();
+        assert!(asked <= size + 2 * MIB, "{asked} of {size} bytes asked for");
+        let before = mock.count();
+        for at in (0..size).step_by(1 << 20) {
+            check(&mock.reader(&memory, Settings::default()), at, 128 << 10).await;
+        }
+        let again = mock.count() - before;
+        assert!(again <= 2, "{again} requests for what was read before");
+        settle(&cache).await;
+        cache.used()
+    };
+    // Another mount of the same bucket.
+    let (memory, cache) = memory(directory.path(), 1 << 30);
+    until_found(&cache, used).await;
+    let before = mock.count();
+    let reader = mock.reader(&memory, Settings::default());
+    for at in (0..size.div_ceil(128 << 10)).rev() {
+        check(&reader, at * (128 << 10), 128 << 10).await;
+    }
+    assert_eq!(mock.count(), before, "all of it is on disk");
+    assert!(cache.counts().0 > 0);
+}
+
+#[tokio::test]
+async fn a_random_read_brings_its_segment() {
+    let directory = tempfile::tempdir().unwrap();
+    let mock = Arc::new(Mock::new(100 * MIB));
+    let (memory, cache) = memory(directory.path(), 1 << 30);
+    let reader = mock.reader(&memory, Settings::default());
+    for at in [70 * MIB + 5000, 3 * MIB + 1, 99 * MIB + 1_000_000] {
+        check(&reader, at, 4096).await;
+        settle(&cache).await;
+        let before = mock.count();
+        for near in [at - at % MIB, at / 4096 * 4096, at + 4096] {
+            check(&reader, near, 4096).await;
+        }
+        assert_eq!(mock.count(), before, "the segment around {at}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_spoilt_on_disk_is_fetched_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let mock = Arc::new(Mock::new(4 * MIB));
+    let (memory, cache) = memory(directory.path(), 1 << 30);
+    check(&mock.reader(&memory, Settings::default()), 0, 4 * MIB).await;
+    settle(&cache).await;
+    let mut spoilt = 0;
+    for folder in fs::read_dir(cache.directory()).unwrap().flatten() {
+        for file in fs::read_dir(folder.path()).into_iter().flatten().flatten() {
+            let mut bytes = fs::read(file.path()).unwrap();
+            let at = bytes.len() / 2;
+            bytes[at] ^= 1;
+            fs::write(file.path(), bytes).unwrap();
+            spoilt += 1;
+        }
+    }
+    assert!(spoilt >= 3, "{spoilt} files");
+    let before = mock.count();
+    check(&mock.reader(&memory, Settings::default()), 0, 4 * MIB).await;
+    assert!(mock.count() > before);
+}
+
+#[tokio::test]
+async fn the_cache_keeps_within_its_size() {
+    let directory = tempfile::tempdir().unwrap();
+    let mock = Arc::new(Mock::new(40 * MIB));
+    let (memory, cache) = memory(directory.path(), 8 * MIB);
+    let reader = mock.reader(&memory, Settings::default());
+    for at in (0..40 * MIB).step_by(MIB as usize) {
+        check(&reader, at, MIB).await;
+    }
+    settle(&cache).await;
+    assert!(
+        cache.used() <= 8 * MIB && cache.used() > 4 * MIB,
+        "{}",
+        cache.used()
+    );
+    let on_disk: u64 = fs::read_dir(cache.directory())
+        .unwrap()
+        .flatten()
+        .flat_map(|folder| fs::read_dir(folder.path()).into_iter().flatten().flatten())
+        .map(|file| file.metadata().unwrap().len())
+        .sum();
+    assert!(on_disk <= 8 * MIB, "{on_disk} bytes on disk");
+}
+
+#[tokio::test]
+async fn broken_bodies_leave_nothing_wrong_behind() {
+    let directory = tempfile::tempdir().unwrap();
+    let (memory, cache) = memory(directory.path(), 1 << 30);
+    let script = |request: usize, _: &Range<u64>| match request % 3 {
+        0 => Fault::Break(200_000, ErrorKind::Transient),
+        1 => Fault::Short(100_000),
+        _ => Fault::None,
+    };
+    let mock = Arc::new(Mock::faulty(9 * MIB, script));
+    let quick = Settings {
+        backoff: Duration::from_micros(10),
+        ..Settings::default()
+    };
+    for _ in 0..3 {
+        let reader = mock.reader(&memory, quick);
+        for at in (0..9 * MIB).step_by(300_000) {
+            check(&reader, at, 300_000).await;
+        }
+        settle(&cache).await;
+    }
+}
+
+#[test]
+fn a_cache_is_of_one_mount_of_a_bucket() {
+    let directory = tempfile::tempdir().unwrap();
+    let first = DiskCache::open(directory.path(), "s3://bucket", MIB).unwrap();
+    let again = DiskCache::open(directory.path(), "s3://bucket", MIB);
+    let error = again.err().expect("it is in use").to_string();
+    assert!(error.contains("another mount"), "{error}");
+    DiskCache::open(directory.path(), "s3://other", MIB).unwrap();
+    // Until its last reader is gone, the searching thread among them.
+    drop(first);
+    while DiskCache::open(directory.path(), "s3://bucket", MIB).is_err() {
+        std::thread::yield_now();
+    }
+}
