@@ -37,6 +37,8 @@ pub struct Dialect {
     pub keep_alive: bool,
     /// The checksum headers of newer SDKs are answered with 403 (Ncloud).
     pub refuse_checksums: bool,
+    /// DeleteObjects is refused without Content-MD5 (COS, Ncloud). Elsewhere any checksum will do.
+    pub multi_delete_md5: bool,
     /// The longest key.
     pub key_max: usize,
     pub signatures: Signatures,
@@ -92,6 +94,7 @@ impl Default for Dialect {
             consecutive_parts: false,
             keep_alive: false,
             refuse_checksums: false,
+            multi_delete_md5: false,
             key_max: 1024,
             signatures: Signatures::SigV4,
             vendor: None,
@@ -119,6 +122,7 @@ impl Dialect {
             "ncloud" => Dialect {
                 list_v1_only: true,
                 refuse_checksums: true,
+                multi_delete_md5: true,
                 parts_land_after_abort: true,
                 vendor: Some(Vendor::Ncloud),
                 ..silent
@@ -129,6 +133,7 @@ impl Dialect {
                 consecutive_parts: true,
                 keep_alive: true,
                 refuse_checksums: true,
+                multi_delete_md5: true,
                 key_max: 850,
                 signatures: Signatures::CosToo,
                 vendor: Some(Vendor::Cos),

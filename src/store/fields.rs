@@ -48,11 +48,12 @@ impl Override {
 }
 
 impl Capabilities {
-    pub fn fields(&self) -> [(&'static str, Value); 14] {
+    pub fn fields(&self) -> [(&'static str, Value); 15] {
         use Value::{Flag, Number};
         [
             ("virtual_host", Flag(self.virtual_host)),
             ("list_v2", Flag(self.list_v2)),
+            ("multi_delete", Flag(self.multi_delete)),
             ("crc64", Flag(self.crc64)),
             ("conditional_writes", Flag(self.conditional_writes)),
             ("part_copy", Flag(self.part_copy)),
@@ -75,6 +76,7 @@ impl Capabilities {
             match (one.name, one.value) {
                 ("virtual_host", Flag(flag)) => self.virtual_host = flag,
                 ("list_v2", Flag(flag)) => self.list_v2 = flag,
+                ("multi_delete", Flag(flag)) => self.multi_delete = flag,
                 ("crc64", Flag(flag)) => self.crc64 = flag,
                 ("conditional_writes", Flag(flag)) => self.conditional_writes = flag,
                 ("part_copy", Flag(flag)) => self.part_copy = flag,

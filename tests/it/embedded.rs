@@ -3,7 +3,7 @@
 mod dialects;
 mod faults;
 mod keeping;
-mod operations;
+pub mod operations;
 mod pages;
 mod uploads;
 

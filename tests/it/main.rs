@@ -7,6 +7,7 @@ mod script;
 mod support;
 
 // The parts on their own.
+mod delete_many;
 mod embedded;
 mod store;
 mod store_wire;

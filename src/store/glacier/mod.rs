@@ -102,6 +102,7 @@ fn capabilities(part_size: u64) -> Capabilities {
         crc64: false,
         conditional_writes: false,
         list_v2: true,
+        multi_delete: false,
         virtual_host: false,
         key_max: description::NAME_MAX,
     }

@@ -390,6 +390,10 @@ impl Store for S3Store {
         }
     }
 
+    async fn delete_many(&self, keys: &[String]) -> Vec<Result<()>> {
+        self.delete_all(keys).await
+    }
+
     async fn create_upload(&self, key: &str, attributes: &Attributes) -> Result<UploadId> {
         let crc64 = self.capabilities.crc64;
         let request = || async {

@@ -47,6 +47,7 @@ impl Op {
     pub const COPY: Op = Op::new("CopyObject", Nature::Write, false);
     pub const RENAME: Op = Op::new("RenameObject", Nature::Write, false);
     pub const DELETE: Op = Op::new("DeleteObject", Nature::Write, false);
+    pub const DELETE_MANY: Op = Op::new("DeleteObjects", Nature::Write, false);
     pub const CREATE: Op = Op::new("CreateMultipartUpload", Nature::Commit, false);
     pub const PART: Op = Op::new("UploadPart", Nature::Write, true);
     pub const COPY_PART: Op = Op::new("UploadPartCopy", Nature::Write, true);

@@ -59,6 +59,7 @@ const GENERIC: Capabilities = Capabilities {
     crc64: false,
     conditional_writes: false,
     list_v2: true,
+    multi_delete: true,
     virtual_host: false,
     key_max: 1024,
 };

@@ -9,6 +9,7 @@
 //! - `exchange`: one call, tried, timed and counted. `retry`: the one retry policy.
 //! - `renewal`: the keys, asked for again when they expire or are refused.
 //! - `calls`: each call of the trait, as S3's request and answer.
+//! - `delete_many`: the one call that answers for each of many keys.
 //! - `lifecycle`: the bucket's own rule against uploads left open.
 //! - `transport`: whom TLS trusts, and the proxies. `pace`: the limit of bandwidth.
 //! - `body`, `forms`, `keys`, `list`: bytes, values, names and listings between our form and S3's.
@@ -41,6 +42,7 @@ mod clock;
 pub(in crate::store) mod connect;
 mod cos;
 mod cos_signature;
+mod delete_many;
 mod dialects;
 pub(in crate::store) mod exchange;
 mod forms;
