@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use super::region::Region;
+
 /// The switches. All fields are independent of one another.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dialect {
@@ -42,6 +44,10 @@ pub struct Dialect {
     /// The longest key.
     pub key_max: usize,
     pub signatures: Signatures,
+    /// How far the time a request was signed at may be from ours.
+    pub clock_skew: Duration,
+    /// Where the bucket is, if only there requests are answered that were signed for there.
+    pub region: Option<Region>,
     /// Whose headers answers carry.
     pub vendor: Option<Vendor>,
 }
@@ -97,6 +103,8 @@ impl Default for Dialect {
             multi_delete_md5: false,
             key_max: 1024,
             signatures: Signatures::SigV4,
+            clock_skew: Duration::from_secs(15 * 60),
+            region: None,
             vendor: None,
         }
     }

@@ -144,6 +144,10 @@ impl Protocol for S3 {
     }
 
     async fn call(&self, mut request: Request<Body>) -> Option<Response<Body>> {
+        let region = self.dialect.region.as_ref();
+        if let Some(answer) = region.and_then(|region| region.send_away(&request)) {
+            return Some(answer);
+        }
         if let Err(error) = self.check_keys_to_delete(&mut request).await {
             let status = StatusCode::BAD_REQUEST;
             return Some(self.error(status, Some(error.code), &error.message));

@@ -5,6 +5,7 @@ mod faults;
 mod keeping;
 pub mod operations;
 mod pages;
+mod signatures;
 mod uploads;
 
 use std::time::Duration;

@@ -39,6 +39,7 @@ mod operator;
 mod package;
 mod place;
 mod random_writes;
+mod regions;
 mod rename;
 mod rename_crashes;
 mod sizes;

@@ -423,6 +423,7 @@ impl Check<'_> {
                         kind_of_answer(Op::LIST, a.status, &a.code),
                         ErrorKind::Throttled | ErrorKind::Transient
                     ) && a.speaks_s3
+                        && a.elsewhere().is_none()
                 }
                 Seen::Broken(broken, ..) => *broken == Broken::Afterwards,
                 _ => false,
@@ -440,6 +441,7 @@ impl Check<'_> {
         Refusal {
             bucket: &self.options.bucket,
             endpoint: &self.shown,
+            endpoint_was_given: self.endpoint.is_some(),
             proxy: self.proxies.between(self.endpoint.unwrap_or(&amazon)),
             tls: self.is_tls(),
             own_authority: self.options.ca_bundle.is_some(),
@@ -508,6 +510,9 @@ impl Check<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod published;
 
 #[cfg(test)]
 mod tests {
