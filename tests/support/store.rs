@@ -125,7 +125,16 @@ impl Store {
     /// The embedded bucket over TLS, by the name of its address, with an authority of its own.
     pub fn over_tls(options: Options) -> Store {
         let authority = Authority::new();
-        let tls = Some(authority.certify(&["127.0.0.1", "s3.test", "*.s3.test"]));
+        let names = [
+            "127.0.0.1",
+            "s3.test",
+            "*.s3.test",
+            "cos.test",
+            "*.cos.test",
+            "object.test",
+            "*.object.test",
+        ];
+        let tls = Some(authority.certify(&names));
         Store::started(Options { tls, ..options }, Some(authority))
     }
 
