@@ -235,8 +235,16 @@ async fn of_the_bucket(report: &mut Report, store: &S3Store, arguments: &DoctorA
 fn of_the_provider(report: &mut Report, store: &S3Store) {
     let (chosen, name) = (store.chosen(), store.capabilities().name);
     report.ok("provider", format!("{name} ({})", chosen.why));
-    if !chosen.remark.is_empty() {
-        report.ok("to know of it", chosen.remark);
+    let facts = &chosen.facts;
+    for (what, told) in [
+        ("its conditions", facts.conditions),
+        ("Complete twice", facts.complete_twice),
+        ("parts in flight", facts.in_flight),
+        ("to know of it", facts.remark),
+    ] {
+        if !told.is_empty() {
+            report.ok(what, told);
+        }
     }
     if !chosen.overrides.is_empty() {
         let all: Vec<String> = chosen.overrides.iter().map(|o| o.to_string()).collect();

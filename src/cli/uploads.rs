@@ -241,6 +241,17 @@ async fn connect(source: &str, place: &Place) -> Result<Looked, Failure> {
     Ok(Looked { store, root })
 }
 
+/// What is not listed is not seen: who asks has to know.
+fn told_of_exact_keys(store: &dyn Store) {
+    let capabilities = store.capabilities();
+    if !capabilities.uploads_by_prefix {
+        eprintln!(
+            "wholefs: {} lists the uploads of an exact key alone, so those of others are not seen here",
+            capabilities.name
+        );
+    }
+}
+
 /// Every upload the bucket lists below the prefix, page by page.
 async fn listed(store: &dyn Store) -> Result<Vec<ListedUpload>, Failure> {
     let mut all = Vec::new();
@@ -269,6 +280,7 @@ async fn show(look: Look) -> Result<(), Failure> {
         Some(source) => {
             let Looked { store, root } = connect(source, &look.place).await?;
             let listed = listed(store.as_ref()).await?;
+            told_of_exact_keys(store.as_ref());
             let mut ours = ours(&state, Some(&root))?;
             for upload in listed {
                 let parts = match store.list_parts(&upload.key, &upload.upload_id).await {
@@ -354,6 +366,7 @@ async fn end_foreign(
     wanted: Wanted,
 ) -> Result<(), Failure> {
     let Looked { store, root } = connect(&source, &place).await?;
+    told_of_exact_keys(store.as_ref());
     let state = place.state_dir.clone().unwrap_or_else(default_state_dir);
     let listed = listed(store.as_ref()).await?;
     let ours = ours(&state, None)?;

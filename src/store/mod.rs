@@ -203,6 +203,10 @@ pub struct Capabilities {
     pub list_v2: bool,
     /// DeleteObjects is there.
     pub multi_delete: bool,
+    /// A body goes with UNSIGNED-PAYLOAD; else its SHA-256 is computed and signed.
+    pub unsigned_payload: bool,
+    /// Open uploads are listed by what their keys begin with; else those of an exact key alone.
+    pub uploads_by_prefix: bool,
     pub virtual_host: bool,
     pub key_max: usize,
 }

@@ -10,6 +10,7 @@ mod support;
 mod delete_many;
 mod embedded;
 mod store;
+mod store_connect;
 mod store_wire;
 
 // The whole: the program, on a real mount.
@@ -47,6 +48,7 @@ mod suites;
 mod systemd;
 mod tls;
 mod together;
+mod unusual_answers;
 mod users;
 mod vault;
 mod vendors;

@@ -240,6 +240,62 @@ fn what_is_known_better_is_taken_and_shown() {
 }
 
 #[test]
+fn what_is_known_of_a_store_is_told() {
+    let store = Store::embedded();
+    let about = |words: &[&str], provider: &str| {
+        let mut command = program(&store);
+        command.args(words).arg(format!("s3://{}", store.bucket));
+        command.args(["--endpoint-url", &store.endpoint, "--region", store.region]);
+        run(command.args(["--provider", provider]))
+    };
+    let said = about(&["doctor", "--read-only"], "aws");
+    let of_vendor = about(&["doctor", "--read-only"], "minio");
+    for (said, told) in [
+        (&said.out, "Complete twice     succeeds"),
+        (&said.out, "parts in flight    may land after the abort"),
+        (&said.out, "its conditions     If-Match, If-None-Match"),
+        (&of_vendor.out, "Complete twice     NoSuchUpload"),
+    ] {
+        assert!(said.contains(told), "{told}: {said}");
+    }
+    // Who sees no uploads of others hears that it is the store that does not show them.
+    let uploads = about(&["uploads"], "minio");
+    assert!(
+        uploads.ok() && uploads.err.contains("an exact key"),
+        "{}",
+        uploads.err
+    );
+    assert_eq!(about(&["uploads"], "embedded").err, "");
+    // A signature that nobody else takes, and a vault's row.
+    let signed = about(&["doctor", "--auth", "cos"], "embedded");
+    assert!(
+        !signed.ok() && signed.out.contains("--provider cos"),
+        "{}",
+        signed.out
+    );
+    let vaults = about(&["doctor"], "glacier");
+    assert!(vaults.err.contains("glacier://VAULT"), "{}", vaults.err);
+}
+
+#[test]
+fn bodies_are_signed_where_a_store_takes_no_others() {
+    let store = Store::embedded();
+    let options = [
+        "--part-size",
+        "5M",
+        "--capability",
+        "unsigned_payload=false",
+    ];
+    let mount = Mount::with(&store, &options);
+    for (name, size) in [("small", 1000), ("large", 13 * MIB)] {
+        let content = Content::new(size, size);
+        content.save(&mount.path(name));
+        store.assert_holds(name, &content);
+        content.assert_file(&mount.path(name));
+    }
+}
+
+#[test]
 fn a_provider_that_is_nowhere_says_what_it_needs() {
     let store = Store::embedded();
     for (provider, region, told) in [
