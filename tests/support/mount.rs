@@ -239,6 +239,11 @@ impl Mount {
         self.at.join(name)
     }
 
+    /// Where it is: it may outlive the mount.
+    pub fn place(&self) -> Place {
+        self.place.clone()
+    }
+
     /// A place for files beside the mount.
     pub fn aside(&self, name: &str) -> PathBuf {
         self.place.path(name)
@@ -287,6 +292,13 @@ impl Mount {
     #[track_caller]
     pub fn terminate(mut self) -> ExitStatus {
         self.end_by(|mount| kill(mount.pid(), libc::SIGTERM))
+    }
+
+    /// The same, with all that it ever said.
+    #[track_caller]
+    pub fn terminate_and_tell(mut self) -> (String, ExitStatus) {
+        let status = self.end_by(|mount| kill(mount.pid(), libc::SIGTERM));
+        (self.stderr(), status)
     }
 
     /// For one that was told to end already, or whose mount point was taken away.

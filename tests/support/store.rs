@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use aws_sdk_s3::Client;
+use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::config::{
     BehaviorVersion, Credentials, Region, RequestChecksumCalculation, ResponseChecksumValidation,
 };
@@ -106,6 +107,12 @@ fn decode(key: &str) -> String {
         }
     }
     String::from_utf8(bytes).expect("keys are UTF-8")
+}
+
+fn upload_id(answer: &HttpResponse) -> Option<String> {
+    let text = std::str::from_utf8(answer.body().bytes()?).ok()?;
+    let (id, _) = text.split_once("<UploadId>")?.1.split_once("</UploadId>")?;
+    Some(id.to_owned())
 }
 
 impl Store {
@@ -457,7 +464,11 @@ impl Store {
         let (bucket, client) = (&self.bucket, &self.client);
         self.runtime.block_on(async {
             let create = client.create_multipart_upload().bucket(bucket).key(key);
-            let id = create.send().await.expect("an upload").upload_id;
+            let id = match create.send().await {
+                Ok(created) => created.upload_id,
+                // rclone calls the answer by a name that the SDK does not know.
+                Err(error) => error.raw_response().and_then(upload_id),
+            };
             let id = id.expect("an upload has an id");
             let part = client.upload_part().bucket(bucket).key(key).upload_id(&id);
             let part = part.part_number(1).body(ByteStream::from(vec![7; 1000]));
