@@ -478,6 +478,21 @@ impl Fs {
         }
     }
 
+    /// Is there so much to be sent that who has written is to wait for his answer? Until when.
+    pub fn must_wait(&self) -> Option<impl Future<Output = ()> + Send + 'static> {
+        let memory = &self.works.memory;
+        let memory = (!memory.is_calm()).then(|| memory.clone());
+        let sending = self.works.uploads.must_wait();
+        (memory.is_some() || sending.is_some()).then(|| async move {
+            if let Some(sending) = sending {
+                sending.await;
+            }
+            if let Some(memory) = memory {
+                memory.calm().await;
+            }
+        })
+    }
+
     /// `taken` bytes of this write were taken by [`try_write`](Self::try_write) already.
     pub async fn write(
         self: &Arc<Self>,

@@ -525,8 +525,18 @@ impl Filesystem for Frontend {
         let sampled = Calls::sample();
         let taken = match self.fs.try_write(handle.0, offset, data, caller) {
             Ok(taken) if taken == data.len() => {
-                reply.written(taken as u32);
-                return self.fs.calls().answered_at_once(Call::Write, sampled);
+                let Some(calm) = self.fs.must_wait() else {
+                    reply.written(taken as u32);
+                    return self.fs.calls().answered_at_once(Call::Write, sampled);
+                };
+                let work = async move {
+                    calm.await;
+                    Ok(())
+                };
+                return self.spawn(Call::Write, caller, work, move |result| match result {
+                    Ok(()) => reply.written(taken as u32),
+                    Err(error) => reply.error(say(&error)),
+                });
             }
             Ok(taken) => taken,
             Err(error) => return reply.error(say(&error)),
