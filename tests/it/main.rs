@@ -9,9 +9,11 @@ mod support;
 // The parts on their own.
 mod delete_many;
 mod embedded;
+mod many_answers;
 mod store;
 mod store_connect;
 mod store_wire;
+mod unusual_answers;
 
 // The whole: the program, on a real mount.
 mod answers;
@@ -48,7 +50,6 @@ mod suites;
 mod systemd;
 mod tls;
 mod together;
-mod unusual_answers;
 mod users;
 mod vault;
 mod vendors;

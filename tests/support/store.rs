@@ -266,6 +266,14 @@ impl Store {
         Some(store)
     }
 
+    /// `None` also when this test is not for it.
+    pub fn moto_for(test: &str) -> Option<Store> {
+        match servers::excuses("moto", test) {
+            true => None,
+            false => Store::moto(),
+        }
+    }
+
     /// `None`, said loudly, when there is no Swift here, or when this test is not for it.
     pub fn swift(test: &str) -> Option<Store> {
         Store::shared(&SWIFT, test)
@@ -282,7 +290,7 @@ impl Store {
     /// A bucket of its own on a server of this kind.
     fn shared(kind: &'static servers::Kind, test: &str) -> Option<Store> {
         static BUCKETS: AtomicU32 = AtomicU32::new(0);
-        if kind.excuses(test) {
+        if servers::excuses(kind.name, test) {
             return None;
         }
         let endpoint = kind.endpoint()?;
