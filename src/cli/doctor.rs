@@ -9,19 +9,23 @@ use clap::Args;
 
 use super::Failure;
 use super::mount::block_on;
-use super::store_flags::{StoreArguments, parse_source};
+use super::store_flags::StoreArguments;
 use crate::journal::{default_state_dir, peek};
 use crate::random::random_token;
-use crate::store::s3::{ABORT_RULE, S3Store};
+use crate::store::glacier::GlacierStore;
+use crate::store::s3::{ABORT_RULE, ConnectError, S3Store};
 use crate::store::{self, Attributes, Body, Error, ErrorKind, Precondition, Store};
+use vault::of_the_vault;
+
+mod vault;
 
 #[derive(Args)]
 #[command(
     after_help = "Without a bucket it looks at this machine alone. In the bucket it makes one small object and one
-upload under a name of its own (.wholefs-doctor-…), and removes both again."
+upload under a name of its own (.wholefs-doctor-…), and removes both again; in a vault an upload alone."
 )]
 pub(crate) struct DoctorArguments {
-    /// s3://BUCKET or s3://BUCKET/PREFIX
+    /// s3://BUCKET, s3://BUCKET/PREFIX or glacier://VAULT
     source: Option<String>,
     /// Change nothing in the bucket, not even for a moment
     #[arg(long)]
@@ -77,14 +81,27 @@ pub(crate) fn run(arguments: DoctorArguments) -> Result<(), Failure> {
     of_the_machine(&mut report);
     of_the_state(&mut report, &state);
     if let Some(source) = &arguments.source {
-        let (bucket, prefix) = parse_source(source).map_err(Failure::usage)?;
-        let options = arguments.store.options(bucket, prefix)?;
-        block_on(async {
-            match S3Store::connect(options).await {
-                Ok(store) => of_the_bucket(&mut report, &store, &arguments).await,
-                Err(error) => report.fail("bucket", error.to_string()),
+        let options = arguments.store.options_to_look(source, &state)?;
+        let is_vault = options.vault.is_some();
+        if is_vault && arguments.add_lifecycle_rule.is_some() {
+            let message =
+                "a vault has no lifecycle rules: it ends by itself what is idle for a day";
+            return Err(Failure::usage(message));
+        }
+        let failed = block_on(async {
+            if is_vault {
+                let store = GlacierStore::connect(options).await?;
+                of_the_vault(&mut report, &store, arguments.read_only).await;
+            } else {
+                let store = S3Store::connect(options).await?;
+                of_the_bucket(&mut report, &store, &arguments).await;
             }
+            Ok::<(), ConnectError>(())
         });
+        if let Err(error) = failed {
+            let what = if is_vault { "vault" } else { "bucket" };
+            report.fail(what, error.to_string());
+        }
     }
     match (report.failed, report.warned) {
         (0, 0) => println!("all is well"),
@@ -218,8 +235,16 @@ async fn of_the_bucket(report: &mut Report, store: &S3Store, arguments: &DoctorA
 fn of_the_provider(report: &mut Report, store: &S3Store) {
     let (chosen, name) = (store.chosen(), store.capabilities().name);
     report.ok("provider", format!("{name} ({})", chosen.why));
-    if !chosen.remark.is_empty() {
-        report.ok("to know of it", chosen.remark);
+    let facts = &chosen.facts;
+    for (what, told) in [
+        ("its conditions", facts.conditions),
+        ("Complete twice", facts.complete_twice),
+        ("parts in flight", facts.in_flight),
+        ("to know of it", facts.remark),
+    ] {
+        if !told.is_empty() {
+            report.ok(what, told);
+        }
     }
     if !chosen.overrides.is_empty() {
         let all: Vec<String> = chosen.overrides.iter().map(|o| o.to_string()).collect();

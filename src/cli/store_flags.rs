@@ -154,6 +154,18 @@ impl StoreArguments {
         self.region.as_deref()
     }
 
+    /// The options for what is to be looked at: a bucket, or a vault whose catalogue is below `state`.
+    pub(super) fn options_to_look(
+        &self,
+        source: &str,
+        state: &Path,
+    ) -> Result<StoreOptions, Failure> {
+        match source.strip_prefix(VAULT_SCHEME) {
+            Some(vault) => self.vault(vault, state, PART_SIZE_OF_VAULTS, true),
+            None => self.options_for(source, state),
+        }
+    }
+
     /// The options for what is to be mounted: a bucket, or a vault whose catalogue is below `state`.
     pub(super) fn options_for(&self, source: &str, state: &Path) -> Result<StoreOptions, Failure> {
         match source.strip_prefix(VAULT_SCHEME) {
@@ -247,6 +259,7 @@ pub(super) fn identity(options: &StoreOptions, store: &dyn Store) -> Identity {
     }
 }
 
+pub(super) const BUCKET_SCHEME: &str = "s3://";
 pub(super) const VAULT_SCHEME: &str = "glacier://";
 
 /// Where no file is written, it does not matter.

@@ -4,6 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use clap::{Args, Subcommand};
@@ -12,17 +13,17 @@ use serde::Serialize;
 use super::log::start_on_terminal;
 use super::mount::block_on;
 use super::recover::with_slash;
-use super::store_flags::{StoreArguments, parse_source};
+use super::store_flags::{BUCKET_SCHEME, StoreArguments, VAULT_SCHEME};
 use super::{Failure, units};
-use crate::journal::{default_state_dir, peek};
-use crate::store::s3::S3Store;
-use crate::store::{ErrorKind, ListedUpload, Store, UploadId};
+use crate::journal::{Identity, default_state_dir, peek};
+use crate::store::{self, ErrorKind, ListedUpload, Store, UploadId};
 
 #[derive(Args)]
 #[command(
     args_conflicts_with_subcommands = true,
     after_help = "Without a bucket: what the journals of this machine know. With one: also what others have open.
-Uploads of a live mount are never touched; those of a dead one are for `wholefs recover`."
+Uploads of a live mount are never touched; those of a dead one are for `wholefs recover`.
+In a vault, those of others go by what they are described as."
 )]
 pub(crate) struct UploadsArguments {
     #[command(subcommand)]
@@ -33,7 +34,7 @@ pub(crate) struct UploadsArguments {
 
 #[derive(Args)]
 struct Look {
-    /// s3://BUCKET or s3://BUCKET/PREFIX
+    /// s3://BUCKET, s3://BUCKET/PREFIX or glacier://VAULT
     source: Option<String>,
     /// Answer in JSON
     #[arg(long)]
@@ -55,7 +56,7 @@ struct Place {
 enum Action {
     /// Abort foreign uploads by their ids
     Abort {
-        /// s3://BUCKET or s3://BUCKET/PREFIX
+        /// s3://BUCKET, s3://BUCKET/PREFIX or glacier://VAULT
         source: String,
         #[arg(required = true)]
         ids: Vec<String>,
@@ -66,7 +67,7 @@ enum Action {
     },
     /// Abort foreign uploads that are older than a given age
     Sweep {
-        /// s3://BUCKET or s3://BUCKET/PREFIX
+        /// s3://BUCKET, s3://BUCKET/PREFIX or glacier://VAULT
         source: String,
         /// Only those begun longer ago than this (like 7d or 12h)
         #[arg(long, value_name = "AGE", value_parser = age)]
@@ -147,8 +148,8 @@ pub(crate) fn run(arguments: UploadsArguments) -> Result<(), Failure> {
 /// they name every upload of ours that is in it.
 struct Ours {
     by_id: HashMap<UploadId, &'static str>,
-    /// Bucket and key of those whose id is not known, or not yet.
-    nameless: HashSet<(String, String)>,
+    /// What is uploaded by those whose id is not known, or not yet.
+    nameless: HashSet<String>,
     shown: Vec<Shown>,
     /// Journals that could not be read.
     damaged: usize,
@@ -156,20 +157,26 @@ struct Ours {
 
 impl Ours {
     /// `None` for what is certainly somebody else's.
-    fn state_of(&self, bucket: &str, key: &str, id: &UploadId) -> Option<&'static str> {
-        let nameless = || {
-            self.nameless
-                .contains(&(bucket.to_string(), key.to_string()))
-        };
+    fn state_of(&self, key: &str, id: &UploadId) -> Option<&'static str> {
         match self.by_id.get(id) {
             Some(state) => Some(state),
-            None if nameless() => Some("unclear"),
+            None if self.nameless.contains(key) => Some("unclear"),
             None => None,
         }
     }
 }
 
-fn ours(state: &std::path::Path, bucket: Option<(&str, &str)>) -> Result<Ours, Failure> {
+/// `s3://bucket/` or `glacier://vault/`
+fn root_of(identity: &Identity) -> String {
+    let scheme = match identity.is_vault() {
+        true => VAULT_SCHEME,
+        false => BUCKET_SCHEME,
+    };
+    format!("{scheme}{}/", identity.bucket)
+}
+
+/// `below`: as [`Looked::root`].
+fn ours(state: &std::path::Path, below: Option<&str>) -> Result<Ours, Failure> {
     let mut ours = Ours {
         by_id: HashMap::new(),
         nameless: HashSet::new(),
@@ -191,24 +198,22 @@ fn ours(state: &std::path::Path, bucket: Option<(&str, &str)>) -> Result<Ours, F
                 (true, false) => "live",
                 (false, false) => "orphaned",
             };
-            let key = format!("{}{}", with_slash(&header.store.prefix), upload.key);
+            let prefix = with_slash(&header.store.prefix);
+            let key = format!("{}{prefix}{}", root_of(&header.store), upload.key);
             match &upload.upload_id {
                 Some(id) => {
                     ours.by_id.insert(id.clone(), state);
                 }
                 None => {
-                    let name = (header.store.bucket.clone(), key.clone());
-                    ours.nameless.insert(name);
+                    ours.nameless.insert(key.clone());
                 }
             }
-            if bucket.is_some_and(|(bucket, prefix)| {
-                bucket != header.store.bucket || !key.starts_with(prefix)
-            }) {
+            if below.is_some_and(|root| !key.starts_with(root)) {
                 continue;
             }
             ours.shown.push(Shown {
                 state,
-                key: format!("s3://{}/{key}", header.store.bucket),
+                key,
                 upload_id: upload.upload_id.map(|id| id.0),
                 age_seconds: upload.began.elapsed().map_or(0, |age| age.as_secs()),
                 parts: upload.commit.as_ref().map(|c| c.parts.len()),
@@ -219,13 +224,32 @@ fn ours(state: &std::path::Path, bucket: Option<(&str, &str)>) -> Result<Ours, F
     Ok(ours)
 }
 
-async fn connect(source: &str, place: &Place) -> Result<(S3Store, String, String), Failure> {
-    let (bucket, prefix) = parse_source(source).map_err(Failure::usage)?;
-    let options = place.store.options(bucket.clone(), prefix.clone())?;
-    let store = S3Store::connect(options)
-        .await
-        .map_err(|e| Failure::from(e.to_string()))?;
-    Ok((store, bucket, with_slash(&prefix)))
+/// What is looked at.
+struct Looked {
+    store: Arc<dyn Store>,
+    /// What all of its keys begin with: `s3://bucket/prefix/`, `glacier://vault/`
+    root: String,
+}
+
+async fn connect(source: &str, place: &Place) -> Result<Looked, Failure> {
+    let state = place.state_dir.clone().unwrap_or_else(default_state_dir);
+    let options = place.store.options_to_look(source, &state)?;
+    let (vault, prefix) = (options.vault.is_some(), with_slash(&options.prefix));
+    let scheme = if vault { VAULT_SCHEME } else { BUCKET_SCHEME };
+    let root = format!("{scheme}{}/{prefix}", options.bucket);
+    let store = store::open(options).await.map_err(|e| e.to_string())?;
+    Ok(Looked { store, root })
+}
+
+/// What is not listed is not seen: who asks has to know.
+fn told_of_exact_keys(store: &dyn Store) {
+    let capabilities = store.capabilities();
+    if !capabilities.uploads_by_prefix {
+        eprintln!(
+            "wholefs: {} lists the uploads of an exact key alone, so those of others are not seen here",
+            capabilities.name
+        );
+    }
 }
 
 /// Every upload the bucket lists below the prefix, page by page.
@@ -254,9 +278,10 @@ async fn show(look: Look) -> Result<(), Failure> {
     let shown = match &look.source {
         None => ours(&state, None)?.shown,
         Some(source) => {
-            let (store, bucket, prefix) = connect(source, &look.place).await?;
-            let listed = listed(&store).await?;
-            let mut ours = ours(&state, Some((&bucket, &prefix)))?;
+            let Looked { store, root } = connect(source, &look.place).await?;
+            let listed = listed(store.as_ref()).await?;
+            told_of_exact_keys(store.as_ref());
+            let mut ours = ours(&state, Some(&root))?;
             for upload in listed {
                 let parts = match store.list_parts(&upload.key, &upload.upload_id).await {
                     Ok(parts) => Some(parts),
@@ -266,14 +291,14 @@ async fn show(look: Look) -> Result<(), Failure> {
                 };
                 let bytes = parts.as_ref().map(|p| p.iter().map(|p| p.size).sum());
                 let parts = parts.map(|parts| parts.len());
-                let key = format!("{prefix}{}", upload.key);
-                let state = ours.state_of(&bucket, &key, &upload.upload_id);
+                let key = format!("{root}{}", upload.key);
+                let state = ours.state_of(&key, &upload.upload_id);
                 let id = Some(upload.upload_id.0);
                 match ours.shown.iter_mut().find(|shown| shown.upload_id == id) {
                     Some(shown) => (shown.parts, shown.bytes) = (parts, bytes),
                     None => ours.shown.push(Shown {
                         state: state.unwrap_or("foreign"),
-                        key: format!("s3://{bucket}/{key}"),
+                        key,
                         age_seconds: age_of(upload.initiated, store.clock()),
                         upload_id: id,
                         parts,
@@ -340,9 +365,10 @@ async fn end_foreign(
     consent: Consent,
     wanted: Wanted,
 ) -> Result<(), Failure> {
-    let (store, bucket, prefix) = connect(&source, &place).await?;
+    let Looked { store, root } = connect(&source, &place).await?;
+    told_of_exact_keys(store.as_ref());
     let state = place.state_dir.clone().unwrap_or_else(default_state_dir);
-    let listed = listed(&store).await?;
+    let listed = listed(store.as_ref()).await?;
     let ours = ours(&state, None)?;
     if ours.damaged > 0 && matches!(wanted, Wanted::OlderThan(..)) {
         return Err(Failure::from(
@@ -362,8 +388,8 @@ async fn end_foreign(
         if !is_wanted {
             continue;
         }
-        let key = format!("{prefix}{}", upload.key);
-        match ours.state_of(&bucket, &key, &upload.upload_id) {
+        let key = format!("{root}{}", upload.key);
+        match ours.state_of(&key, &upload.upload_id) {
             Some(state) => {
                 eprintln!(
                     "wholefs: {} is {state}, of a mount of this machine: left alone (wholefs recover ends those of dead mounts)",
@@ -395,7 +421,7 @@ async fn end_foreign(
     for upload in &chosen {
         let age = age_of(upload.initiated, store.clock());
         println!(
-            "{age:>8}s  s3://{bucket}/{prefix}{}  {}",
+            "{age:>8}s  {root}{}  {}",
             printable(&upload.key),
             upload.upload_id.0
         );

@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use super::region::Region;
+
 /// The switches. All fields are independent of one another.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dialect {
@@ -37,9 +39,15 @@ pub struct Dialect {
     pub keep_alive: bool,
     /// The checksum headers of newer SDKs are answered with 403 (Ncloud).
     pub refuse_checksums: bool,
+    /// DeleteObjects is refused without Content-MD5 (COS, Ncloud). Elsewhere any checksum will do.
+    pub multi_delete_md5: bool,
     /// The longest key.
     pub key_max: usize,
     pub signatures: Signatures,
+    /// How far the time a request was signed at may be from ours.
+    pub clock_skew: Duration,
+    /// Where the bucket is, if only there requests are answered that were signed for there.
+    pub region: Option<Region>,
     /// Whose headers answers carry.
     pub vendor: Option<Vendor>,
 }
@@ -92,8 +100,11 @@ impl Default for Dialect {
             consecutive_parts: false,
             keep_alive: false,
             refuse_checksums: false,
+            multi_delete_md5: false,
             key_max: 1024,
             signatures: Signatures::SigV4,
+            clock_skew: Duration::from_secs(15 * 60),
+            region: None,
             vendor: None,
         }
     }
@@ -119,6 +130,7 @@ impl Dialect {
             "ncloud" => Dialect {
                 list_v1_only: true,
                 refuse_checksums: true,
+                multi_delete_md5: true,
                 parts_land_after_abort: true,
                 vendor: Some(Vendor::Ncloud),
                 ..silent
@@ -129,6 +141,7 @@ impl Dialect {
                 consecutive_parts: true,
                 keep_alive: true,
                 refuse_checksums: true,
+                multi_delete_md5: true,
                 key_max: 850,
                 signatures: Signatures::CosToo,
                 vendor: Some(Vendor::Cos),

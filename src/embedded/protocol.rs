@@ -14,6 +14,7 @@ use s3s::service::S3Service;
 use super::api::{Keys, Vouched};
 use super::cos;
 use super::dialect::{Dialect, Signatures};
+use super::digest::{Digests, md5_from_header};
 use super::error::Error;
 use super::operation::{Target, bucket_of_host};
 use super::wire::ResponseBody;
@@ -142,12 +143,55 @@ impl Protocol for S3 {
         }
     }
 
-    async fn call(&self, request: Request<Body>) -> Option<Response<Body>> {
+    async fn call(&self, mut request: Request<Body>) -> Option<Response<Body>> {
+        let region = self.dialect.region.as_ref();
+        if let Some(answer) = region.and_then(|region| region.send_away(&request)) {
+            return Some(answer);
+        }
+        if let Err(error) = self.check_keys_to_delete(&mut request).await {
+            let status = StatusCode::BAD_REQUEST;
+            return Some(self.error(status, Some(error.code), &error.message));
+        }
         self.service.call(request).await.ok()
     }
 
     fn error(&self, status: StatusCode, code: Option<&str>, message: &str) -> Response<Body> {
         error(status, code.unwrap_or_else(|| usual_code(status)), message)
+    }
+}
+
+/// No document of a thousand keys is larger.
+const KEYS_MAX: usize = 8 << 20;
+
+impl S3 {
+    /// DeleteObjects takes no list of keys that nothing vouches for, and the protocol crate does not look.
+    async fn check_keys_to_delete(&self, request: &mut Request<Body>) -> Result<(), Error> {
+        let (uri, headers) = (request.uri(), request.headers());
+        let domain = self.base_domain.as_deref();
+        let target = Target::of(request.method(), uri.path(), uri.query(), headers, domain);
+        if target.operation != "DeleteObjects" {
+            return Ok(());
+        }
+        let mut names = headers.keys().map(|name| name.as_str());
+        let checksummed = names.any(|name| name.starts_with("x-amz-checksum-"));
+        let Some(md5) = headers.get("content-md5").cloned() else {
+            return match checksummed && !self.dialect.multi_delete_md5 {
+                true => Ok(()),
+                false => {
+                    let message = "Missing required header for this request: Content-MD5";
+                    Err(Error::new("InvalidRequest", message))
+                }
+            };
+        };
+        let claimed = md5_from_header(md5.to_str().unwrap_or_default())?;
+        let sent = request.body_mut().store_all_limited(KEYS_MAX).await;
+        let sent = sent.map_err(|error| Error::new("IncompleteBody", error.to_string()))?;
+        let mut digests = Digests::new();
+        digests.update(&sent);
+        match digests.finish().0 == claimed {
+            true => Ok(()),
+            false => Err(Error::bad_digest("Content-MD5")),
+        }
     }
 }
 

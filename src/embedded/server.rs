@@ -9,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use s3s::auth::SecretKey;
+use s3s::config::{S3Config, StaticConfigProvider};
 use s3s::service::S3ServiceBuilder;
 
 use super::accept::Tls;
@@ -127,6 +128,11 @@ impl Server {
             model: model.clone(),
             base_domain: options.base_domain.clone(),
         });
+        let mut config = S3Config::default();
+        // It counts for signatures in headers as well.
+        let skew = options.dialect.clock_skew.as_secs();
+        config.presigned_url_max_skew_time_secs = u32::try_from(skew).unwrap_or(u32::MAX);
+        service.set_config(Arc::new(StaticConfigProvider::new(Arc::new(config))));
         if let Some(domain) = &options.base_domain {
             service.set_host(Domain(domain.clone()));
         }

@@ -48,11 +48,14 @@ impl Override {
 }
 
 impl Capabilities {
-    pub fn fields(&self) -> [(&'static str, Value); 14] {
+    pub fn fields(&self) -> [(&'static str, Value); 17] {
         use Value::{Flag, Number};
         [
             ("virtual_host", Flag(self.virtual_host)),
             ("list_v2", Flag(self.list_v2)),
+            ("multi_delete", Flag(self.multi_delete)),
+            ("unsigned_payload", Flag(self.unsigned_payload)),
+            ("uploads_by_prefix", Flag(self.uploads_by_prefix)),
             ("crc64", Flag(self.crc64)),
             ("conditional_writes", Flag(self.conditional_writes)),
             ("part_copy", Flag(self.part_copy)),
@@ -75,6 +78,9 @@ impl Capabilities {
             match (one.name, one.value) {
                 ("virtual_host", Flag(flag)) => self.virtual_host = flag,
                 ("list_v2", Flag(flag)) => self.list_v2 = flag,
+                ("multi_delete", Flag(flag)) => self.multi_delete = flag,
+                ("unsigned_payload", Flag(flag)) => self.unsigned_payload = flag,
+                ("uploads_by_prefix", Flag(flag)) => self.uploads_by_prefix = flag,
                 ("crc64", Flag(flag)) => self.crc64 = flag,
                 ("conditional_writes", Flag(flag)) => self.conditional_writes = flag,
                 ("part_copy", Flag(flag)) => self.part_copy = flag,

@@ -16,6 +16,7 @@ use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::future::join_all;
 
 mod body;
 mod error;
@@ -200,6 +201,12 @@ pub struct Capabilities {
     pub conditional_writes: bool,
     /// Version of the list call.
     pub list_v2: bool,
+    /// DeleteObjects is there.
+    pub multi_delete: bool,
+    /// A body goes with UNSIGNED-PAYLOAD; else its SHA-256 is computed and signed.
+    pub unsigned_payload: bool,
+    /// Open uploads are listed by what their keys begin with; else those of an exact key alone.
+    pub uploads_by_prefix: bool,
     pub virtual_host: bool,
     pub key_max: usize,
 }
@@ -320,6 +327,12 @@ pub trait Store: Send + Sync + 'static {
     /// Succeeds also when there is nothing to delete.
     async fn delete(&self, key: &str) -> Result<()>;
 
+    /// Deletes all of these, however many, in as few requests as the store has a way for
+    /// ([`Capabilities::multi_delete`]). Answers for each of them, in their order, what [`Store::delete`] would.
+    async fn delete_many(&self, keys: &[String]) -> Vec<Result<()>> {
+        delete_each(self, keys).await
+    }
+
     /// Sent exactly once: a second try after a lost answer would leave an upload nobody knows.
     async fn create_upload(&self, key: &str, attributes: &Attributes) -> Result<UploadId>;
 
@@ -363,6 +376,18 @@ pub trait Store: Send + Sync + 'static {
         prefix: &str,
         from: Option<&(String, String)>,
     ) -> Result<ListUploadsPage>;
+}
+
+/// How many are deleted at once where each is a request of its own.
+const DELETED_AT_ONCE: usize = 32;
+
+/// [`Store::delete_many`] for who has nothing better.
+async fn delete_each<S: Store + ?Sized>(store: &S, keys: &[String]) -> Vec<Result<()>> {
+    let mut done = Vec::with_capacity(keys.len());
+    for some in keys.chunks(DELETED_AT_ONCE) {
+        done.extend(join_all(some.iter().map(|key| store.delete(key))).await);
+    }
+    done
 }
 
 /// Opens the bucket, or the vault, that the options name.

@@ -31,10 +31,10 @@ impl Known {
     fn content(&self, generation: u64) -> Content {
         let mut random = Random(self.file * 1000 + generation + 1);
         random.below(1);
-        let size = match random.below(8) {
+        let size = match random.below(12) {
             0 => 0,
-            1 => PART + random.below(2 * PART),
-            _ => 1 + random.below(100_000),
+            1 => PART + random.below(PART),
+            _ => 1 + random.below(30_000),
         };
         Content::new(self.file * 1_000_000 + generation, size)
     }
@@ -81,10 +81,8 @@ impl Known {
     }
 }
 
-/// So many at once, each with a file of its own.
-const FILES: u64 = 8;
-
-fn spoilt_answers(answers: u64, seed: u64) {
+/// `players` at once, each with a file of its own: most wait to try something again.
+fn spoilt_answers(answers: u64, seed: u64, players: u64) {
     let mut store = Store::embedded();
     let mangler = Mangler::to(&store.endpoint, seed, 5);
     let direct = std::mem::replace(&mut store.endpoint, mangler.endpoint.clone());
@@ -118,8 +116,9 @@ fn spoilt_answers(answers: u64, seed: u64) {
                 known
             })
         };
-        let players: Vec<_> = (1..=FILES).map(player).collect();
-        eventually(seconds(60 + answers / 5), "so many spoilt answers", || {
+        let players: Vec<_> = (1..=players).map(player).collect();
+        let time = seconds(60 + answers / 5);
+        eventually(time, "so many spoilt answers", || {
             let dead = players.iter().any(|player| player.is_finished());
             dead || mangler.spoilt() >= answers
         });
@@ -147,12 +146,32 @@ fn spoilt_answers(answers: u64, seed: u64) {
         content.assert_file(&path);
         store.assert_holds(&known.name(), &content);
     }
-    assert!(mount.terminate().success());
+    // Every upload has ended but those that were lost by what was said of them; and of such a one the mount
+    // cannot tell whose it is, and says so.
+    let place = mount.place();
+    let (said, status) = mount.terminate_and_tell();
+    let left = store.open_uploads().len() as u64;
+    println!(
+        "{left} uploads are left, and {} answers were spoilt of such",
+        mangler.spoilt_of_uploads()
+    );
+    assert!(
+        left <= mangler.spoilt_of_uploads(),
+        "{left} are left\n{said}"
+    );
+    assert!(
+        status.success() || said.contains("Ambiguous"),
+        "{status}\n{said}"
+    );
+    assert!(
+        left > 0 || place.instances().is_empty(),
+        "journals are left\n{said}"
+    );
 }
 
 #[test]
 fn whatever_a_store_answers_no_byte_is_wrong_and_no_file_is_torn() {
-    spoilt_answers(300, 7);
+    spoilt_answers(300, 7, 8);
 }
 
 mod long {
@@ -162,6 +181,7 @@ mod long {
     fn whatever_a_store_answers_thousands_of_times() {
         let answers = std::env::var("WHOLEFS_ANSWERS").ok();
         let answers = answers.map_or(1500, |n| n.parse().expect("a number"));
-        super::spoilt_answers(answers, u64::from(std::process::id()));
+        let seed = u64::from(std::process::id());
+        super::spoilt_answers(answers, seed, 160);
     }
 }

@@ -101,7 +101,7 @@ fn the_directory_of_a_file_being_written_cannot_be_removed(store: &Store) {
 
 // ---- Truncated
 
-fn a_file_truncated_to_nothing_in_the_middle_starts_afresh(store: &Store) {
+pub fn a_file_truncated_to_nothing_in_the_middle_starts_afresh(store: &Store) {
     let mount = mount(store);
     for old in [false, true] {
         if old {
@@ -133,7 +133,7 @@ fn a_file_truncated_to_nothing_in_the_middle_starts_afresh(store: &Store) {
     assert_eq!(store.keys(), ["file"]);
 }
 
-fn a_file_truncated_in_the_middle_keeps_what_is_before(store: &Store) {
+pub fn a_file_truncated_in_the_middle_keeps_what_is_before(store: &Store) {
     let mount = mount(store);
     let written = 12 * MIB;
     for n in [
@@ -191,7 +191,7 @@ fn a_file_that_is_not_open_is_truncated_by_its_name(store: &Store) {
     }
 }
 
-fn a_second_opener_that_truncates_starts_the_file_afresh(store: &Store) {
+pub fn a_second_opener_that_truncates_starts_the_file_afresh(store: &Store) {
     let mount = mount(store);
     for size in [MIB, 12 * MIB] {
         let mut first = writer(&mount, "file", "wct", 12 * MIB);
@@ -243,7 +243,7 @@ fn a_file_being_written_shows_its_writers_data_to_all(store: &Store) {
     }
 }
 
-fn a_synced_file_is_in_the_bucket_and_its_writer_goes_on(store: &Store) {
+pub fn a_synced_file_is_in_the_bucket_and_its_writer_goes_on(store: &Store) {
     let mount = mount(store);
     let mut writer = Writer::start();
     writer.open(&mount.path("file"), "wct");

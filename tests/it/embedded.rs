@@ -3,8 +3,9 @@
 mod dialects;
 mod faults;
 mod keeping;
-mod operations;
+pub mod operations;
 mod pages;
+mod signatures;
 mod uploads;
 
 use std::time::Duration;

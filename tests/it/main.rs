@@ -7,9 +7,13 @@ mod script;
 mod support;
 
 // The parts on their own.
+mod delete_many;
 mod embedded;
+mod many_answers;
 mod store;
+mod store_connect;
 mod store_wire;
+mod unusual_answers;
 
 // The whole: the program, on a real mount.
 mod answers;
@@ -38,6 +42,7 @@ mod operator;
 mod package;
 mod place;
 mod random_writes;
+mod regions;
 mod rename;
 mod rename_crashes;
 mod sizes;

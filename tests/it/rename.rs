@@ -72,7 +72,7 @@ fn a_file_gets_another_name(store: &Store) {
     assert_eq!(store.open_uploads(), []);
 }
 
-fn a_file_replaces_another(store: &Store) {
+pub fn a_file_replaces_another(store: &Store) {
     let mount = Mount::new(store);
     let (old, new) = (Content::new(1, 6 * MIB), Content::new(2, 3 * MIB));
     let (from, to) = (mount.path("new"), mount.path("old"));
@@ -165,7 +165,7 @@ fn a_directory_gets_another_name_with_all_that_is_below(store: &Store) {
     large.assert_file(&mount.path("moved/tree-2/a/large"));
 }
 
-fn a_file_being_written_is_published_under_its_new_name(store: &Store) {
+pub fn a_file_being_written_is_published_under_its_new_name(store: &Store) {
     let mount = Mount::with(store, &["--part-size", "5M"]);
     for old in [None, Some(Content::new(9, 6 * MIB))] {
         let (from, to) = (mount.path("before"), mount.path("after"));

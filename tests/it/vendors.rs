@@ -8,7 +8,9 @@ use crate::crashes::scene::{KEY, NEW, OLD, OPTIONS, Scene};
 use crate::support::mount::program;
 use crate::support::tools::run;
 use crate::support::{Content, KIB, MIB, Mount, Store};
-use crate::{deaths, endings};
+use crate::{deaths, edits, endings, rename};
+
+mod aborts;
 
 /// Empty, small, several parts; written, read by another mount, deleted.
 fn files_of_several_sizes_come_and_go(store: &Store) {
@@ -93,6 +95,24 @@ macro_rules! on_each_simulator {
         #[test] fn a_writer_killed_in_a_random_write() {
             deaths::a_writer_killed_in_the_middle_of_a_random_write_leaves_the_file_as_it_was(&Store::$vendor());
         }
+        #[test] fn a_synced_file() {
+            edits::a_synced_file_is_in_the_bucket_and_its_writer_goes_on(&Store::$vendor());
+        }
+        #[test] fn a_file_truncated_to_nothing() {
+            edits::a_file_truncated_to_nothing_in_the_middle_starts_afresh(&Store::$vendor());
+        }
+        #[test] fn a_file_truncated_in_the_middle() {
+            edits::a_file_truncated_in_the_middle_keeps_what_is_before(&Store::$vendor());
+        }
+        #[test] fn a_second_opener_that_truncates() {
+            edits::a_second_opener_that_truncates_starts_the_file_afresh(&Store::$vendor());
+        }
+        #[test] fn a_file_renamed_over_another() {
+            rename::a_file_replaces_another(&Store::$vendor());
+        }
+        #[test] fn a_file_renamed_while_it_is_written() {
+            rename::a_file_being_written_is_published_under_its_new_name(&Store::$vendor());
+        }
         #[test] fn a_writer_that_ends_without_closing() {
             deaths::a_writer_that_ends_without_closing_has_its_file_kept(&Store::$vendor());
         }
@@ -104,8 +124,15 @@ mod long {
     use super::*;
 
     #[test]
-    fn a_file_of_200_mib_comes_and_goes_on_cos() {
-        a_large_file_comes_and_goes(&Store::cos());
+    fn a_file_of_200_mib_comes_and_goes_on_each_vendor() {
+        for store in [
+            Store::amazon(),
+            Store::ncloud(),
+            Store::cos(),
+            Store::cos_as_s3(),
+        ] {
+            a_large_file_comes_and_goes(&store);
+        }
     }
 }
 
@@ -210,6 +237,62 @@ fn what_is_known_better_is_taken_and_shown() {
         "{}",
         refused.err
     );
+}
+
+#[test]
+fn what_is_known_of_a_store_is_told() {
+    let store = Store::embedded();
+    let about = |words: &[&str], provider: &str| {
+        let mut command = program(&store);
+        command.args(words).arg(format!("s3://{}", store.bucket));
+        command.args(["--endpoint-url", &store.endpoint, "--region", store.region]);
+        run(command.args(["--provider", provider]))
+    };
+    let said = about(&["doctor", "--read-only"], "aws");
+    let of_vendor = about(&["doctor", "--read-only"], "minio");
+    for (said, told) in [
+        (&said.out, "Complete twice     succeeds"),
+        (&said.out, "parts in flight    may land after the abort"),
+        (&said.out, "its conditions     If-Match, If-None-Match"),
+        (&of_vendor.out, "Complete twice     NoSuchUpload"),
+    ] {
+        assert!(said.contains(told), "{told}: {said}");
+    }
+    // Who sees no uploads of others hears that it is the store that does not show them.
+    let uploads = about(&["uploads"], "minio");
+    assert!(
+        uploads.ok() && uploads.err.contains("an exact key"),
+        "{}",
+        uploads.err
+    );
+    assert_eq!(about(&["uploads"], "embedded").err, "");
+    // A signature that nobody else takes, and a vault's row.
+    let signed = about(&["doctor", "--auth", "cos"], "embedded");
+    assert!(
+        !signed.ok() && signed.out.contains("--provider cos"),
+        "{}",
+        signed.out
+    );
+    let vaults = about(&["doctor"], "glacier");
+    assert!(vaults.err.contains("glacier://VAULT"), "{}", vaults.err);
+}
+
+#[test]
+fn bodies_are_signed_where_a_store_takes_no_others() {
+    let store = Store::embedded();
+    let options = [
+        "--part-size",
+        "5M",
+        "--capability",
+        "unsigned_payload=false",
+    ];
+    let mount = Mount::with(&store, &options);
+    for (name, size) in [("small", 1000), ("large", 13 * MIB)] {
+        let content = Content::new(size, size);
+        content.save(&mount.path(name));
+        store.assert_holds(name, &content);
+        content.assert_file(&mount.path(name));
+    }
 }
 
 #[test]

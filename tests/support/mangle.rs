@@ -32,6 +32,8 @@ struct Plot {
     one_in: u64,
     answers: AtomicU64,
     spoilt: AtomicU64,
+    /// Of these, those by which uploads are known: what began one, and what lists those that are open.
+    of_uploads: AtomicU64,
     on: AtomicBool,
 }
 
@@ -55,6 +57,7 @@ impl Mangler {
             one_in,
             answers: AtomicU64::new(0),
             spoilt: AtomicU64::new(0),
+            of_uploads: AtomicU64::new(0),
             on: AtomicBool::new(false),
         });
         let shared = plot.clone();
@@ -82,6 +85,12 @@ impl Mangler {
     pub fn spoilt(&self) -> u64 {
         self.plot.spoilt.load(Ordering::Relaxed)
     }
+
+    /// How many told a wrong id of an upload that had begun, or a wrong list of those that were open: by such
+    /// an answer an upload may be lost for good, whoever asks.
+    pub fn spoilt_of_uploads(&self) -> u64 {
+        self.plot.of_uploads.load(Ordering::Relaxed)
+    }
 }
 
 fn serve(mut client: TcpStream, upstream: &str, plot: &Plot) -> std::io::Result<()> {
@@ -108,6 +117,21 @@ fn serve(mut client: TcpStream, upstream: &str, plot: &Plot) -> std::io::Result<
         if spoil {
             plot.spoilt.fetch_add(1, Ordering::Relaxed);
             let object = request.head.starts_with("GET /") && answer.has("content-range");
+            let query = request
+                .head
+                .split(' ')
+                .nth(1)
+                .and_then(|uri| uri.split_once('?'));
+            let names = |name: &str| {
+                query.is_some_and(|(_, query)| {
+                    query
+                        .split('&')
+                        .any(|pair| pair.split('=').next() == Some(name))
+                })
+            };
+            if names("uploads") {
+                plot.of_uploads.fetch_add(1, Ordering::Relaxed);
+            }
             spoil_answer(&mut answer, &mut random, object, is_head);
             client.write_all(&answer.bytes())?;
             // Its length may be a lie: nothing can follow.

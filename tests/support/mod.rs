@@ -56,6 +56,14 @@ pub(crate) use on_both_stores;
 /// `tests/suites/servers.exclusions` says why not.
 macro_rules! on_servers {
     ($($scenario:ident),* $(,)?) => {
+        mod on_moto {
+            $(#[test] fn $scenario() {
+                let name = concat!(module_path!(), "::", stringify!($scenario));
+                if let Some(store) = crate::support::Store::moto_for(name) {
+                    super::$scenario(&store);
+                }
+            })*
+        }
         mod on_swift {
             $(#[test] fn $scenario() {
                 let name = concat!(module_path!(), "::", stringify!($scenario));

@@ -91,6 +91,10 @@ pub fn program(store: &Store) -> Command {
         .env("AWS_SECRET_ACCESS_KEY", &store.secret_key)
         .env_remove("AWS_SESSION_TOKEN")
         .env_remove("AWS_PROFILE")
+        .env_remove("AWS_REGION")
+        .env_remove("AWS_DEFAULT_REGION")
+        .env_remove("AWS_ENDPOINT_URL")
+        .env_remove("AWS_ENDPOINT_URL_S3")
         .env("NO_COLOR", "1")
         .stdin(Stdio::null());
     // Whatever this machine has to go through, our servers are on it.
@@ -111,10 +115,17 @@ pub fn program(store: &Store) -> Command {
 /// `wholefs mount` with the store's address.
 pub fn mount_command(store: &Store) -> Command {
     let mut command = program(store);
-    command
-        .args(["mount", "--endpoint-url", &store.endpoint])
-        .args(["--region", store.region, "--provider", store.provider])
-        .args(store.auth().map(|auth| format!("--auth={auth}")));
+    command.arg("mount");
+    // What is not said, the program finds out.
+    let said = [
+        ("--endpoint-url", store.endpoint.as_str()),
+        ("--region", store.region),
+        ("--provider", store.provider),
+    ];
+    for (flag, value) in said.into_iter().filter(|(_, value)| !value.is_empty()) {
+        command.args([flag, value]);
+    }
+    command.args(store.auth().map(|auth| format!("--auth={auth}")));
     command
 }
 
@@ -228,6 +239,11 @@ impl Mount {
         self.at.join(name)
     }
 
+    /// Where it is: it may outlive the mount.
+    pub fn place(&self) -> Place {
+        self.place.clone()
+    }
+
     /// A place for files beside the mount.
     pub fn aside(&self, name: &str) -> PathBuf {
         self.place.path(name)
@@ -276,6 +292,13 @@ impl Mount {
     #[track_caller]
     pub fn terminate(mut self) -> ExitStatus {
         self.end_by(|mount| kill(mount.pid(), libc::SIGTERM))
+    }
+
+    /// The same, with all that it ever said.
+    #[track_caller]
+    pub fn terminate_and_tell(mut self) -> (String, ExitStatus) {
+        let status = self.end_by(|mount| kill(mount.pid(), libc::SIGTERM));
+        (self.stderr(), status)
     }
 
     /// For one that was told to end already, or whose mount point was taken away.

@@ -98,6 +98,19 @@ pub static CEPH: Kind = Kind {
     running: OnceLock::new(),
 };
 
+/// Is this test not for the server of that name? The reason is said.
+pub fn excuses(server: &str, test: &str) -> bool {
+    let list = include_str!("../suites/servers.exclusions");
+    let lines = list.lines().filter(|line| !line.starts_with('#'));
+    let its = lines.filter_map(|line| line.strip_prefix(server)?.trim_start().split_once(' '));
+    let mut reasons = its.filter(|(name, _)| test.ends_with(name));
+    let reason = reasons.next().map(|(_, reason)| reason.trim());
+    if let Some(reason) = reason {
+        shout(&format!("EXCLUDED on {server}: {reason}"));
+    }
+    reason.is_some()
+}
+
 impl Kind {
     fn program(&self) -> Option<PathBuf> {
         let installed = || {
@@ -106,20 +119,6 @@ impl Kind {
         };
         let named = std::env::var_os(self.variable).map(PathBuf::from);
         named.or_else(installed).filter(|program| program.is_file())
-    }
-
-    /// Is this test not for it? The reason is said.
-    pub fn excuses(&self, test: &str) -> bool {
-        let list = include_str!("../suites/servers.exclusions");
-        let lines = list.lines().filter(|line| !line.starts_with('#'));
-        let mine =
-            lines.filter_map(|line| line.strip_prefix(self.name)?.trim_start().split_once(' '));
-        let mut reasons = mine.filter(|(name, _)| test.ends_with(name));
-        let reason = reasons.next().map(|(_, reason)| reason.trim());
-        if let Some(reason) = reason {
-            shout(&format!("EXCLUDED on {}: {reason}", self.name));
-        }
-        reason.is_some()
     }
 
     /// Where it is; `None`, said loudly, when there is none here.

@@ -45,8 +45,9 @@ fn simulator(name: &'static str, domain: &str, bucket: &str, region: &'static st
         base_domain: Some(domain.to_owned()),
         ..Options::default()
     });
-    let port = store.server().address().port();
-    store.endpoint = format!("http://{domain}:{port}");
+    let address = store.server().address();
+    let by_name = format!("{domain}:{}", address.port());
+    store.endpoint = store.endpoint.replace(&address.to_string(), &by_name);
     (store.region, store.provider) = (region, name);
     store
 }

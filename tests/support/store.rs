@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use aws_sdk_s3::Client;
+use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::config::{
     BehaviorVersion, Credentials, Region, RequestChecksumCalculation, ResponseChecksumValidation,
 };
@@ -108,6 +109,12 @@ fn decode(key: &str) -> String {
     String::from_utf8(bytes).expect("keys are UTF-8")
 }
 
+fn upload_id(answer: &HttpResponse) -> Option<String> {
+    let text = std::str::from_utf8(answer.body().bytes()?).ok()?;
+    let (id, _) = text.split_once("<UploadId>")?.1.split_once("</UploadId>")?;
+    Some(id.to_owned())
+}
+
 impl Store {
     /// The embedded bucket in memory, as Amazon S3 behaves.
     pub fn embedded() -> Store {
@@ -125,7 +132,16 @@ impl Store {
     /// The embedded bucket over TLS, by the name of its address, with an authority of its own.
     pub fn over_tls(options: Options) -> Store {
         let authority = Authority::new();
-        let tls = Some(authority.certify(&["127.0.0.1", "s3.test", "*.s3.test"]));
+        let names = [
+            "127.0.0.1",
+            "s3.test",
+            "*.s3.test",
+            "cos.test",
+            "*.cos.test",
+            "object.test",
+            "*.object.test",
+        ];
+        let tls = Some(authority.certify(&names));
         Store::started(Options { tls, ..options }, Some(authority))
     }
 
@@ -250,6 +266,14 @@ impl Store {
         Some(store)
     }
 
+    /// `None` also when this test is not for it.
+    pub fn moto_for(test: &str) -> Option<Store> {
+        match servers::excuses("moto", test) {
+            true => None,
+            false => Store::moto(),
+        }
+    }
+
     /// `None`, said loudly, when there is no Swift here, or when this test is not for it.
     pub fn swift(test: &str) -> Option<Store> {
         Store::shared(&SWIFT, test)
@@ -266,7 +290,7 @@ impl Store {
     /// A bucket of its own on a server of this kind.
     fn shared(kind: &'static servers::Kind, test: &str) -> Option<Store> {
         static BUCKETS: AtomicU32 = AtomicU32::new(0);
-        if kind.excuses(test) {
+        if servers::excuses(kind.name, test) {
             return None;
         }
         let endpoint = kind.endpoint()?;
@@ -448,7 +472,11 @@ impl Store {
         let (bucket, client) = (&self.bucket, &self.client);
         self.runtime.block_on(async {
             let create = client.create_multipart_upload().bucket(bucket).key(key);
-            let id = create.send().await.expect("an upload").upload_id;
+            let id = match create.send().await {
+                Ok(created) => created.upload_id,
+                // rclone calls the answer by a name that the SDK does not know.
+                Err(error) => error.raw_response().and_then(upload_id),
+            };
             let id = id.expect("an upload has an id");
             let part = client.upload_part().bucket(bucket).key(key).upload_id(&id);
             let part = part.part_number(1).body(ByteStream::from(vec![7; 1000]));

@@ -17,8 +17,8 @@ use crate::store::s3::exchange::Patience;
 use crate::store::tally::Tally;
 use crate::store::{
     Attributes, Body, BodyStream, Capabilities, CompletedPart, Continuation, Download, ETag,
-    ErrorKind, ListEntry, ListPage, ListUploadsPage, ListedPart, ListedUpload, ObjectInfo,
-    PartReceipt, Precondition, Result, Store, UploadId,
+    ErrorKind, ListEntry, ListPage, ListUploadsPage, ListedPart, ListedUpload, Metadata,
+    ObjectInfo, PartReceipt, Precondition, Result, Store, UploadId,
 };
 
 /// What is kept in the catalogue itself has at most so many bytes: a symbolic link's target fits.
@@ -479,7 +479,7 @@ impl Store for GlacierStore {
         Ok(parts.collect())
     }
 
-    /// Those that carry a description of ours: whose else they are cannot be told, and is nobody's business.
+    /// Those of others go by what they are described as: no token of ours is with them.
     async fn list_uploads(
         &self,
         prefix: &str,
@@ -498,7 +498,9 @@ impl Store for GlacierStore {
         let patience = self.line.limits.patience(0);
         let page = self.call(op, prefix, patience, request, Ok).await?;
         let uploads = page.uploads_list().iter().filter_map(|upload| {
-            let (name, metadata) = description::read(upload.archive_description()?)?;
+            let described = upload.archive_description().unwrap_or_default();
+            let (name, metadata) = description::read(described)
+                .unwrap_or_else(|| (described.to_string(), Metadata::new()));
             name.starts_with(prefix).then_some(ListedUpload {
                 key: name,
                 upload_id: UploadId(upload.multipart_upload_id()?.to_string()),

@@ -24,7 +24,7 @@ use aws_sdk_glacier::error::{ProvideErrorMetadata, SdkError};
 
 use super::s3::classify::{Failure, Nature, Op};
 use super::s3::exchange::{Line, Patience};
-use super::s3::{ConnectError, Options};
+use super::s3::{ConnectError, Options, of_provider};
 use super::{Attributes, Capabilities, Error, ErrorKind, Result, UploadId};
 
 mod calls;
@@ -85,25 +85,14 @@ fn part_size(wanted: u64) -> u64 {
     MIB << mib.ilog2()
 }
 
+/// The table's row, with parts of this size.
 fn capabilities(part_size: u64) -> Capabilities {
     Capabilities {
-        name: PROVIDER,
         part_min: part_size,
         part_max: part_size,
-        parts_max: PARTS_MAX,
         object_max: part_size * u64::from(PARTS_MAX),
-        parts_equal: true,
-        part_copy: false,
-        // In the catalogue, where a name is all that there is to change.
-        rename: true,
-        put_max: 0,
-        copy_max: u64::MAX,
-        streamed: true,
-        crc64: false,
-        conditional_writes: false,
-        list_v2: true,
-        virtual_host: false,
         key_max: description::NAME_MAX,
+        ..of_provider(PROVIDER)
     }
 }
 
@@ -259,6 +248,15 @@ impl From<std::io::Error> for NotRecorded {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_tables_row_is_of_vaults() {
+        let row = of_provider(PROVIDER);
+        assert_eq!((row.part_min, row.part_max), (MIB, PART_MAX));
+        assert_eq!(row.parts_max, PARTS_MAX);
+        assert_eq!(row.key_max, description::NAME_MAX);
+        assert!(row.streamed && row.parts_equal);
+    }
 
     #[test]
     fn parts_are_powers_of_two_mib() {

@@ -11,8 +11,6 @@ use std::ops::Range;
 use async_trait::async_trait;
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::SdkError;
-use aws_sdk_s3::operation::RequestId;
-use aws_sdk_s3::operation::get_object::GetObjectOutput;
 use aws_sdk_s3::operation::head_object::HeadObjectOutput;
 use aws_sdk_s3::types::{
     ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload, CompletedPart as SdkPart,
@@ -20,9 +18,9 @@ use aws_sdk_s3::types::{
 };
 
 use super::classify::{self, Failure, Op};
-use super::forms::{content_range, decode_crc64, encode_crc64, quoted, unquoted};
+use super::forms::{decode_crc64, encode_crc64, quoted, unquoted};
 use super::list::{Next, Page, decoder, time};
-use super::{S3Store, body, keys};
+use super::{S3Store, keys};
 use crate::random::random_token;
 use crate::store::tally::Tally;
 use crate::store::{
@@ -30,86 +28,6 @@ use crate::store::{
     ErrorKind, ListPage, ListUploadsPage, ListedPart, ListedUpload, Metadata, ObjectInfo,
     PartReceipt, Precondition, Result, Store, UploadId,
 };
-
-impl S3Store {
-    /// A ranged GET of what the key holds, or of an older version.
-    async fn get_any(
-        &self,
-        key: &str,
-        version_id: Option<&str>,
-        version: &ETag,
-        range: Range<u64>,
-    ) -> Result<Download> {
-        let Some(bytes) = range.end.checked_sub(range.start).filter(|&n| n > 0) else {
-            // There is no way to ask for nothing; the version and the size come by HEAD.
-            let head = self.head(key).await?;
-            same_version(key, version, &head.etag)?;
-            let (etag, object_size) = (head.etag, head.size);
-            return Ok(Download {
-                etag,
-                object_size,
-                body: Box::new(body::Nothing),
-            });
-        };
-        let request = || {
-            self.client
-                .get_object()
-                .bucket(&self.bucket)
-                .key(self.full(key))
-                .range(format!("bytes={}-{}", range.start, range.end - 1))
-                .if_match(quoted(version))
-                .set_version_id(version_id.map(str::to_string))
-                .send()
-        };
-        // Without a version it is not an object: an error in a 200's clothes.
-        // Nor is a body of another length than its range: what there is of it is not the object's.
-        let said = i64::try_from(bytes).ok();
-        let accept = |answer: GetObjectOutput| {
-            let whole = answer.content_length().is_none() || answer.content_length() == said;
-            match answer.e_tag() {
-                None => Err(incomplete(Op::GET, key, "an object without an ETag")),
-                Some(_) if answer.content_range().is_some() && !whole => {
-                    let what = "a range in a body of another length";
-                    Err(incomplete(Op::GET, key, what))
-                }
-                Some(_) => Ok(answer),
-            }
-        };
-        let answer = self
-            .call(Op::GET, key, self.patience(0), request, accept)
-            .await?;
-        // Some stores ignore If-Match.
-        let etag = unquoted(answer.e_tag().unwrap_or_default());
-        same_version(key, version, &etag)?;
-        let length = answer.content_length().and_then(|n| u64::try_from(n).ok());
-        let object_size = match answer.content_range().map(content_range) {
-            Some(Some((got, total))) if got == range => total,
-            // A 200: fine if everything is what was asked for.
-            None if range.start == 0 && length == Some(range.end) => range.end,
-            _ => {
-                let got = answer.content_range().unwrap_or("the whole object");
-                let message = format!("asked for {range:?}, got {got}");
-                return Err(Op::GET.error(ErrorKind::Invalid, key, "RangeIgnored", &message));
-            }
-        };
-        let body = body::Receiving {
-            key: key.to_string(),
-            request_id: answer.request_id().map(str::to_string),
-            stream: answer.body,
-            left: bytes,
-            stall: self.line.limits.request_timeout,
-            patience: self.patience(0),
-            ended: false,
-            tally: self.line.tally.clone(),
-            turns: self.line.turns_to_receive(),
-        };
-        Ok(Download {
-            etag,
-            object_size,
-            body: Box::new(body),
-        })
-    }
-}
 
 #[async_trait]
 impl Store for S3Store {
@@ -276,6 +194,7 @@ impl Store for S3Store {
         };
         let (if_match, if_none_match) = self.condition(op, key, condition)?;
         let patience = self.patience_to_send(&body);
+        let payload = self.payload(&body);
         let request = || {
             self.client
                 .put_object()
@@ -292,7 +211,7 @@ impl Store for S3Store {
                 .set_checksum_crc64_nvme(self.checksum(&body))
                 .body(self.line.sending(&body, &patience))
                 .customize()
-                .disable_payload_signing()
+                .interceptor(payload.clone())
                 .send()
         };
         self.call(op, key, patience.clone(), request, |put| {
@@ -390,6 +309,10 @@ impl Store for S3Store {
         }
     }
 
+    async fn delete_many(&self, keys: &[String]) -> Vec<Result<()>> {
+        self.delete_all(keys).await
+    }
+
     async fn create_upload(&self, key: &str, attributes: &Attributes) -> Result<UploadId> {
         let crc64 = self.capabilities.crc64;
         let request = || async {
@@ -435,6 +358,7 @@ impl Store for S3Store {
     ) -> Result<PartReceipt> {
         let number = part_number(Op::PART, key, number)?;
         let patience = self.patience_to_send(&body);
+        let payload = self.payload(&body);
         let request = || {
             self.client
                 .upload_part()
@@ -445,7 +369,7 @@ impl Store for S3Store {
                 .set_checksum_crc64_nvme(self.checksum(&body))
                 .body(self.line.sending(&body, &patience))
                 .customize()
-                .disable_payload_signing()
+                .interceptor(payload.clone())
                 .send()
         };
         self.call(Op::PART, key, patience.clone(), request, |part| {
@@ -668,7 +592,7 @@ impl S3Store {
 }
 
 /// A success that leaves out what it was asked for.
-fn incomplete(op: Op, key: &str, what: &str) -> Failure {
+pub(super) fn incomplete(op: Op, key: &str, what: &str) -> Failure {
     let kind = classify::kind_of_broken(op, classify::Broken::Afterwards);
     Failure {
         error: op.error(kind, key, "IncompleteAnswer", what).into(),
@@ -681,14 +605,6 @@ fn etag(op: Op, key: &str, etag: Option<&str>) -> std::result::Result<ETag, Fail
         Some(etag) if !etag.0.is_empty() => Ok(etag),
         _ => Err(incomplete(op, key, "no ETag")),
     }
-}
-
-fn same_version(key: &str, asked: &ETag, got: &ETag) -> Result<()> {
-    if asked == got {
-        return Ok(());
-    }
-    let message = format!("asked for version {}, it is {} now", asked.0, got.0);
-    Err(Op::GET.error(ErrorKind::Conflict, key, "VersionChanged", &message))
 }
 
 /// What HEAD says of archives: by the class, by Intelligent-Tiering's own header, and of a restore.

@@ -39,7 +39,12 @@ impl std::fmt::Display for Why {
 
 /// What is promised where nothing is known.
 pub fn generic() -> Capabilities {
-    named("generic").capabilities.clone()
+    of_provider("generic")
+}
+
+/// A provider that the table has for certain.
+pub(in crate::store) fn of_provider(name: &str) -> Capabilities {
+    named(name).capabilities.clone()
 }
 
 /// What is known of a store before it is asked: of the provider named, else of the endpoint's host, else
@@ -59,6 +64,12 @@ pub(super) fn choose(
 ) -> Result<(&'static Row, Why), String> {
     if let Some(name) = provider {
         let row = by_name(&name.to_ascii_lowercase()).ok_or_else(|| unknown(name))?;
+        if matches!(row.address, Address::Vaults) {
+            let name = row.capabilities.name;
+            return Err(format!(
+                "{name} has no buckets: write {name}://VAULT instead of --provider"
+            ));
+        }
         return Ok((row, Why::Named));
     }
     let by_bucket = |row: &&Row| row.buckets.iter().any(|suffix| bucket.ends_with(suffix));
@@ -115,7 +126,7 @@ pub fn address_of(provider: &str, region: Option<&str>) -> Result<Option<String>
 pub(super) fn address(row: &Row, region: Option<&str>) -> Result<Option<String>, String> {
     let name = row.capabilities.name;
     let regions = match row.address {
-        Address::Amazons => return Ok(None),
+        Address::Amazons | Address::Vaults => return Ok(None),
         Address::Anywhere => {
             return Err(format!(
                 "provider {name:?} has no address of its own: give --endpoint-url"
@@ -205,7 +216,13 @@ fn by_name(name: &str) -> Option<&'static Row> {
 }
 
 fn unknown(name: &str) -> String {
-    let names = || TABLE.iter().map(|row| row.capabilities.name);
+    let of_buckets = |row: &&Row| !matches!(row.address, Address::Vaults);
+    let names = || {
+        TABLE
+            .iter()
+            .filter(of_buckets)
+            .map(|row| row.capabilities.name)
+    };
     let lower = name.to_ascii_lowercase();
     let nearest = nearest(&lower, names()).unwrap_or_default();
     let all = names().collect::<Vec<_>>().join(", ");
@@ -282,8 +299,12 @@ mod tests {
         let message = capabilities(Some("mino"), None, "b").expect_err("unknown");
         assert!(message.contains("did you mean \"minio\""), "{message}");
         for row in TABLE {
-            assert!(message.contains(row.capabilities.name), "{message}");
+            let is_vaults = matches!(row.address, Address::Vaults);
+            let name = row.capabilities.name;
+            assert_eq!(message.contains(name), !is_vaults, "{name}: {message}");
         }
+        let message = capabilities(Some("glacier"), None, "b").expect_err("not of a bucket");
+        assert!(message.contains("glacier://VAULT"), "{message}");
     }
 
     #[test]
@@ -292,7 +313,7 @@ mod tests {
             let c = &row.capabilities;
             assert_eq!(c.check(), Ok(()), "{}", c.name);
             assert!(c.put_max <= c.object_max, "{}", c.name);
-            assert!(c.copy_max <= c.object_max, "{}", c.name);
+            assert!(c.copy_max <= c.object_max || c.streamed, "{}", c.name);
         }
         let ncloud = capabilities(Some("ncloud"), None, "b").expect("ncloud");
         assert!(!ncloud.list_v2 && !ncloud.crc64);

@@ -47,6 +47,7 @@ impl Op {
     pub const COPY: Op = Op::new("CopyObject", Nature::Write, false);
     pub const RENAME: Op = Op::new("RenameObject", Nature::Write, false);
     pub const DELETE: Op = Op::new("DeleteObject", Nature::Write, false);
+    pub const DELETE_MANY: Op = Op::new("DeleteObjects", Nature::Write, false);
     pub const CREATE: Op = Op::new("CreateMultipartUpload", Nature::Commit, false);
     pub const PART: Op = Op::new("UploadPart", Nature::Write, true);
     pub const COPY_PART: Op = Op::new("UploadPartCopy", Nature::Write, true);
@@ -200,11 +201,33 @@ pub(in crate::store) struct Answer {
     pub request_id: Option<String>,
     /// The bucket's region, where a redirect names it.
     pub region: Option<String>,
+    /// The host to ask instead, likewise.
+    pub endpoint: Option<String>,
     /// It looks like XML, or is empty as HEAD's always is.
     pub speaks_s3: bool,
 }
 
 impl Answer {
+    /// The region to ask instead, if this is an answer to who has come to the wrong one.
+    pub fn elsewhere(&self) -> Option<&str> {
+        let region = self.region.as_deref().filter(|name| is_host(name))?;
+        let codes = [
+            "AuthorizationHeaderMalformed",
+            "IllegalLocationConstraintException",
+        ];
+        let astray = matches!(self.status, 301 | 307) || codes.contains(&self.code.as_str());
+        // HEAD's answers have no code.
+        let unnamed = self.status == 400 && self.code.is_empty();
+        (astray || unnamed).then_some(region)
+    }
+
+    /// The endpoint to ask instead, without the bucket.
+    pub fn other_endpoint(&self, bucket: &str) -> Option<String> {
+        let host = self.endpoint.as_deref().filter(|host| is_host(host))?;
+        let host = host.strip_prefix(&format!("{bucket}.")).unwrap_or(host);
+        Some(format!("https://{host}"))
+    }
+
     fn of<E: ProvideErrorMetadata>(response: &HttpResponse, error: Option<&E>) -> Answer {
         let header = |name: &str| response.headers().get(name).map(str::to_string);
         let body = response.body().bytes().unwrap_or_default();
@@ -226,6 +249,7 @@ impl Answer {
                 .or_else(|| header("x-amzn-requestid"))
                 .map(|id| one_line(&id)),
             region: header("x-amz-bucket-region").or_else(|| text("Region")),
+            endpoint: text("Endpoint"),
             speaks_s3: start.is_empty()
                 || start.starts_with(b"<?xml")
                 || [
@@ -308,12 +332,16 @@ where
     match see(error) {
         Seen::Answer(answer) => {
             let kind = kind_of_answer(op, answer.status, &answer.code);
+            let elsewhere = answer.elsewhere().map(|region| {
+                format!("the bucket is in the region {region}: mount it with --region {region}")
+            });
             let (code, message) = match answer.code.as_str() {
                 // A success the SDK could not parse: it says why.
                 "" if answer.status < 300 => (UNREADABLE.to_string(), deepest(error)),
                 "" => (format!("HTTP{}", answer.status), answer.message),
                 code => (code.to_string(), answer.message),
             };
+            let message = elsewhere.unwrap_or(message);
             let mut error = op.error(kind, key, &code, &message);
             error.request_id = answer.request_id;
             let maybe_applied =
@@ -451,6 +479,12 @@ pub(in crate::store) fn one_line(text: &str) -> String {
         }
     }
     line
+}
+
+/// Fit to be shown as a region's or a host's name, whoever sent it.
+fn is_host(name: &str) -> bool {
+    let fine = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'.';
+    !name.is_empty() && name.len() < 254 && name.bytes().all(fine)
 }
 
 /// The text of the first element `tag`, for answers the SDK could not make sense of.

@@ -28,6 +28,7 @@ use super::choice::{self, Why, host, region_in_host};
 use super::classify::{Broken, Op, Seen, deepest, kind_of_answer, one_line, see};
 use super::clock::ServerClock;
 use super::cos::{CosAnswers, CosSigner};
+use super::dates::Dates;
 use super::refusal::{ConnectError, Refusal};
 use super::renewal::{self, Renewing};
 use super::transport::{self, Proxies};
@@ -103,7 +104,13 @@ async fn search(options: &Options, shown: &mut Option<String>) -> Result<Found, 
         endpoint => endpoint,
     };
     let address = endpoint.clone();
-    let (mut capabilities, mut remark) = (row.capabilities.clone(), row.remark);
+    if !row.auth.contains(&options.auth) {
+        return Err(ConnectError::Options(format!(
+            "--auth cos is Tencent COS's own signature, and the provider is {}: leave it out, or say --provider cos",
+            row.capabilities.name
+        )));
+    }
+    let (mut capabilities, mut facts) = (row.capabilities.clone(), row.facts);
     if let Some(path_style) = options.force_path_style {
         let is_address = endpoint
             .as_deref()
@@ -161,7 +168,7 @@ async fn search(options: &Options, shown: &mut Option<String>) -> Result<Found, 
     {
         tracing::debug!(provider = row.capabilities.name, header, "the answer tells");
         capabilities = choice::as_answered(row, check.virtual_host);
-        (why, remark) = (Why::Answer(header), row.remark);
+        (why, facts) = (Why::Answer(header), row.facts);
         if let Some(checksum) = options.checksum {
             capabilities.crc64 = checksum;
         }
@@ -178,7 +185,7 @@ async fn search(options: &Options, shown: &mut Option<String>) -> Result<Found, 
         endpoint: address,
         chosen: Chosen {
             why,
-            remark,
+            facts,
             overrides: options.overrides.clone(),
         },
         clock: check.clock.clone(),
@@ -423,6 +430,7 @@ impl Check<'_> {
                         kind_of_answer(Op::LIST, a.status, &a.code),
                         ErrorKind::Throttled | ErrorKind::Transient
                     ) && a.speaks_s3
+                        && a.elsewhere().is_none()
                 }
                 Seen::Broken(broken, ..) => *broken == Broken::Afterwards,
                 _ => false,
@@ -440,6 +448,7 @@ impl Check<'_> {
         Refusal {
             bucket: &self.options.bucket,
             endpoint: &self.shown,
+            endpoint_was_given: self.endpoint.is_some(),
             proxy: self.proxies.between(self.endpoint.unwrap_or(&amazon)),
             tls: self.is_tls(),
             own_authority: self.options.ca_bundle.is_some(),
@@ -460,6 +469,7 @@ impl Check<'_> {
             .force_path_style(!self.virtual_host)
             .interceptor(self.clock.clone())
             .interceptor(self.witness.clone())
+            .interceptor(Dates)
             .interceptor(self.options.said.clone());
         if let Some(endpoint) = self.endpoint {
             config = config.endpoint_url(endpoint);
@@ -508,6 +518,9 @@ impl Check<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod published;
 
 #[cfg(test)]
 mod tests {

@@ -6,6 +6,7 @@
 //!   promised wrongly costs data (a condition ignored) or every upload (a header refused).
 //! - docs/PROVIDERS.md shows this table, and a test compares the two.
 
+use super::Auth;
 use crate::store::Capabilities;
 
 const KIB: u64 = 1 << 10;
@@ -17,8 +18,9 @@ const TB: u64 = 1_000_000_000_000;
 /// A vendor: what it can do, and how it is recognised.
 pub(super) struct Row {
     pub capabilities: Capabilities,
-    /// What a person should know of it, and no code needs to.
-    pub remark: &'static str,
+    pub facts: Facts,
+    /// The signatures it takes.
+    pub auth: &'static [Auth],
     /// Buckets whose names end so are this vendor's.
     pub buckets: &'static [&'static str],
     /// Host names ending so (at a label's border) are this vendor's.
@@ -30,10 +32,24 @@ pub(super) struct Row {
     pub signs: &'static [Sign],
 }
 
+/// What a person should know of it, and no code goes by. What is empty is not known.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts {
+    /// The headers that its conditions on writes have; whether they are relied on is a capability.
+    pub conditions: &'static str,
+    /// What Complete says of an upload that it has completed before.
+    pub complete_twice: &'static str,
+    /// What becomes of parts that are in flight when their upload is aborted.
+    pub in_flight: &'static str,
+    pub remark: &'static str,
+}
+
 /// Where the service is when no endpoint is named.
 pub(super) enum Address {
     /// The SDK knows.
     Amazons,
+    /// It does, and there are vaults.
+    Vaults,
     /// One a region: as it is given, where it is (`{region}` stands for it), and as it is signed for. An
     /// empty name is any region.
     Regions(&'static [(&'static str, &'static str, &'static str)]),
@@ -59,13 +75,26 @@ const GENERIC: Capabilities = Capabilities {
     crc64: false,
     conditional_writes: false,
     list_v2: true,
+    multi_delete: true,
+    unsigned_payload: true,
+    uploads_by_prefix: true,
     virtual_host: false,
     key_max: 1024,
 };
 
+const UNKNOWN: Facts = Facts {
+    conditions: "",
+    complete_twice: "",
+    in_flight: "",
+    remark: "",
+};
+
+const AS_AMAZONS: &str = "If-Match, If-None-Match";
+
 const NOBODY: Row = Row {
     capabilities: GENERIC,
-    remark: "",
+    facts: UNKNOWN,
+    auth: &[Auth::SigV4],
     buckets: &[],
     hosts: &[],
     region_between: &[],
@@ -83,7 +112,12 @@ pub(super) static TABLE: &[Row] = &[
             virtual_host: true,
             ..GENERIC
         },
-        remark: "parts in flight at an abort may land after it: it is aborted until none is left; Complete may be repeated",
+        facts: Facts {
+            conditions: AS_AMAZONS,
+            complete_twice: "succeeds",
+            in_flight: "may land after the abort",
+            ..UNKNOWN
+        },
         hosts: &["amazonaws.com", "amazonaws.com.cn"],
         region_between: &[("s3.", ".amazonaws.com"), ("s3.", ".amazonaws.com.cn")],
         address: Address::Amazons,
@@ -101,7 +135,11 @@ pub(super) static TABLE: &[Row] = &[
             rename: true,
             ..GENERIC
         },
-        remark: "directory buckets: files are renamed in one step, listings are not sorted",
+        facts: Facts {
+            conditions: AS_AMAZONS,
+            remark: "directory buckets: files are renamed in one step, listings are not sorted, an open upload keeps the bucket from being deleted",
+            ..UNKNOWN
+        },
         buckets: &["--x-s3"],
         address: Address::Amazons,
         ..NOBODY
@@ -112,7 +150,10 @@ pub(super) static TABLE: &[Row] = &[
             list_v2: false,
             ..GENERIC
         },
-        remark: "a checksum it does not know is answered with 403: none is sent",
+        facts: Facts {
+            remark: "a checksum it does not know is answered with 403: none is sent",
+            ..UNKNOWN
+        },
         hosts: &[
             "object.ncloudstorage.com",
             "object.ncpstorage.com",
@@ -138,7 +179,10 @@ pub(super) static TABLE: &[Row] = &[
             virtual_host: true,
             ..GENERIC
         },
-        remark: "the newer service, of *.ncloudstorage.com without .object.",
+        facts: Facts {
+            remark: "the newer service, of *.ncloudstorage.com without .object.",
+            ..UNKNOWN
+        },
         hosts: &["ncloudstorage.com"],
         region_between: &[("", ".ncloudstorage.com")],
         address: Address::Regions(&[("kr", "https://kr.ncloudstorage.com", "kr")]),
@@ -156,11 +200,17 @@ pub(super) static TABLE: &[Row] = &[
             key_max: 850,
             ..GENERIC
         },
-        remark: "the bucket's name ends with the APPID; --auth cos signs in its own way; x-cos-forbid-overwrite does not hold in a bucket that ever kept versions, and is not relied on",
+        facts: Facts {
+            conditions: "x-cos-forbid-overwrite, of new objects; not in a bucket that ever kept versions",
+            in_flight: "fail",
+            remark: "the bucket's name ends with the APPID; --auth cos signs in its own way",
+            ..UNKNOWN
+        },
         hosts: &["myqcloud.com"],
         region_between: &[("cos.", ".myqcloud.com")],
         address: Address::Regions(&[("", "https://cos.{region}.myqcloud.com", "{region}")]),
         signs: &[Sign("server", "tencent-cos")],
+        auth: &[Auth::SigV4, Auth::Cos],
         ..NOBODY
     },
     Row {
@@ -172,7 +222,11 @@ pub(super) static TABLE: &[Row] = &[
             crc64: true,
             ..GENERIC
         },
-        remark: "conditions on writes are ignored in silence; a PUT or DELETE of the key ends its uploads; 1.x needs --capability crc64=false",
+        facts: Facts {
+            complete_twice: "NoSuchUpload",
+            remark: "conditions on writes are ignored in silence; a PUT or DELETE of the key ends its uploads; 1.x needs --capability crc64=false",
+            ..UNKNOWN
+        },
         ..NOBODY
     },
     Row {
@@ -180,9 +234,15 @@ pub(super) static TABLE: &[Row] = &[
         capabilities: Capabilities {
             name: "minio",
             conditional_writes: true,
+            uploads_by_prefix: false,
             ..GENERIC
         },
-        remark: "uploads are listed for an exact key only: `wholefs uploads` sees none of others'; no lifecycle rule aborts them; Complete works once",
+        facts: Facts {
+            conditions: AS_AMAZONS,
+            complete_twice: "NoSuchUpload",
+            remark: "no lifecycle rule aborts uploads",
+            ..UNKNOWN
+        },
         signs: &[Sign("server", "minio")],
         ..NOBODY
     },
@@ -192,7 +252,12 @@ pub(super) static TABLE: &[Row] = &[
             name: "ceph",
             ..GENERIC
         },
-        remark: "recent releases honour conditions on writes: --capability conditional_writes=true",
+        facts: Facts {
+            conditions: AS_AMAZONS,
+            complete_twice: "succeeds",
+            remark: "recent releases honour conditions on writes: --capability conditional_writes=true",
+            ..UNKNOWN
+        },
         signs: &[Sign("server", "Ceph Object Gateway")],
         ..NOBODY
     },
@@ -204,7 +269,11 @@ pub(super) static TABLE: &[Row] = &[
             object_max: 5 * TIB - 5 * GIB,
             ..GENERIC
         },
-        remark: "uploads are aborted by the service after 7 days",
+        facts: Facts {
+            conditions: "If-Match, If-None-Match, of PutObject",
+            remark: "uploads are aborted by the service after 7 days",
+            ..UNKNOWN
+        },
         hosts: &["r2.cloudflarestorage.com"],
         ..NOBODY
     },
@@ -214,7 +283,10 @@ pub(super) static TABLE: &[Row] = &[
             object_max: 10 * TB,
             ..GENERIC
         },
-        remark: "https only",
+        facts: Facts {
+            remark: "https only",
+            ..UNKNOWN
+        },
         hosts: &["backblazeb2.com"],
         region_between: &[("s3.", ".backblazeb2.com")],
         address: Address::Regions(&[("", "https://s3.{region}.backblazeb2.com", "{region}")]),
@@ -226,7 +298,10 @@ pub(super) static TABLE: &[Row] = &[
             part_copy: false,
             ..GENERIC
         },
-        remark: "conditions do not hold for uploads in parts",
+        facts: Facts {
+            remark: "conditions do not hold for uploads in parts",
+            ..UNKNOWN
+        },
         hosts: &["storage.googleapis.com"],
         address: Address::Regions(&[("", "https://storage.googleapis.com", "auto")]),
         signs: &[Sign("x-guploader-uploadid", "")],
@@ -243,7 +318,10 @@ pub(super) static TABLE: &[Row] = &[
             key_max: 1023,
             ..GENERIC
         },
-        remark: "x-oss-forbid-overwrite is not relied on, as with cos",
+        facts: Facts {
+            conditions: "x-oss-forbid-overwrite, of new objects; not in a bucket that ever kept versions",
+            ..UNKNOWN
+        },
         hosts: &["aliyuncs.com"],
         region_between: &[("oss-", ".aliyuncs.com")],
         address: Address::Regions(&[("", "https://oss-{region}.aliyuncs.com", "{region}")]),
@@ -255,7 +333,6 @@ pub(super) static TABLE: &[Row] = &[
             name: "wasabi",
             ..GENERIC
         },
-        remark: "",
         hosts: &["wasabisys.com"],
         region_between: &[("s3.", ".wasabisys.com")],
         address: Address::Regions(&[("", "https://s3.{region}.wasabisys.com", "{region}")]),
@@ -271,7 +348,12 @@ pub(super) static TABLE: &[Row] = &[
             object_max: 1000 * 5 * GIB,
             ..GENERIC
         },
-        remark: "Complete sends white space while it works, and may be repeated",
+        facts: Facts {
+            conditions: "If-None-Match",
+            complete_twice: "succeeds",
+            remark: "Complete sends white space while it works",
+            ..UNKNOWN
+        },
         signs: &[Sign("x-openstack-request-id", "tx")],
         ..NOBODY
     },
@@ -280,7 +362,10 @@ pub(super) static TABLE: &[Row] = &[
             name: "seaweedfs",
             ..GENERIC
         },
-        remark: "before 2026-09 an abort of a completed upload deleted the object's data: wholefs sends none",
+        facts: Facts {
+            remark: "before 2026-09 an abort of a completed upload deleted the object's data: wholefs sends none",
+            ..UNKNOWN
+        },
         signs: &[Sign("server", "SeaweedFS")],
         ..NOBODY
     },
@@ -290,7 +375,12 @@ pub(super) static TABLE: &[Row] = &[
             name: "rustfs",
             ..GENERIC
         },
-        remark: "Complete works once; conditions on writes: --capability conditional_writes=true",
+        facts: Facts {
+            conditions: AS_AMAZONS,
+            complete_twice: "NoSuchUpload",
+            remark: "conditions on writes: --capability conditional_writes=true",
+            ..UNKNOWN
+        },
         signs: &[Sign("server", "RustFS")],
         ..NOBODY
     },
@@ -302,7 +392,10 @@ pub(super) static TABLE: &[Row] = &[
             part_copy: false,
             ..GENERIC
         },
-        remark: "",
+        facts: Facts {
+            complete_twice: "NoSuchUpload",
+            ..UNKNOWN
+        },
         signs: &[Sign("server", "rclone/")],
         ..NOBODY
     },
@@ -314,12 +407,44 @@ pub(super) static TABLE: &[Row] = &[
             conditional_writes: true,
             ..GENERIC
         },
-        remark: "`wholefs bucket`, and the bucket of `wholefs demo`",
+        facts: Facts {
+            conditions: AS_AMAZONS,
+            complete_twice: "succeeds",
+            in_flight: "fail",
+            remark: "`wholefs bucket`, and the bucket of `wholefs demo`",
+        },
         ..NOBODY
     },
     Row {
         capabilities: GENERIC,
-        remark: "",
+        ..NOBODY
+    },
+    Row {
+        // Parts have one size, a power of two MiB; here is from which to which. Names are the catalogue's:
+        // what is copied or renamed is a line of that.
+        capabilities: Capabilities {
+            name: "glacier",
+            part_min: MIB,
+            part_max: 4 * GIB,
+            object_max: 10_000 * 4 * GIB,
+            parts_equal: true,
+            part_copy: false,
+            rename: true,
+            put_max: 0,
+            copy_max: u64::MAX,
+            streamed: true,
+            multi_delete: false,
+            // The SDK hashes what it sends there in any case.
+            unsigned_payload: false,
+            key_max: 700,
+            ..GENERIC
+        },
+        facts: Facts {
+            complete_twice: "succeeds",
+            remark: "vaults: a drop box, which is read hours after it was asked for; an abort may be repeated, and of a completed upload it fails; an idle upload is gone after a day",
+            ..UNKNOWN
+        },
+        address: Address::Vaults,
         ..NOBODY
     },
 ];
@@ -346,6 +471,8 @@ mod tests {
             Value::Flag(true) => "yes".to_string(),
             Value::Flag(false) => "no".to_string(),
             Value::Number(n) if name == "parts_max" || name == "key_max" => n.to_string(),
+            Value::Number(0) => "0".to_string(),
+            Value::Number(u64::MAX) => "any".to_string(),
             Value::Number(n) => size(n),
         };
         let row = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
@@ -359,8 +486,19 @@ mod tests {
             cells.extend(fields.into_iter().map(|(name, v)| value(name, v)));
             text += &row(cells);
         }
-        text +=
-            "\n| provider | known by | where it is | to know of it |\n| --- | --- | --- | --- |\n";
+        let columns = [
+            "provider",
+            "known by",
+            "where it is",
+            "signed by",
+            "conditions on writes",
+            "Complete twice",
+            "parts in flight at an abort",
+            "to know of it",
+        ];
+        let line = columns.map(|_| "---".to_string());
+        text += "\n";
+        text += &(row(columns.map(str::to_string).to_vec()) + &row(line.to_vec()));
         for one in TABLE {
             let hosts = one.hosts.iter().map(|host| format!("`*.{host}`"));
             let buckets = one.buckets.iter().map(|end| format!("buckets `*{end}`"));
@@ -368,15 +506,34 @@ mod tests {
                 "" => format!("its header `{}`", sign.0),
                 start => format!("its header `{}: {start}…`", sign.0),
             });
-            let known: Vec<String> = hosts.chain(buckets).chain(signs).collect();
+            let mut known: Vec<String> = hosts.chain(buckets).chain(signs).collect();
             let places = match one.address {
                 Address::Amazons => vec!["Amazon's regions".to_string()],
+                Address::Vaults => {
+                    known.push("`glacier://VAULT`".to_string());
+                    vec!["Amazon's regions".to_string()]
+                }
                 Address::Anywhere => vec!["`--endpoint-url`".to_string()],
                 Address::Regions(all) => all.iter().map(|one| format!("`{}`", one.1)).collect(),
             };
-            let name = format!("**{}**", one.capabilities.name);
-            let remark = one.remark.to_string();
-            text += &row(vec![name, known.join(", "), places.join(", "), remark]);
+            let auth = one.auth.iter().map(|auth| match auth {
+                Auth::SigV4 => "SigV4",
+                Auth::Cos => "`--auth cos`",
+            });
+            let (facts, name) = (&one.facts, format!("**{}**", one.capabilities.name));
+            let (known, places) = (known.join(", "), places.join(", "));
+            let auth = auth.collect::<Vec<_>>().join(", ");
+            let told = [
+                facts.conditions,
+                facts.complete_twice,
+                facts.in_flight,
+                facts.remark,
+            ];
+            let told = told.into_iter().map(str::to_string);
+            text += &row([name, known, places, auth]
+                .into_iter()
+                .chain(told)
+                .collect());
         }
         text
     }

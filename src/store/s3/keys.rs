@@ -83,6 +83,13 @@ pub(super) fn encoded(key: &str) -> String {
     encoded
 }
 
+/// Does a key come out of an XML document as it went in, whoever reads it? Not with what XML 1.0 cannot say,
+/// nor with what readers trim or take for the end of a line.
+pub(super) fn survives_xml(key: &str) -> bool {
+    let lost = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{fffe}' | '\u{ffff}');
+    key.trim() == key && !key.contains(lost)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -112,6 +119,18 @@ mod tests {
             assert_eq!(decode(encoded), key, "{encoded}");
         }
         assert_eq!(decode("%FF"), "\u{fffd}");
+    }
+
+    #[test]
+    fn keys_that_xml_might_change_are_told_from_the_rest() {
+        for kept in ["a", "a b/c d", "&<>'\"%+", "\u{fc}\u{20ac}", ""] {
+            assert!(survives_xml(kept), "{kept:?}");
+        }
+        for lost in [
+            " a", "a ", "a\n", "a\rb", "\t", "\u{1}", "a\u{85}b", "\u{a0}a", "\u{fffe}",
+        ] {
+            assert!(!survives_xml(lost), "{lost:?}");
+        }
     }
 
     #[test]

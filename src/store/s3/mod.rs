@@ -8,9 +8,12 @@
 //! - `classify`: what came back, sorted into the kinds callers branch on.
 //! - `exchange`: one call, tried, timed and counted. `retry`: the one retry policy.
 //! - `renewal`: the keys, asked for again when they expire or are refused.
-//! - `calls`: each call of the trait, as S3's request and answer.
+//! - `calls`: each call of the trait, as S3's request and answer; `get`: the one whose answer is a stream.
+//! - `delete_many`: the one call that answers for each of many keys.
 //! - `lifecycle`: the bucket's own rule against uploads left open.
 //! - `transport`: whom TLS trusts, and the proxies. `pace`: the limit of bandwidth.
+//! - `payload`: what a signature says of a body.
+//! - `dates`: of objects, in forms the SDK does not know.
 //! - `body`, `forms`, `keys`, `list`: bytes, values, names and listings between our form and S3's.
 //!
 //! Invariants:
@@ -32,6 +35,7 @@ use classify::{Failure, Op};
 use exchange::{Line, Patience};
 use forms::{encode_crc64, quoted};
 use keys::Prefix;
+use payload::Payload;
 
 pub(in crate::store) mod body;
 mod calls;
@@ -41,21 +45,27 @@ mod clock;
 pub(in crate::store) mod connect;
 mod cos;
 mod cos_signature;
+mod dates;
+mod delete_many;
 mod dialects;
 pub(in crate::store) mod exchange;
 mod forms;
+mod get;
 mod headers;
 mod keys;
 mod lifecycle;
 mod list;
 pub(in crate::store) mod pace;
+mod payload;
 mod refusal;
 pub(in crate::store) mod renewal;
 pub(in crate::store) mod retry;
 pub(in crate::store) mod transport;
 mod witness;
 
+pub(in crate::store) use choice::of_provider;
 pub use choice::{Why, address_of, capabilities, generic};
+pub use dialects::Facts;
 pub use headers::Said;
 pub use lifecycle::ABORT_RULE;
 pub use refusal::ConnectError;
@@ -152,7 +162,7 @@ pub enum Auth {
 #[derive(Clone, Debug)]
 pub struct Chosen {
     pub why: Why,
-    pub remark: &'static str,
+    pub facts: Facts,
     pub overrides: Vec<Override>,
 }
 
@@ -243,6 +253,13 @@ impl S3Store {
 
     fn full(&self, key: &str) -> String {
         self.prefix.full(key)
+    }
+
+    fn payload(&self, body: &Body) -> Payload {
+        match self.capabilities.unsigned_payload {
+            true => Payload::unsigned(),
+            false => Payload::hashed(body),
+        }
     }
 
     /// The checksum header's value, where the store takes one.

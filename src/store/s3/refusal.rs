@@ -37,11 +37,12 @@ pub enum ConnectError {
         reason: String,
         remedy: String,
     },
-    #[error("bucket {bucket:?} is in region {actual:?}, not in {given:?}: use region {actual:?}")]
+    #[error("bucket {bucket:?} is in region {actual:?}, not in {given:?}: give {remedy}")]
     WrongRegion {
         bucket: String,
         given: String,
         actual: String,
+        remedy: String,
     },
     #[error(
         "the check of bucket {bucket:?} at {endpoint} failed ({reason}): check the bucket's name, the region and the endpoint, or try again later"
@@ -58,6 +59,8 @@ pub(super) struct Refusal<'a> {
     pub bucket: &'a str,
     /// As messages show it.
     pub endpoint: &'a str,
+    /// It was named, and is not what the region makes it.
+    pub endpoint_was_given: bool,
     /// The proxy that requests to it go through.
     pub proxy: Option<String>,
     pub tls: bool,
@@ -179,6 +182,9 @@ impl Refusal<'_> {
     fn explain_answer(&self, answer: Answer, region: &str) -> ConnectError {
         let bucket = self.bucket.to_string();
         let endpoint = self.endpoint.to_string();
+        let elsewhere = answer.elsewhere().map(str::to_string);
+        let other = answer.other_endpoint(self.bucket);
+        let other = other.filter(|other| self.endpoint_was_given && other != self.endpoint);
         let Answer {
             status,
             code,
@@ -187,14 +193,18 @@ impl Refusal<'_> {
             ..
         } = answer;
         let message = one_line(&message);
-        if let Some(actual) = answer.region.map(|r| one_line(&r))
+        if let Some(actual) = elsewhere
             && actual != region
-            && (matches!(status, 301 | 307) || (status == 400 && code != "ExpiredToken"))
         {
+            let remedy = match other {
+                Some(other) => format!("--region {actual} --endpoint-url {other}"),
+                None => format!("--region {actual}"),
+            };
             return ConnectError::WrongRegion {
                 bucket,
                 given: region.to_string(),
                 actual,
+                remedy,
             };
         }
         if !speaks_s3 || (status < 300 && code.is_empty()) {
@@ -257,7 +267,14 @@ impl Refusal<'_> {
             _ if matches!(status, 301 | 307) => ConnectError::Other {
                 bucket,
                 endpoint,
-                reason: format!("{said}: the bucket is elsewhere, give its own endpoint or region"),
+                reason: match other {
+                    Some(other) => {
+                        format!("{said}: the bucket is elsewhere, give --endpoint-url {other}")
+                    }
+                    None => {
+                        format!("{said}: the bucket is elsewhere, give its own endpoint or region")
+                    }
+                },
             },
             _ => {
                 let reason = match message.as_str() {

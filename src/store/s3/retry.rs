@@ -58,7 +58,7 @@ where
     }
 }
 
-fn worth_repeating(nature: Nature, kind: ErrorKind) -> bool {
+pub(super) fn worth_repeating(nature: Nature, kind: ErrorKind) -> bool {
     match nature {
         Nature::Commit | Nature::Abort => false,
         Nature::Guarded => matches!(kind, ErrorKind::Throttled | ErrorKind::Transient),

@@ -57,7 +57,7 @@ impl CaBundle {
 
 /// The proxies that the environment names, read as curl reads them: the lower case first, what is empty is
 /// not there.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(in crate::store) struct Proxies {
     /// For `http://`, for `https://`.
     http: Option<String>,

@@ -186,4 +186,36 @@ mod long {
         };
         at_every_request(kind, 80);
     }
+
+    /// The servers of `scripts/test --servers`: one for all lanes, a bucket each.
+    const ON_SWIFT: &str = "crashes::stores::on_swift";
+    const ON_RCLONE: &str = "crashes::stores::on_rclone";
+    const ON_CEPH: &str = "crashes::stores::on_ceph";
+
+    #[test]
+    fn killed_at_any_request_to_swift_nothing_is_left_and_nothing_torn_on_swift() {
+        let kind = Kind {
+            start: || Store::swift(ON_SWIFT),
+            knows_the_time: true,
+        };
+        at_every_request(kind, 80);
+    }
+
+    #[test]
+    fn killed_at_any_request_to_rclone_nothing_is_left_and_nothing_torn_on_rclone() {
+        let kind = Kind {
+            start: || Store::rclone(ON_RCLONE),
+            knows_the_time: true,
+        };
+        at_every_request(kind, 80);
+    }
+
+    #[test]
+    fn killed_at_any_request_to_ceph_nothing_is_left_and_nothing_torn_on_ceph() {
+        let kind = Kind {
+            start: || Store::ceph(ON_CEPH),
+            knows_the_time: true,
+        };
+        at_every_request(kind, 80);
+    }
 }

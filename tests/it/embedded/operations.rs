@@ -523,7 +523,7 @@ async fn who_expects_to_go_on_with_nothing_gets_a_connection_of_his_own() {
 }
 
 /// Sends the text, returns everything that comes back until the connection closes.
-pub(super) async fn raw(server: &Server, text: &str) -> String {
+pub async fn raw(server: &Server, text: &str) -> String {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let mut stream = tokio::net::TcpStream::connect(server.address())
         .await

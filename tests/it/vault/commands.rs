@@ -5,9 +5,10 @@ use std::process::Stdio;
 
 use wholefs::embedded::vault::Manners;
 
-use super::Scene;
-use crate::support::tools::wait;
-use crate::support::{Content, MIB, Writer, eventually, seconds};
+use super::{SOURCE, Scene};
+use crate::support::mount::{detach, program};
+use crate::support::tools::{Outcome, kill, run, wait};
+use crate::support::{Content, MIB, Mount, Writer, eventually, seconds};
 
 #[test]
 fn a_catalogue_is_listed_exported_and_imported() {
@@ -146,4 +147,175 @@ fn what_stands_in_the_way_of_a_vault_is_said() {
         assert_eq!(outcome.err.trim_end().lines().count(), 1, "{}", outcome.err);
     }
     drop(mount);
+}
+
+/// A subcommand of the program's own, about the vault.
+fn about_the_vault(scene: &Scene, words: &[&str]) -> Outcome {
+    let mut command = program(&scene.store);
+    command.args(words);
+    command.args(["--endpoint-url", &scene.store.endpoint]);
+    command.args(["--region", scene.store.region]);
+    run(command.arg("--state-dir").arg(scene.place.state()))
+}
+
+#[test]
+fn the_uploads_of_a_vault_are_listed_and_those_of_others_swept() {
+    let scene = Scene::new();
+    let uploads = |words: &[&str]| about_the_vault(&scene, &[&["uploads"], words].concat());
+    let begun = |mount: &Mount, name: &str| {
+        let parts = scene.parts();
+        let mut writer = Writer::start();
+        writer.open(&mount.path(name), "wct").write(2, 13 * MIB);
+        eventually(seconds(60), "a part is there", || scene.parts() > parts);
+        writer
+    };
+    let mut dead = scene.mount_with(&["--no-guardian"]);
+    let orphaned = begun(&dead, "left behind");
+    kill(dead.daemon(), libc::SIGKILL);
+    dead.wait_for_death();
+    detach(&dead.at);
+    let of = |listed: &str, key: &str| {
+        let line = listed.lines().find(|line| line.contains(key));
+        line.unwrap_or_else(|| panic!("no {key} in {listed}"))
+            .to_string()
+    };
+    let listed = uploads(&[SOURCE]);
+    assert!(listed.ok(), "{}", listed.err);
+    let ours = of(&listed.out, "glacier://demo/left behind");
+    assert!(
+        ours.starts_with("orphaned ") && ours.contains("parts"),
+        "{ours}"
+    );
+    let theirs = of(&listed.out, "glacier://demo/tape 7");
+    assert!(theirs.starts_with("foreign "), "{theirs}");
+    assert!(theirs.contains(&scene.foreign_upload), "{theirs}");
+    assert_eq!(listed.out.lines().count(), 2, "{}", listed.out);
+    // By the journals alone it is a vault's as well.
+    let known = uploads(&[]).out;
+    assert!(of(&known, "glacier://demo/left behind").starts_with("orphaned "));
+    let json = uploads(&[SOURCE, "--json"]).out;
+    assert!(json.contains("\"state\":\"foreign\""), "{json}");
+
+    // Young ones are left alone, and so are ours, however old.
+    let young = uploads(&["sweep", SOURCE, "--older-than", "1d", "--yes"]);
+    assert!(
+        young.ok() && young.out.contains("nothing to abort"),
+        "{}",
+        young.out
+    );
+    let other = uploads(&[
+        "sweep",
+        SOURCE,
+        "--older-than",
+        "0s",
+        "--prefix",
+        "tapes",
+        "--yes",
+    ]);
+    assert!(other.out.contains("nothing to abort"), "{}", other.out);
+    let unasked = uploads(&["sweep", SOURCE, "--older-than", "0s"]);
+    assert!(
+        !unasked.ok() && unasked.err.contains("--yes"),
+        "{}",
+        unasked.err
+    );
+    assert_eq!(scene.store.vault_server().uploads("demo").len(), 2);
+    let id = scene.ours()[0].id.clone();
+    let ours = uploads(&["abort", SOURCE, &id, "--yes"]);
+    assert!(
+        !ours.ok() && ours.err.contains("left alone"),
+        "{}",
+        ours.err
+    );
+    let swept = uploads(&["sweep", SOURCE, "--older-than", "0s", "--yes"]);
+    assert!(
+        swept.ok() && swept.out.contains("1 aborted"),
+        "{}{}",
+        swept.out,
+        swept.err
+    );
+    let left = scene.store.vault_server().uploads("demo");
+    assert_eq!(left.iter().map(|up| &up.id).collect::<Vec<_>>(), [&id]);
+    // One that is gone is said to be.
+    let gone = uploads(&["abort", SOURCE, &scene.foreign_upload, "--yes"]);
+    assert!(!gone.ok() && gone.err.contains("not open"), "{}", gone.err);
+
+    let mount = scene.mount();
+    eventually(seconds(30), "what was orphaned is ended", || {
+        scene.ours().is_empty()
+    });
+    let live = begun(&mount, "under way");
+    let listed = uploads(&[SOURCE]).out;
+    assert!(
+        of(&listed, "glacier://demo/under way").starts_with("live "),
+        "{listed}"
+    );
+    drop((orphaned, live, dead));
+}
+
+#[test]
+fn a_doctor_looks_at_a_vault_and_leaves_nothing() {
+    let scene = Scene::new();
+    let doctor = |words: &[&str]| about_the_vault(&scene, &[&["doctor"], words].concat());
+    let server = scene.store.vault_server();
+    let before = (server.uploads("demo"), server.archives("demo"));
+    let empty = doctor(&[SOURCE]);
+    assert!(empty.ok(), "{}{}", empty.out, empty.err);
+    assert!(empty.out.contains("warn  catalogue"), "{}", empty.out);
+    let mount = scene.mount();
+    fs::write(mount.path("file"), "here").expect("written");
+    // Beside a living mount.
+    let well = doctor(&[SOURCE]);
+    assert!(well.ok(), "{}{}", well.out, well.err);
+    for line in [
+        "ok    vault ",
+        "files: 1;",
+        "ok    upload ",
+        "ok    upload a part ",
+        "ours is found by its token",
+        "ok    abort ",
+        "ok    abort again ",
+        "nothing is left",
+        "ok    list jobs ",
+    ] {
+        assert!(well.out.contains(line), "{line}: {}", well.out);
+    }
+    drop(mount);
+    fs::remove_dir_all(scene.place.state()).expect("removed");
+    assert_eq!(server.uploads("demo"), before.0);
+    assert_eq!(server.archives("demo").len(), before.1.len() + 1);
+
+    server.log().reset();
+    let looked = doctor(&[SOURCE, "--read-only"]);
+    assert!(
+        looked.ok() && looked.out.contains("not tried"),
+        "{}",
+        looked.out
+    );
+    assert_eq!(server.log().count("InitiateMultipartUpload"), 0);
+    for (operation, permission) in [
+        ("InitiateMultipartUpload", "glacier:InitiateMultipartUpload"),
+        ("UploadMultipartPart", "glacier:UploadMultipartPart"),
+        ("ListMultipartUploads", "glacier:ListMultipartUploads"),
+        ("ListParts", "glacier:ListParts"),
+        ("ListJobs", "glacier:ListJobs"),
+    ] {
+        let fault = server.faults().script(&format!("op={operation}:error=403"));
+        let denied = doctor(&[SOURCE]);
+        server.faults().remove(fault.expect("a fault"));
+        assert!(
+            denied.out.contains(permission),
+            "{permission}: {}",
+            denied.out
+        );
+        assert_eq!(server.uploads("demo"), before.0, "{operation}");
+    }
+    let nowhere = doctor(&["glacier://elsewhere"]);
+    assert!(
+        !nowhere.ok() && nowhere.out.contains("FAIL  vault"),
+        "{}",
+        nowhere.out
+    );
+    let rule = doctor(&[SOURCE, "--add-lifecycle-rule", "7"]);
+    assert_eq!(rule.status.code(), Some(2), "{}", rule.err);
 }

@@ -247,6 +247,69 @@ fn who_is_killed_or_fails_leaves_a_vault_as_it_was() {
 }
 
 #[test]
+fn each_way_a_write_ends_ends_it_in_a_vault() {
+    let scene = Scene::new();
+    let mount = scene.mount();
+    let begin = |name: &str| {
+        let parts = scene.parts();
+        let mut writer = Writer::start();
+        writer.open(&mount.path(name), "wct").write(2, 13 * MIB);
+        eventually(seconds(60), "a part is there", || scene.parts() > parts);
+        writer
+    };
+    let aborted = |what: &str| {
+        eventually(seconds(20), what, || scene.ours().is_empty());
+        assert!(scene.names().files.is_empty(), "{what}");
+    };
+    for signal in [
+        libc::SIGKILL,
+        libc::SIGINT,
+        libc::SIGTERM,
+        libc::SIGHUP,
+        libc::SIGQUIT,
+        libc::SIGSEGV,
+    ] {
+        begin("killed").die_of(signal);
+        aborted(&format!("signal {signal}"));
+    }
+    // Another opens it anew: what the first had written is given up.
+    let mut first = begin("file");
+    let mut second = Writer::start();
+    second.open(&mount.path("file"), "wt");
+    aborted("O_TRUNC");
+    second.write(3, 5 * MIB).step("close");
+    first.step("close");
+    scene.assert_holds("file", &Content::new(3, 5 * MIB));
+    // Another file takes its name.
+    let mut victim = begin("victim");
+    fs::rename(mount.path("file"), mount.path("victim")).expect("renamed");
+    eventually(seconds(20), "aborted", || scene.ours().is_empty());
+    victim.step("close");
+    scene.assert_holds("victim", &Content::new(3, 5 * MIB));
+    // Its name changes before anything was sent.
+    let mut small = Writer::start();
+    small.open(&mount.path("before"), "wct").write(4, MIB);
+    fs::rename(mount.path("before"), mount.path("after")).expect("renamed");
+    small.step("close");
+    scene.assert_holds("after", &Content::new(4, MIB));
+    fs::remove_file(mount.path("victim")).expect("removed");
+    fs::remove_file(mount.path("after")).expect("removed");
+    // The mount's name is taken away: who has a file open goes on, and may be killed.
+    let (mut kept, killed) = (begin("kept"), begin("killed"));
+    sh_ok("umount -l \"$1\"", &[&mount.at]);
+    kept.write(2, MIB).step("close");
+    scene.assert_holds("kept", &Content::new(2, 14 * MIB));
+    killed.die_of(libc::SIGKILL);
+    drop((first, second, victim, small, kept));
+    assert!(mount.wait_for_end().success());
+    scene.assert_clean("lazily unmounted");
+    assert_eq!(
+        scene.names().files.into_keys().collect::<Vec<_>>(),
+        ["kept"]
+    );
+}
+
+#[test]
 fn rsync_and_tar_drop_their_files_into_a_vault() {
     let scene = Scene::new();
     let mount = scene.mount();

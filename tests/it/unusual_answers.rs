@@ -1,0 +1,413 @@
+//! Answers in forms that stores are known for, or might have: ETags bare, weak or missing; lengths that lie;
+//! XML with another namespace or none; dates in other forms. What can be understood is, what cannot is an
+//! error, and nothing is made up. (`answers` plays thousands at random.)
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use wholefs::store::s3::{Keys, Options, S3Store};
+use wholefs::store::{
+    Attributes, Body, CompletedPart, ETag, ErrorKind, Limits, ListEntry, ListPage, Precondition,
+    Store, UploadId,
+};
+
+use crate::script::{Asked, Reply, Script};
+
+/// A store whose requests are answered by `answer`, which does not see the check.
+async fn store(
+    provider: &str,
+    answer: impl Fn(usize, &Asked) -> Reply + Send + Sync + 'static,
+) -> (S3Store, Arc<Script>) {
+    let script = Script::start(move |n, asked| match n {
+        0 => Reply::xml(
+            200,
+            "<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>",
+        ),
+        n => answer(n - 1, asked),
+    });
+    let options = Options {
+        bucket: "bucket".into(),
+        endpoint_url: Some(script.url.clone()),
+        provider: Some(provider.into()),
+        keys: Some(Keys {
+            access_key_id: "any".into(),
+            secret_access_key: "any".into(),
+            session_token: None,
+        }),
+        limits: Limits {
+            request_timeout: Duration::from_secs(5),
+            attempts: 2,
+        },
+        ..Options::default()
+    };
+    let store = S3Store::connect(options).await.expect("connected");
+    (store, Arc::new(script))
+}
+
+fn upload() -> UploadId {
+    UploadId("up".into())
+}
+
+fn body() -> Body {
+    Body::from_bytes(vec![7; 10].into())
+}
+
+async fn put(store: &S3Store) -> Result<ETag, wholefs::store::Error> {
+    let attributes = Attributes::default();
+    let none = Precondition::None;
+    store.put("k", body(), &attributes, &none).await
+}
+
+async fn complete(store: &S3Store) -> Result<ETag, ErrorKind> {
+    let parts = [CompletedPart {
+        number: 1,
+        etag: ETag("p".into()),
+        crc64: None,
+    }];
+    let (id, none) = (upload(), Precondition::None);
+    let done = store.complete_upload("k", &id, &parts, 10, &none).await;
+    done.map_err(|error| error.kind)
+}
+
+/// The forms of one version's ETag, in headers and in XML.
+const ETAGS: [(&str, &str); 5] = [
+    ("\"e1\"", "&quot;e1&quot;"),
+    ("e1", "e1"),
+    ("W/\"e1\"", "W/&quot;e1&quot;"),
+    ("  \"e1\"  ", "\"e1\""),
+    ("\"e1", "&#34;e1&#34;"),
+];
+
+#[tokio::test]
+async fn an_etag_is_one_in_whatever_form_it_comes() {
+    for (header, xml) in ETAGS {
+        let (store, script) = store("garage", move |_, asked| {
+            let etag = || ("ETag", header.to_string());
+            let query = asked.target.split_once('?').map_or("", |(_, query)| query);
+            match asked.method.as_str() {
+                "HEAD" => Reply::Answer(200, vec![etag(), ("Content-Length", "10".into())], vec![]),
+                "PUT" if asked.header("x-amz-copy-source").is_some() => {
+                    let root = if query.contains("uploadId") { "CopyPartResult" } else { "CopyObjectResult" };
+                    Reply::xml(200, &format!("<{root}><ETag>{xml}</ETag></{root}>"))
+                }
+                "PUT" => Reply::Answer(200, vec![etag()], vec![]),
+                "POST" => Reply::xml(200, &format!("<CompleteMultipartUploadResult><ETag>{xml}</ETag></CompleteMultipartUploadResult>")),
+                _ if query.contains("list-type") => Reply::xml(200, &format!("<ListBucketResult><Contents><Key>k</Key><Size>10</Size><ETag>{xml}</ETag></Contents></ListBucketResult>")),
+                _ if query.contains("uploadId") => Reply::xml(200, &format!("<ListPartsResult><Part><PartNumber>1</PartNumber><Size>10</Size><ETag>{xml}</ETag></Part></ListPartsResult>")),
+                _ => Reply::Answer(206, vec![etag(), ("Content-Range", "bytes 2-5/10".into())], b"2345".to_vec()),
+            }
+        })
+        .await;
+        let one = ETag("e1".into());
+        assert_eq!(put(&store).await.expect("put"), one, "{header}");
+        assert_eq!(store.head("k").await.expect("there").etag, one, "{header}");
+        let part = store.upload_part("k", &upload(), 1, body()).await;
+        assert_eq!(part.expect("a part").etag, one, "{header}");
+        let part = store.copy_part("k", &upload(), 1, "from", &one, 0..5).await;
+        assert_eq!(part.expect("a part").etag, one, "{xml}");
+        let copied = store.copy("k", "from", &one, 10, None).await;
+        assert_eq!(copied.expect("a copy"), one, "{xml}");
+        assert_eq!(complete(&store).await, Ok(one.clone()), "{xml}");
+        let listed = store.list("", false, None, 10).await.expect("a page");
+        let [ListEntry::Object(info)] = &listed.entries[..] else {
+            panic!("{listed:?}")
+        };
+        assert_eq!(info.etag, one, "{xml}");
+        assert_eq!(
+            store.list_parts("k", &upload()).await.expect("parts")[0].etag,
+            one
+        );
+        // It is read as that version, and asked for as S3 wants it.
+        let mut read = store.get("k", &one, 2..6).await.expect("a download");
+        assert_eq!(read.etag, one, "{header}");
+        assert_eq!(
+            read.body.next().await.expect("bytes").expect("bytes"),
+            &b"2345"[..]
+        );
+        let asked = script.asked();
+        assert_eq!(
+            asked.last().and_then(|a| a.header("if-match")),
+            Some("\"e1\"")
+        );
+    }
+}
+
+#[tokio::test]
+async fn without_an_etag_nothing_is_believed_to_be_there() {
+    let (store, _) = store("garage", |_, asked| match asked.method.as_str() {
+        "HEAD" => Reply::Answer(200, vec![("Content-Length", "10".into())], vec![]),
+        "GET" => Reply::Answer(
+            206,
+            vec![("Content-Range", "bytes 0-3/10".into())],
+            b"0123".to_vec(),
+        ),
+        "POST" => Reply::xml(
+            200,
+            "<CompleteMultipartUploadResult><Key>k</Key></CompleteMultipartUploadResult>",
+        ),
+        _ if asked.header("x-amz-copy-source").is_some() => {
+            Reply::xml(200, "<CopyObjectResult></CopyObjectResult>")
+        }
+        _ => Reply::Answer(200, vec![("ETag", "\"\"".into())], vec![]),
+    })
+    .await;
+    let kind = |error: wholefs::store::Error| (error.kind, error.code);
+    let incomplete = |kind| Err((kind, "IncompleteAnswer".to_string()));
+    let put = put(&store).await.map(drop);
+    assert_eq!(put.map_err(kind), incomplete(ErrorKind::Unknown));
+    assert_eq!(
+        store.head("k").await.map(drop).map_err(kind),
+        incomplete(ErrorKind::Transient)
+    );
+    let got = store.get("k", &ETag("e1".into()), 0..4).await.map(drop);
+    assert_eq!(got.map_err(kind), incomplete(ErrorKind::Transient));
+    let part = store.upload_part("k", &upload(), 1, body()).await.map(drop);
+    assert_eq!(part.map_err(kind), incomplete(ErrorKind::Unknown));
+    let one = ETag("e1".into());
+    let copied = store.copy("k", "from", &one, 10, None).await.map(drop);
+    assert_eq!(copied.map_err(kind), incomplete(ErrorKind::Unknown));
+    // Whether it was done is found out by the token, as if there had been no answer.
+    assert_eq!(complete(&store).await, Err(ErrorKind::Unknown));
+}
+
+#[tokio::test]
+async fn lengths_that_lie_are_found_out() {
+    // A whole object where a range was asked for, a range with more or less than it says, no length at all.
+    let raw = |head: &str, body: &str| {
+        Reply::Raw(format!("HTTP/1.1 {head}\r\nETag: \"e1\"\r\n\r\n{body}").into_bytes())
+    };
+    let answers: [(&str, &str, Option<&str>); 7] = [
+        (
+            "206 OK\r\nContent-Range: bytes 2-5/10\r\nContent-Length: 4",
+            "2345",
+            Some("2345"),
+        ),
+        (
+            "206 OK\r\nContent-Range: bytes 2-5/10",
+            "2345",
+            Some("2345"),
+        ),
+        ("206 OK\r\nContent-Range: bytes 2-5/10", "23", None),
+        ("206 OK\r\nContent-Range: bytes 2-5/10", "23456", None),
+        (
+            "206 OK\r\nContent-Range: bytes 2-5/10\r\nContent-Length: 9",
+            "2345",
+            None,
+        ),
+        (
+            "206 OK\r\nContent-Range: bytes 2-5/10\r\nContent-Length: 3",
+            "2345",
+            None,
+        ),
+        ("200 OK\r\nContent-Length: 10", "0123456789", None),
+    ];
+    for (head, body, expected) in answers {
+        let (store, _) = store("garage", move |_, _| raw(head, body)).await;
+        let read = async {
+            let mut download = store.get("k", &ETag("e1".into()), 2..6).await?;
+            let mut bytes = Vec::new();
+            while let Some(next) = download.body.next().await {
+                bytes.extend_from_slice(&next?);
+            }
+            Ok::<_, wholefs::store::Error>(bytes)
+        };
+        let read = read.await;
+        match expected {
+            Some(bytes) => assert_eq!(read.expect("bytes"), bytes.as_bytes(), "{head}"),
+            None => assert!(read.is_err(), "{head}: {read:?}"),
+        }
+    }
+    // A HEAD that tells no size, or none that there is.
+    for length in [None, Some("-1"), Some("ten"), Some("99999999999999999999")] {
+        let (store, _) = store("garage", move |_, _| {
+            let length = length.map_or(String::new(), |n| format!("Content-Length: {n}\r\n"));
+            Reply::Raw(format!("HTTP/1.1 200 OK\r\nETag: \"e1\"\r\n{length}\r\n").into_bytes())
+        })
+        .await;
+        let head = store.head("k").await;
+        assert!(head.is_err(), "{length:?}: {head:?}");
+    }
+}
+
+const AMAZONS: &str = "http://s3.amazonaws.com/doc/2006-03-01/";
+
+/// The forms one document comes in: `root` is its name, `rest` what is in it.
+fn documents(root: &str, rest: &str) -> Vec<(&'static str, String)> {
+    let declaration = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>";
+    vec![
+        ("bare", format!("<{root}>{rest}</{root}>")),
+        (
+            "declared",
+            format!("{declaration}\n<{root} xmlns=\"{AMAZONS}\">{rest}</{root}>"),
+        ),
+        (
+            "another namespace",
+            format!("{declaration}<{root} xmlns='urn:other'>{rest}</{root}>"),
+        ),
+        (
+            "a namespace more",
+            format!(
+                "{declaration}<{root} xmlns=\"{AMAZONS}\" xmlns:x=\"urn:x\" x:a=\"1\">{rest}</{root}>"
+            ),
+        ),
+        (
+            "trailing",
+            format!("{declaration}<{root}>{rest}</{root}>\n\n"),
+        ),
+        (
+            "elements nobody knows",
+            format!("<{root}><New><Deep>1</Deep></New>{rest}<Last/></{root}>"),
+        ),
+        (
+            "white space",
+            format!(
+                "{declaration}\r\n<{root} >\r\n  {}\r\n</{root} >",
+                rest.replace("><", ">\r\n  <")
+            ),
+        ),
+    ]
+}
+
+fn name(entry: &ListEntry) -> &str {
+    match entry {
+        ListEntry::Object(info) => &info.key,
+        ListEntry::Prefix(prefix) => prefix,
+    }
+}
+
+fn names(page: &ListPage) -> Vec<&str> {
+    page.entries.iter().map(name).collect()
+}
+
+#[tokio::test]
+async fn documents_are_understood_in_every_namespace() {
+    let contents = "<IsTruncated>false</IsTruncated><Contents><Key>a&amp;b</Key><Size>3</Size></Contents><CommonPrefixes><Prefix>d/</Prefix></CommonPrefixes>";
+    for provider in ["garage", "ncloud"] {
+        for (form, text) in documents("ListBucketResult", contents) {
+            let (store, _) = store(provider, move |_, _| Reply::xml(200, &text)).await;
+            let page = store.list("", true, None, 10).await;
+            let page = page.unwrap_or_else(|error| panic!("{provider} {form}: {error}"));
+            assert_eq!(names(&page), ["a&b", "d/"], "{provider} {form}");
+        }
+    }
+    for (form, text) in documents("InitiateMultipartUploadResult", "<UploadId>u 1</UploadId>") {
+        let (store, _) = store("garage", move |_, _| Reply::xml(200, &text)).await;
+        let created = store.create_upload("k", &Attributes::default()).await;
+        let created = created.unwrap_or_else(|error| panic!("{form}: {error}"));
+        assert_eq!(created.0, "u 1", "{form}");
+    }
+    for (form, text) in documents("CompleteMultipartUploadResult", "<ETag>e</ETag>") {
+        let (store, _) = store("garage", move |_, _| Reply::xml(200, &text)).await;
+        assert_eq!(complete(&store).await, Ok(ETag("e".into())), "{form}");
+    }
+    let parts = "<Part><PartNumber>3</PartNumber><Size>9</Size><ETag>p</ETag></Part>";
+    for (form, text) in documents("ListPartsResult", parts) {
+        let (store, _) = store("garage", move |_, _| Reply::xml(200, &text)).await;
+        let parts = store.list_parts("k", &upload()).await;
+        let parts = parts.unwrap_or_else(|error| panic!("{form}: {error}"));
+        assert_eq!((parts[0].number, parts[0].size), (3, 9), "{form}");
+    }
+    let uploads = "<Upload><Key>k</Key><UploadId>u</UploadId><Initiated>2026-11-24T10:21:29.000Z</Initiated></Upload>";
+    for (form, text) in documents("ListMultipartUploadsResult", uploads) {
+        let (store, _) = store("garage", move |_, _| Reply::xml(200, &text)).await;
+        let page = store.list_uploads("", None).await;
+        let page = page.unwrap_or_else(|error| panic!("{form}: {error}"));
+        assert_eq!(page.uploads[0].upload_id.0, "u", "{form}");
+    }
+    for (form, text) in documents("Error", "<Code>NoSuchUpload</Code><Message>m</Message>") {
+        let (store, _) = store("garage", move |_, _| Reply::xml(404, &text)).await;
+        let gone = store
+            .list_parts("k", &upload())
+            .await
+            .map_err(|error| error.kind);
+        assert_eq!(gone, Err(ErrorKind::NoSuchUpload), "{form}");
+    }
+}
+
+/// 2026-11-24T10:21:29Z
+const THEN: u64 = 1_795_515_689;
+
+#[tokio::test]
+async fn times_are_understood_in_every_form_or_not_believed() {
+    let then = UNIX_EPOCH + Duration::from_secs(THEN);
+    let unknown = UNIX_EPOCH;
+    // Of headers.
+    for (text, expected) in [
+        (Some("Tue, 24 Nov 2026 10:21:29 GMT"), then),
+        (Some("Tue, 24 Nov 2026 10:21:29 UTC"), unknown),
+        (Some("Tuesday, 24-Nov-26 10:21:29 GMT"), unknown),
+        (Some("2026-11-24T10:21:29Z"), then),
+        (Some("2026-11-24T12:21:29+02:00"), then),
+        (Some("1795515689"), unknown),
+        (Some("yesterday"), unknown),
+        (Some(""), unknown),
+        (None, unknown),
+    ] {
+        let (store, _) = store("garage", move |_, asked| {
+            let mut headers = vec![("ETag", "\"e1\"".to_string())];
+            headers.extend(text.map(|text| ("Last-Modified", text.to_string())));
+            match asked.method.as_str() {
+                "HEAD" => {
+                    headers.push(("Content-Length", "10".into()));
+                    Reply::Answer(200, headers, vec![])
+                }
+                _ => {
+                    headers.push(("Content-Range", "bytes 0-3/10".into()));
+                    Reply::Answer(206, headers, b"0123".to_vec())
+                }
+            }
+        })
+        .await;
+        let head = store.head("k").await;
+        let head = head.unwrap_or_else(|error| panic!("{text:?}: {error}"));
+        assert_eq!(head.modified, expected, "{text:?}");
+        let got = store.get("k", &ETag("e1".into()), 0..4).await;
+        assert!(got.is_ok(), "{text:?}: {:?}", got.err());
+    }
+    // Of listings.
+    for text in [
+        "2026-11-24T10:21:29.000Z",
+        "2026-11-24T10:21:29Z",
+        "2026-11-24T10:21:29.123456789Z",
+        "2026-11-24T12:21:29+02:00",
+    ] {
+        let (store, _) = store("garage", move |_, _| {
+            Reply::xml(200, &format!("<ListBucketResult><Contents><Key>k</Key><Size>1</Size><LastModified>{text}</LastModified></Contents></ListBucketResult>"))
+        })
+        .await;
+        let page = store.list("", false, None, 10).await;
+        let page = page.unwrap_or_else(|error| panic!("{text}: {error}"));
+        let [ListEntry::Object(info)] = &page.entries[..] else {
+            panic!("{page:?}")
+        };
+        let nanos = if text.contains("123456789") {
+            123_456_789
+        } else {
+            0
+        };
+        assert_is(info.modified, &[then + Duration::from_nanos(nanos)], text);
+    }
+    for text in [
+        "Tue, 24 Nov 2026 10:21:29 GMT",
+        "2026-11-24 10:21:29",
+        "yesterday",
+        "",
+    ] {
+        let (store, _) = store("garage", move |_, _| {
+            Reply::xml(200, &format!("<ListBucketResult><Contents><Key>k</Key><Size>1</Size><LastModified>{text}</LastModified></Contents></ListBucketResult>"))
+        })
+        .await;
+        // It may be refused; it is never another time.
+        if let Ok(page) = store.list("", false, None, 10).await {
+            let [ListEntry::Object(info)] = &page.entries[..] else {
+                panic!("{page:?}")
+            };
+            assert_is(info.modified, &[unknown, then], text);
+        }
+    }
+}
+
+#[track_caller]
+fn assert_is(found: SystemTime, either: &[SystemTime], what: &str) {
+    assert!(either.contains(&found), "{what}: {found:?}");
+}
