@@ -15,6 +15,7 @@ mod nearest;
 mod random;
 pub mod read;
 pub mod recovery;
+mod shown;
 pub mod status;
 pub mod store;
 pub mod upload;

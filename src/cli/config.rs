@@ -78,6 +78,34 @@ pub(super) fn named(name: &str, file: Option<&Path>) -> Result<Named, Failure> {
     )))
 }
 
+/// The mounts that the usual files name, each with its source; of a file that cannot be read, none.
+pub(super) fn names() -> Vec<(String, String)> {
+    let text = |path: &PathBuf| std::fs::read_to_string(path).ok();
+    let files = usual();
+    let tables = files
+        .iter()
+        .filter_map(|path| text(path)?.parse::<Table>().ok());
+    let mut names: Vec<(String, String)> = Vec::new();
+    for table in tables {
+        for (name, mount) in table
+            .get("mounts")
+            .and_then(Value::as_table)
+            .into_iter()
+            .flatten()
+        {
+            let source = mount
+                .get("source")
+                .and_then(Value::as_str)
+                .unwrap_or_default();
+            // The first file that has it wins.
+            if !names.iter().any(|(known, _)| known == name) {
+                names.push((name.clone(), source.to_string()));
+            }
+        }
+    }
+    names
+}
+
 fn usual() -> Vec<PathBuf> {
     let home = std::env::var_os("HOME").map(PathBuf::from);
     let own = std::env::var_os("XDG_CONFIG_HOME")

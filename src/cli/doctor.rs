@@ -1,6 +1,7 @@
 //! `wholefs doctor`: what a mount needs, of this machine and of the bucket, tried one by one; each line
 //! says what is well, what is not, and what to do about it.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -9,20 +10,27 @@ use clap::Args;
 
 use super::Failure;
 use super::mount::block_on;
+use super::out::say;
 use super::store_flags::{StoreArguments, parse_source};
+use crate::host::journald::Journald;
 use crate::journal::{default_state_dir, peek};
 use crate::random::random_token;
+use crate::shown::Shown;
 use crate::store::s3::{ABORT_RULE, S3Store};
 use crate::store::{self, Attributes, Body, Error, ErrorKind, Precondition, Store};
 
 #[derive(Args)]
-#[command(
-    after_help = "Without a bucket it looks at this machine alone. In the bucket it makes one small object and one
-upload under a name of its own (.wholefs-doctor-…), and removes both again."
-)]
+#[command(after_help = "Examples:
+  wholefs doctor
+  wholefs doctor s3://backups --read-only
+  wholefs doctor backups                       (a [mounts.backups] of the configuration file)
+  wholefs doctor s3://backups --add-lifecycle-rule 7
+
+Without a bucket it looks at this machine alone. In the bucket it makes one small object and one
+upload under a name of its own (.wholefs-doctor-…), and removes both again.")]
 pub(crate) struct DoctorArguments {
-    /// s3://BUCKET or s3://BUCKET/PREFIX
-    source: Option<String>,
+    /// s3://BUCKET, s3://BUCKET/PREFIX, or a mount that the configuration file names
+    pub(super) source: Option<String>,
     /// Change nothing in the bucket, not even for a moment
     #[arg(long)]
     read_only: bool,
@@ -65,7 +73,7 @@ impl Report {
 }
 
 fn tell(verdict: &str, what: &str, how: &str) {
-    println!("{verdict}  {what:<18} {how}");
+    say!("{verdict}  {what:<18} {}", Shown(how));
 }
 
 pub(crate) fn run(arguments: DoctorArguments) -> Result<(), Failure> {
@@ -74,11 +82,17 @@ pub(crate) fn run(arguments: DoctorArguments) -> Result<(), Failure> {
         .state_dir
         .clone()
         .unwrap_or_else(default_state_dir);
+    let options = match &arguments.source {
+        None => None,
+        Some(source) => {
+            let (bucket, prefix) = parse_source(source).map_err(Failure::usage)?;
+            Some(arguments.store.options(bucket, prefix)?)
+        }
+    };
     of_the_machine(&mut report);
+    of_the_log(&mut report);
     of_the_state(&mut report, &state);
-    if let Some(source) = &arguments.source {
-        let (bucket, prefix) = parse_source(source).map_err(Failure::usage)?;
-        let options = arguments.store.options(bucket, prefix)?;
+    if let Some(options) = options {
         block_on(async {
             match S3Store::connect(options).await {
                 Ok(store) => of_the_bucket(&mut report, &store, &arguments).await,
@@ -87,8 +101,8 @@ pub(crate) fn run(arguments: DoctorArguments) -> Result<(), Failure> {
         });
     }
     match (report.failed, report.warned) {
-        (0, 0) => println!("all is well"),
-        (0, warned) => println!("nothing is in the way of a mount; {warned} to look at"),
+        (0, 0) => say!("all is well"),
+        (0, warned) => say!("nothing is in the way of a mount; {warned} to look at"),
         (failed, _) => return Err(format!("{failed} of these are in the way of a mount").into()),
     }
     Ok(())
@@ -103,6 +117,10 @@ fn of_the_machine(report: &mut Report) {
         .open("/dev/fuse")
     {
         Ok(_) => report.ok("/dev/fuse", "can be opened"),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => report.fail(
+            "/dev/fuse",
+            "is not for this user: chmod 666 /dev/fuse, as most machines have it",
+        ),
         Err(error) => report.fail(
             "/dev/fuse",
             format!("{error}: load the module (modprobe fuse), or give the container the device"),
@@ -162,6 +180,20 @@ fn of_the_kernel(report: &mut Report) {
             "max_pages_limit",
             "is what this kernel always has: 256 pages a request",
         ),
+    }
+}
+
+/// Where a mount in the background is heard.
+fn of_the_log(report: &mut Report) {
+    if Journald::find().is_ok() {
+        report.ok("log", "goes to systemd's journal: journalctl -t wholefs");
+    } else if Path::new("/dev/log").exists() {
+        report.ok("log", "goes to syslog");
+    } else {
+        report.warn(
+            "log",
+            "goes nowhere: there is neither systemd's journal nor syslog here: mount with --log-file FILE",
+        );
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::units::{bytes_in_words, time_in_words};
+use crate::shown::Shown;
 use crate::status::{Budget, Event, Hits, Snapshot};
 
 /// Files and events shown of a mount; the rest is counted.
@@ -26,8 +27,8 @@ pub(super) struct View<'a> {
 pub(super) fn picture(mount: &Snapshot, view: View<'_>) -> Vec<String> {
     let mut lines = vec![format!(
         "{} at {}  (process {}, for {})",
-        escaped(&mount.source),
-        escaped(&mount.mount_point),
+        Shown(&mount.source),
+        Shown(&mount.mount_point),
         mount.pid,
         time_in_words(mount.up_seconds)
     )];
@@ -56,7 +57,7 @@ pub(super) fn picture(mount: &Snapshot, view: View<'_>) -> Vec<String> {
         let room = view
             .width
             .map(|width| width.saturating_sub(line.chars().count()));
-        lines.push(line + &end_of(&format!("/{}", escaped(key)), room));
+        lines.push(line + &end_of(&format!("/{}", Shown(key)), room));
     }
     if under_way.len() > SHOWN {
         lines.push(format!("  … and {} more files", under_way.len() - SHOWN));
@@ -162,7 +163,7 @@ fn event(event: &Event, now: u64) -> String {
         times => format!("{times} times, the last "),
     };
     let ago = time_in_words(now.saturating_sub(event.at));
-    let (level, message) = (&event.level, escaped(&event.message));
+    let (level, message) = (&event.level, Shown(&event.message));
     format!("  {level:<5} {times}{ago} ago: {message}")
 }
 
@@ -185,16 +186,7 @@ fn bar(done: u64, all: u64, view: View<'_>) -> String {
     )
 }
 
-/// Names come from programs, and may hold what a terminal obeys.
-fn escaped(name: &str) -> String {
-    let escape = |c: char| match c.is_control() {
-        true => c.escape_default().to_string(),
-        false => c.to_string(),
-    };
-    name.chars().map(escape).collect()
-}
-
-fn beginning_of(text: String, room: Option<usize>) -> String {
+pub(super) fn beginning_of(text: String, room: Option<usize>) -> String {
     match room {
         Some(room) if text.chars().count() > room => {
             let shown = text.chars().take(room.saturating_sub(1));

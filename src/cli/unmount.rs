@@ -5,17 +5,21 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
+use super::out::complain;
 use super::{Failure, units};
 use crate::host::mountpoint::{self, Unmounting};
 use crate::host::process;
 use crate::journal::{Glimpse, default_state_dir, peek};
 
 #[derive(Args)]
-#[command(
-    after_help = "umount(8) does the same, and does not wait for the files that were closed last."
-)]
+#[command(after_help = "Examples:
+  wholefs unmount /mnt/backups
+  wholefs unmount --lazy /mnt/backups          (although it is used)
+
+umount(8) does the same, and does not wait for the files that were closed last.")]
 pub(crate) struct UnmountArguments {
     /// Where it is mounted
+    #[arg(id = "mounted", value_name = "DIRECTORY")]
     directory: PathBuf,
     /// Take it away although it is used: who has files open there goes on until they are closed
     #[arg(long, short = 'l')]
@@ -52,8 +56,8 @@ pub(crate) fn run(arguments: UnmountArguments) -> Result<(), Failure> {
         return Ok(());
     }
     if daemons.is_empty() {
-        eprintln!(
-            "wholefs: {source} is unmounted from {shown}; what was closed last may still be on its way (its journal is not in {}: name its --state-dir to wait for it)",
+        complain!(
+            "{source} is unmounted from {shown}; what was closed last may still be on its way (its journal is not in {}: name its --state-dir to wait for it)",
             state.display()
         );
         return Ok(());

@@ -11,17 +11,25 @@ use serde::Serialize;
 
 use super::log::start_on_terminal;
 use super::mount::block_on;
+use super::out::{complain, print_json, say};
 use super::recover::with_slash;
 use super::store_flags::{StoreArguments, parse_source};
 use super::{Failure, units};
 use crate::journal::{default_state_dir, peek};
+use crate::shown::Shown;
 use crate::store::s3::S3Store;
 use crate::store::{ErrorKind, ListedUpload, Store, UploadId};
 
 #[derive(Args)]
 #[command(
     args_conflicts_with_subcommands = true,
-    after_help = "Without a bucket: what the journals of this machine know. With one: also what others have open.
+    after_help = "Examples:
+  wholefs uploads
+  wholefs uploads s3://backups
+  wholefs uploads abort s3://backups ID
+  wholefs uploads sweep s3://backups --older-than 7d
+
+Without a bucket: what the journals of this machine know. With one: also what others have open.
 Uploads of a live mount are never touched; those of a dead one are for `wholefs recover`."
 )]
 pub(crate) struct UploadsArguments {
@@ -107,7 +115,7 @@ fn age(text: &str) -> Result<Duration, String> {
 
 /// One open upload, as it is shown.
 #[derive(Serialize)]
-struct Shown {
+struct Open {
     /// `live`, `orphaned`, `aborting`, `foreign`; or `unclear`: a journal has an upload of this key
     /// whose id it does not know.
     state: &'static str,
@@ -119,7 +127,7 @@ struct Shown {
 }
 
 pub(crate) fn run(arguments: UploadsArguments) -> Result<(), Failure> {
-    start_on_terminal();
+    start_on_terminal()?;
     match arguments.action {
         None => block_on(show(arguments.look)),
         Some(Action::Abort {
@@ -149,7 +157,7 @@ struct Ours {
     by_id: HashMap<UploadId, &'static str>,
     /// Bucket and key of those whose id is not known, or not yet.
     nameless: HashSet<(String, String)>,
-    shown: Vec<Shown>,
+    shown: Vec<Open>,
     /// Journals that could not be read.
     damaged: usize,
 }
@@ -180,7 +188,7 @@ fn ours(state: &std::path::Path, bucket: Option<(&str, &str)>) -> Result<Ours, F
         let (header, open) = match glimpse.content {
             Ok(content) => content,
             Err(error) => {
-                eprintln!("wholefs: {error}");
+                complain!("{error}");
                 ours.damaged += 1;
                 continue;
             }
@@ -206,7 +214,7 @@ fn ours(state: &std::path::Path, bucket: Option<(&str, &str)>) -> Result<Ours, F
             }) {
                 continue;
             }
-            ours.shown.push(Shown {
+            ours.shown.push(Open {
                 state,
                 key: format!("s3://{}/{key}", header.store.bucket),
                 upload_id: upload.upload_id.map(|id| id.0),
@@ -271,7 +279,7 @@ async fn show(look: Look) -> Result<(), Failure> {
                 let id = Some(upload.upload_id.0);
                 match ours.shown.iter_mut().find(|shown| shown.upload_id == id) {
                     Some(shown) => (shown.parts, shown.bytes) = (parts, bytes),
-                    None => ours.shown.push(Shown {
+                    None => ours.shown.push(Open {
                         state: state.unwrap_or("foreign"),
                         key: format!("s3://{bucket}/{key}"),
                         age_seconds: age_of(upload.initiated, store.clock()),
@@ -285,11 +293,11 @@ async fn show(look: Look) -> Result<(), Failure> {
         }
     };
     if look.json {
-        println!("{}", serde_json::to_string(&shown).expect("plain data"));
+        print_json(&shown);
         return Ok(());
     }
     if shown.is_empty() {
-        println!("no open uploads");
+        say!("no open uploads");
     }
     for upload in shown {
         let size = upload
@@ -301,11 +309,11 @@ async fn show(look: Look) -> Result<(), Failure> {
         let id = upload
             .upload_id
             .unwrap_or_else(|| "(id not known)".to_string());
-        println!(
+        say!(
             "{:9} {:>8}s  {}{parts}{size}  {id}",
             upload.state,
             upload.age_seconds,
-            printable(&upload.key)
+            Shown(&upload.key)
         );
     }
     Ok(())
@@ -313,19 +321,6 @@ async fn show(look: Look) -> Result<(), Failure> {
 
 fn age_of(initiated: SystemTime, now: SystemTime) -> u64 {
     now.duration_since(initiated).map_or(0, |age| age.as_secs())
-}
-
-/// A key may hold whatever somebody else put there; a terminal is not to act on it.
-fn printable(key: &str) -> String {
-    key.chars()
-        .flat_map(|c| {
-            if c.is_control() {
-                c.escape_default().collect::<Vec<_>>()
-            } else {
-                vec![c]
-            }
-        })
-        .collect()
 }
 
 /// Which uploads to end.
@@ -365,8 +360,8 @@ async fn end_foreign(
         let key = format!("{prefix}{}", upload.key);
         match ours.state_of(&bucket, &key, &upload.upload_id) {
             Some(state) => {
-                eprintln!(
-                    "wholefs: {} is {state}, of a mount of this machine: left alone (wholefs recover ends those of dead mounts)",
+                complain!(
+                    "{} is {state}, of a mount of this machine: left alone (wholefs recover ends those of dead mounts)",
                     upload.upload_id.0
                 );
                 refused += 1;
@@ -380,8 +375,8 @@ async fn end_foreign(
         Wanted::OlderThan(..) => 0,
     };
     if missing > refused {
-        eprintln!(
-            "wholefs: {} of the uploads named are not open in {source}",
+        complain!(
+            "{} of the uploads named are not open in {source}",
             missing - refused
         );
     }
@@ -389,14 +384,14 @@ async fn end_foreign(
         return Err(Failure::from("nothing was aborted".to_string()));
     }
     if chosen.is_empty() {
-        println!("nothing to abort");
+        say!("nothing to abort");
         return Ok(());
     }
     for upload in &chosen {
         let age = age_of(upload.initiated, store.clock());
-        println!(
+        say!(
             "{age:>8}s  s3://{bucket}/{prefix}{}  {}",
-            printable(&upload.key),
+            Shown(&upload.key),
             upload.upload_id.0
         );
     }
@@ -409,12 +404,12 @@ async fn end_foreign(
             Ok(()) => {}
             Err(error) if error.kind == ErrorKind::NoSuchUpload => {}
             Err(error) => {
-                eprintln!("wholefs: {error}");
+                complain!("{error}");
                 failed += 1;
             }
         }
     }
-    println!("{} aborted", chosen.len() - failed);
+    say!("{} aborted", chosen.len() - failed);
     if failed > 0 {
         return Err(Failure::from(format!(
             "{failed} could not be aborted: run it again"

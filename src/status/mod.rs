@@ -1,7 +1,8 @@
 //! What a running mount tells of itself: a snapshot of its numbers, served over a socket beside its
 //! journal (`socket.rs`), and as Prometheus' text (`metrics.rs`) over HTTP (`http.rs`). And of its log
 //! what must be at hand while it runs: the last of it (`recent.rs`), how much of it there is (`level.rs`), and
-//! that it does not say the same for ever (`repeats.rs`).
+//! that it does not say the same for ever
+//! (`repeats.rs`), nor more lines than one at a time (`said.rs`).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,6 +23,7 @@ mod level;
 mod metrics;
 mod recent;
 mod repeats;
+mod said;
 mod serving;
 mod socket;
 
@@ -29,10 +31,12 @@ pub use http::{Address, serve_metrics};
 pub use level::changeable;
 pub use recent::{Event, Recent};
 pub use repeats::{Unrepeated, begin as tell_of_repeats};
+pub use said::{fields, said};
 pub use socket::{ask, ask_level, serve};
 
-/// Plain data: what `--json` prints.
+/// Plain data: what `--json` prints. Of a mount of another version some of it may be missing.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Snapshot {
     pub version: String,
     pub pid: u32,
@@ -62,7 +66,8 @@ pub struct Snapshot {
     pub events: Vec<Event>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Writing {
     pub key: String,
     pub size: u64,
@@ -73,7 +78,8 @@ pub struct Writing {
     pub acknowledged: u64,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Reading {
     pub key: String,
     pub size: u64,
@@ -85,6 +91,7 @@ pub struct Reading {
 
 /// Uploads, by how they ended. Those of dead mounts that this one ended are told apart.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Ended {
     pub begun: u64,
     pub committed: u64,
@@ -96,6 +103,7 @@ pub struct Ended {
 
 /// How many calls waited how long: by [`WAITS`], the last class without a bound.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Waits {
     pub classes: [u64; WAITS.len() + 1],
     pub seconds: f64,
@@ -103,6 +111,7 @@ pub struct Waits {
 
 /// What was answered from here, and what had to be asked of the store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Caches {
     pub names: Hits,
     pub attributes: Hits,
@@ -111,6 +120,7 @@ pub struct Caches {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Hits {
     pub hits: u64,
     pub misses: u64,
@@ -124,12 +134,14 @@ impl From<&Answers> for Hits {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Budget {
     pub used: u64,
     pub limit: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Journalled {
     pub open: usize,
     pub records: u64,

@@ -152,6 +152,15 @@ fn a_mount_is_named_in_the_configuration_file() {
     assert!(host.unmount().ok());
     assert_eq!(host.store.keys(), ["docs/file"]);
 
+    // The doctor looks at what would be mounted.
+    let well = host.wholefs(&["doctor", "docs"]);
+    assert!(well.ok(), "{}{}", well.out, well.err);
+    let bucket = format!("s3://{}/docs/ can be listed", host.store.bucket);
+    assert!(well.out.contains(&bucket), "{}", well.out);
+    let unknown = host.wholefs(&["doctor", "dogs"]);
+    assert_eq!((unknown.status.code(), unknown.out.as_str()), (Some(2), ""));
+    assert!(unknown.err.contains("are docs, wrong"), "{}", unknown.err);
+
     // What the command says wins over both.
     let done = host.wholefs(&["mount", "docs", "--read-only"]);
     assert!(done.ok(), "{}", done.err);
@@ -323,13 +332,16 @@ fn it_is_installed_and_removed_without_a_trace() {
         unit.expect("read")
             .contains("ExecStart=/usr/local/bin/wholefs")
     );
-    // bash completes a flag.
-    let words = sh_ok(
-        "bash -c '. \"$0\"; COMP_WORDS=(wholefs mount --endp); COMP_CWORD=2; _wholefs wholefs --endp mount; \
-         echo \"${COMPREPLY[@]}\"' \"$1\"",
-        &[&root.join("usr/local/share/bash-completion/completions/wholefs")],
-    );
-    assert_eq!(words.trim(), "--endpoint-url");
+    for completions in [
+        "bash-completion/completions/wholefs",
+        "zsh/site-functions/_wholefs",
+        "fish/vendor_completions.d/wholefs.fish",
+    ] {
+        assert!(
+            there(&format!("usr/local/share/{completions}")),
+            "{completions}"
+        );
+    }
     fs::write(root.join("usr/local/share/theirs"), "").expect("written");
     assert!(install(&["--uninstall"]).ok());
     let left = sh_ok("find \"$1\" ! -type d", &[&root]);

@@ -17,6 +17,7 @@ pub mod room;
 pub mod servers;
 pub mod simulator;
 pub mod store;
+pub mod terminal;
 pub mod tools;
 pub mod wait;
 pub mod writer;

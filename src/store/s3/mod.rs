@@ -55,7 +55,7 @@ pub(in crate::store) mod retry;
 pub(in crate::store) mod transport;
 mod witness;
 
-pub use choice::{Why, address_of, capabilities, generic};
+pub use choice::{Why, address_of, capabilities, generic, providers};
 pub use headers::Said;
 pub use lifecycle::ABORT_RULE;
 pub use refusal::ConnectError;
