@@ -17,6 +17,7 @@ use crate::read::ReadMemory;
 use crate::recovery;
 use crate::store::Store;
 use crate::store::tally::Operation;
+use crate::upload::Why;
 
 mod http;
 mod level;
@@ -247,10 +248,12 @@ impl Sources {
         Ended {
             begun: counts.begun,
             committed: counts.committed,
-            aborted: counts
-                .aborted
-                .into_iter()
-                .map(|(why, count)| (why.name().to_string(), count))
+            aborted: Why::ALL
+                .iter()
+                .map(|why| {
+                    let count = counts.aborted.get(why).copied();
+                    (why.name().to_string(), count.unwrap_or_default())
+                })
                 .collect(),
             recovered: recovered
                 .map(|(outcome, count)| (outcome.to_string(), count as u64))

@@ -24,6 +24,16 @@ pub enum Why {
 }
 
 impl Why {
+    pub const ALL: [Why; 7] = [
+        Why::Unlinked,
+        Why::Truncated,
+        Why::GivenUp,
+        Why::Write,
+        Why::Store,
+        Why::Journal,
+        Why::Dropped,
+    ];
+
     pub fn name(self) -> &'static str {
         match self {
             Why::Unlinked => "unlinked",

@@ -4,6 +4,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
 
@@ -12,6 +13,7 @@ use serde_json::Value;
 use crate::host::Host;
 use crate::operator::{page, status};
 use crate::support::mount::PROGRAM;
+use crate::support::prometheus;
 use crate::support::terminal::Terminal;
 use crate::support::tools::{kill, shout};
 use crate::support::{MIB, Writer, eventually, seconds};
@@ -145,9 +147,10 @@ fn is_understood(page: &str) {
 from prometheus_client.parser import text_string_to_metric_families as parse
 print(len(list(parse(sys.stdin.read()))))";
     let mut tried = 0;
+    let promtool = prometheus::program("promtool").unwrap_or_default();
     for (program, arguments) in [
-        ("/usr/bin/python3", &["-c", PARSE][..]),
-        ("promtool", &["check", "metrics"][..]),
+        (Path::new("/usr/bin/python3"), &["-c", PARSE][..]),
+        (&promtool, &["check", "metrics"][..]),
     ] {
         let mut command = Command::new(program);
         command.args(arguments).stdin(Stdio::piped());
@@ -163,7 +166,7 @@ print(len(list(parse(sys.stdin.read()))))";
         if said.contains("No module named") {
             continue;
         }
-        assert!(done.status.success(), "{program}: {said}{page}");
+        assert!(done.status.success(), "{program:?}: {said}{page}");
         tried += 1;
     }
     if tried == 0 {
