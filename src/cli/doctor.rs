@@ -1,7 +1,7 @@
 //! `wholefs doctor`: what a mount needs, of this machine and of the bucket, tried one by one; each line
 //! says what is well, what is not, and what to do about it.
 
-use std::io;
+use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -11,6 +11,7 @@ use clap::Args;
 use super::Failure;
 use super::mount::block_on;
 use super::out::say;
+use super::picture::wrapped;
 use super::store_flags::{StoreArguments, parse_source};
 use crate::host::journald::Journald;
 use crate::journal::{default_state_dir, peek};
@@ -50,6 +51,12 @@ const RULE_DAYS: i32 = 7;
 /// A clock this far off has requests refused, or nearly.
 const SKEW: Duration = Duration::from_secs(240);
 
+enum Verdict {
+    Ok,
+    Warn,
+    Fail,
+}
+
 #[derive(Default)]
 struct Report {
     warned: usize,
@@ -58,22 +65,42 @@ struct Report {
 
 impl Report {
     fn ok(&mut self, what: &str, how: impl AsRef<str>) {
-        tell("ok  ", what, how.as_ref());
+        tell(Verdict::Ok, what, how.as_ref());
     }
 
     fn warn(&mut self, what: &str, remedy: impl AsRef<str>) {
         self.warned += 1;
-        tell("warn", what, remedy.as_ref());
+        tell(Verdict::Warn, what, remedy.as_ref());
     }
 
     fn fail(&mut self, what: &str, remedy: impl AsRef<str>) {
         self.failed += 1;
-        tell("FAIL", what, remedy.as_ref());
+        tell(Verdict::Fail, what, remedy.as_ref());
     }
 }
 
-fn tell(verdict: &str, what: &str, how: &str) {
-    say!("{verdict}  {what:<18} {}", Shown(how));
+/// Columns before what is told of a thing.
+const MARGIN: usize = 25;
+
+fn tell(verdict: Verdict, what: &str, how: &str) {
+    let is_terminal = io::stdout().is_terminal();
+    let is_colored = is_terminal && std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty());
+    let (word, color) = match verdict {
+        Verdict::Ok => ("ok  ", 32),
+        Verdict::Warn => ("warn", 33),
+        Verdict::Fail => ("FAIL", 31),
+    };
+    let word = match is_colored {
+        true => format!("\x1b[{color}m{word}\x1b[0m"),
+        false => word.to_string(),
+    };
+    let how = Shown(how).to_string();
+    // A pipe has no end of line.
+    let room = terminal_size::terminal_size().filter(|_| is_terminal);
+    let room = room.map(|(width, _)| usize::from(width.0).saturating_sub(MARGIN));
+    let lines = wrapped(&how, room);
+    let lines = lines.join(&format!("\n{:MARGIN$}", ""));
+    say!("{word}  {what:<18} {lines}");
 }
 
 pub(crate) fn run(arguments: DoctorArguments) -> Result<(), Failure> {
@@ -278,9 +305,15 @@ fn of_the_clock(report: &mut Report, theirs: SystemTime) {
 }
 
 /// One line of what was tried. Answers whether it went well.
-fn tried<T>(report: &mut Report, what: &str, needed: &str, done: &store::Result<T>) -> bool {
+fn tried<T>(
+    report: &mut Report,
+    what: &str,
+    well: &str,
+    needed: &str,
+    done: &store::Result<T>,
+) -> bool {
     match done {
-        Ok(_) => report.ok(what, ""),
+        Ok(_) => report.ok(what, well),
         Err(error) => report.fail(what, remedy(error, needed)),
     }
     done.is_ok()
@@ -300,6 +333,7 @@ async fn of_objects(report: &mut Report, store: &S3Store, key: &str) {
     if !tried(
         report,
         "put",
+        "an object can be written",
         "without s3:PutObject nothing can be written: mount --read-only",
         &put,
     ) {
@@ -310,6 +344,7 @@ async fn of_objects(report: &mut Report, store: &S3Store, key: &str) {
     tried(
         report,
         "head",
+        "it can be looked at",
         "without s3:GetObject no file can be looked at",
         &head,
     );
@@ -318,6 +353,7 @@ async fn of_objects(report: &mut Report, store: &S3Store, key: &str) {
     tried(
         report,
         "get",
+        "it can be read",
         "without s3:GetObject no file can be read",
         &get,
     );
@@ -328,6 +364,7 @@ async fn of_objects(report: &mut Report, store: &S3Store, key: &str) {
     if tried(
         report,
         "copy",
+        "it can be copied on the server",
         "without it nothing can be renamed, and no mode or time changed: mount --metadata none",
         &copy,
     ) {
@@ -339,6 +376,7 @@ async fn of_objects(report: &mut Report, store: &S3Store, key: &str) {
     tried(
         report,
         "delete",
+        "it can be removed",
         "without s3:DeleteObject nothing can be removed or renamed",
         &delete,
     );
@@ -391,6 +429,7 @@ async fn of_uploads(report: &mut Report, store: &S3Store, key: &str) {
     if !tried(
         report,
         "upload",
+        "one in parts can be begun",
         "without s3:PutObject files of more than one part cannot be written",
         &created,
     ) {
@@ -403,11 +442,12 @@ async fn of_uploads(report: &mut Report, store: &S3Store, key: &str) {
     tried(
         report,
         "upload a part",
+        "and sent",
         "without it files of more than one part cannot be written",
         &part,
     );
     match store.list_uploads(key, None).await {
-        Ok(page) if page.uploads.iter().any(|seen| seen.upload_id == upload) => report.ok("list uploads", ""),
+        Ok(page) if page.uploads.iter().any(|seen| seen.upload_id == upload) => report.ok("list uploads", "it is shown"),
         Ok(_) => report.warn("list uploads", "an open upload is not shown: one whose creation was never answered cannot be found"),
         Err(error) => report.warn("list uploads", remedy(&error, "without s3:ListBucketMultipartUploads an upload whose creation was never answered cannot be found, and `wholefs uploads` sees none")),
     }
@@ -415,6 +455,7 @@ async fn of_uploads(report: &mut Report, store: &S3Store, key: &str) {
     if !tried(
         report,
         "abort",
+        "and given up",
         "without s3:AbortMultipartUpload what a killed writer left stays, and is billed",
         &abort,
     ) {

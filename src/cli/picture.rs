@@ -48,7 +48,7 @@ pub(super) fn picture(mount: &Snapshot, view: View<'_>) -> Vec<String> {
         say(what, format!("{}{of}", bar(used, limit, view)));
     }
     let uploading = mount.writing.iter();
-    let uploading = uploading.map(|file| (&*file.state, file.acknowledged, file.size, &file.key));
+    let uploading = uploading.map(|file| (&*file.state, file.sent, file.size, &file.key));
     let reading = mount.reading.iter();
     let reading = reading.map(|file| ("reading", file.at, file.size, &file.key));
     let under_way: Vec<_> = uploading.chain(reading).collect();
@@ -186,6 +186,24 @@ fn bar(done: u64, all: u64, view: View<'_>) -> String {
     )
 }
 
+/// In lines that fit, as far as its words do.
+pub(super) fn wrapped(text: &str, room: Option<usize>) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        let line = lines.last_mut().expect("never empty");
+        let length = line.chars().count() + 1 + word.chars().count();
+        if !line.is_empty() && room.is_some_and(|room| length > room) {
+            lines.push(word.to_string());
+        } else {
+            if !line.is_empty() {
+                line.push(' ');
+            }
+            line.push_str(word);
+        }
+    }
+    lines
+}
+
 pub(super) fn beginning_of(text: String, room: Option<usize>) -> String {
     match room {
         Some(room) if text.chars().count() > room => {
@@ -222,7 +240,8 @@ mod tests {
                 size: 100 << 20,
                 state: "uploading".to_string(),
                 parts: 3,
-                acknowledged: 25 << 20,
+                acknowledged: 24 << 20,
+                sent: 25 << 20,
             }],
             reading: (0..SHOWN)
                 .map(|n| Reading {
@@ -271,6 +290,15 @@ mod tests {
         // Of the files that are not shown.
         assert_eq!(page.matches('…').count(), 1, "{page}");
         assert!(!page.contains('\x1b'));
+    }
+
+    #[test]
+    fn words_are_wrapped_where_there_is_an_end_of_line() {
+        let text = "one two three-and-more four";
+        assert_eq!(wrapped(text, None), [text]);
+        let lines = ["one two", "three-and-more", "four"];
+        assert_eq!(wrapped(text, Some(8)), lines);
+        assert_eq!(wrapped("", Some(8)), [""]);
     }
 
     #[test]

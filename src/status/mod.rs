@@ -77,6 +77,8 @@ pub struct Writing {
     /// Parts, and bytes, that the bucket has.
     pub parts: u64,
     pub acknowledged: u64,
+    /// With what is on its way there.
+    pub sent: u64,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -191,6 +193,7 @@ impl Sources {
                     state: progress.state.to_string(),
                     parts: progress.acknowledged.parts,
                     acknowledged: progress.acknowledged.bytes,
+                    sent: progress.acknowledged.sent,
                 }
             })
             .collect();

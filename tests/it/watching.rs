@@ -375,3 +375,23 @@ fn a_mount_that_does_not_answer_is_not_passed_over() {
     assert!(unmounted.ok(), "{}", unmounted.err);
     eventually(seconds(10), "it is unmounted", || host.unmount().ok());
 }
+
+#[test]
+fn a_files_bar_moves_while_a_part_is_under_way() {
+    let host = mounted(",part_size=5M,bandwidth_limit=256K:off");
+    let mut writer = Writer::start();
+    writer.open(&host.at.join("slow"), "wct").write(1, 6 * MIB);
+    let sent = || {
+        let file = status(&host)[0]["writing"][0].clone();
+        assert_eq!(file["acknowledged"], 0, "no part can be there yet");
+        file["sent"].as_u64().expect("a number")
+    };
+    eventually(seconds(20), "some of it is sent", || sent() > 0);
+    let before = sent();
+    eventually(seconds(20), "more of it is sent", || sent() > before);
+    writer.die_of(libc::SIGKILL);
+    eventually(seconds(10), "it is given up", || {
+        status(&host)[0]["writing"][0].is_null()
+    });
+    eventually(seconds(20), "it is unmounted", || host.unmount().ok());
+}
