@@ -192,9 +192,8 @@ fn of_value(arg: &Arg, current: &str, known: &Known) -> Completed {
             Completed::Words(known.names.iter().cloned().chain(sorts).collect())
         }
         // One that is mounted, if that is what it begins to be.
-        "mounted" if known.mounts.iter().any(|(at, _)| at.starts_with(current)) => {
-            Completed::Words(known.mounts.clone())
-        }
+        "mounted" if begins_a(&known.mounts, current) => Completed::Words(known.mounts.clone()),
+        "mounted" if begins_a(&known.names, current) => Completed::Words(known.names.clone()),
         _ => match arg
             .get_value_names()
             .and_then(|names| names.first())
@@ -205,6 +204,10 @@ fn of_value(arg: &Arg, current: &str, known: &Known) -> Completed {
             _ => Completed::Words(Vec::new()),
         },
     }
+}
+
+fn begins_a(words: &[Word], current: &str) -> bool {
+    words.iter().any(|(word, _)| word.starts_with(current))
 }
 
 /// The last word of `-o`, behind those that are whole.
@@ -272,6 +275,7 @@ mod tests {
             ("wholefs mount s3://b", &[]),
             ("wholefs unmount /m", &["/mnt/a"]),
             ("wholefs umount -l /", &["/mnt/a", "/srv/b"]),
+            ("wholefs status ba", &["backups"]),
             ("wholefs log /mnt/a u", &["usual"]),
             ("wholefs completions z", &["zsh"]),
             ("wholefs mount b -o allow_o", &["allow_other"]),

@@ -19,7 +19,6 @@ use super::Failure;
 use super::out::{complain, say};
 use super::status::{living, place};
 use crate::host::journald::Journald;
-use crate::journal::default_state_dir;
 use crate::shown::InJson;
 use crate::status::{Recent, Unrepeated, ask_level, changeable, fields, said};
 
@@ -58,7 +57,7 @@ enum Level {
   wholefs log /mnt/backups debug
   wholefs log /mnt/backups usual")]
 pub(crate) struct LogLevelArguments {
-    /// Where it is mounted
+    /// Where it is mounted; or its name
     #[arg(id = "mounted", value_name = "DIRECTORY")]
     directory: PathBuf,
     /// What to log from now on; usual: what it was told when it began
@@ -70,9 +69,11 @@ pub(crate) struct LogLevelArguments {
 }
 
 pub(crate) fn run(arguments: LogLevelArguments) -> Result<(), Failure> {
-    let state = arguments.state_dir.unwrap_or_else(default_state_dir);
-    let (at, level) = (place(&arguments.directory)?, arguments.level.as_deref());
-    let heard = living(&state, Some(&at), |mount| ask_level(mount, level))?;
+    let place = place(&arguments.directory, arguments.state_dir)?;
+    let level = arguments.level.as_deref();
+    let heard = living(&place.state, Some(&place.at), |mount| {
+        ask_level(mount, level)
+    })?;
     heard.silent.iter().for_each(|line| complain!("{line}"));
     for answer in heard.answers {
         say!("{}", answer?);

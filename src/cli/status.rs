@@ -8,6 +8,7 @@ use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::Failure;
+use super::config;
 use super::mount::block_on;
 use super::out::{complain, print_json, say};
 use super::picture::{View, beginning_of, picture};
@@ -22,7 +23,7 @@ use crate::status::{Snapshot, ask};
 
 On a terminal the table is drawn anew each second, until Ctrl-C.")]
 pub(crate) struct StatusArguments {
-    /// Of the mount there alone
+    /// Of the mount there alone; or of one by its name
     #[arg(id = "mounted", value_name = "DIRECTORY")]
     directory: Option<PathBuf>,
     /// Say it once
@@ -39,8 +40,13 @@ pub(crate) struct StatusArguments {
 const EACH: Duration = Duration::from_secs(1);
 
 pub(crate) fn run(arguments: StatusArguments) -> Result<(), Failure> {
-    let state = arguments.state_dir.unwrap_or_else(default_state_dir);
-    let at = arguments.directory.as_deref().map(place).transpose()?;
+    let (at, state) = match &arguments.directory {
+        None => (None, arguments.state_dir.unwrap_or_else(default_state_dir)),
+        Some(directory) => {
+            let place = place(directory, arguments.state_dir)?;
+            (Some(place.at), place.state)
+        }
+    };
     let look = || look(&state, at.as_deref());
     if arguments.json {
         let seen = look()?;
@@ -153,11 +159,29 @@ fn send(text: &str) {
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
-/// A directory that was named, as mounts call it.
-pub(super) fn place(directory: &Path) -> Result<PathBuf, Failure> {
-    let shown = directory.display();
-    let absolute = mountpoint::absolute(directory);
-    Ok(absolute.ok_or_else(|| format!("{shown} does not exist"))?)
+/// A mount, as a command was told which one.
+pub(super) struct Place {
+    /// Where it is.
+    pub at: PathBuf,
+    /// Where its journal is.
+    pub state: PathBuf,
+}
+
+/// By its directory, or by its name in the configuration file, which may say where its journal is as well.
+pub(super) fn place(said: &Path, state_dir: Option<PathBuf>) -> Result<Place, Failure> {
+    let named = config::called(said);
+    let directory = named.as_ref().and_then(|named| named.directory.as_deref());
+    let directory = directory.unwrap_or(said);
+    let at = mountpoint::absolute(directory);
+    let of_its_own = named
+        .as_ref()
+        .and_then(|named| named.value_of("--state-dir"));
+    Ok(Place {
+        at: at.ok_or_else(|| format!("{} does not exist", directory.display()))?,
+        state: state_dir
+            .or_else(|| of_its_own.map(PathBuf::from))
+            .unwrap_or_else(default_state_dir),
+    })
 }
 
 /// What mounts answered, and a line for each that does not.

@@ -149,7 +149,21 @@ fn a_mount_is_named_in_the_configuration_file() {
     let done = host.wholefs(&["mount", "docs"]);
     assert!(done.ok(), "{}", done.err);
     fs::write(host.at.join("file"), "x").expect("written");
-    assert!(host.unmount().ok());
+    // By its name it is known to the other commands as well, with its state directory.
+    let status = host.wholefs(&["status", "docs", "--once"]);
+    assert!(
+        status.out.contains("/docs at "),
+        "{}{}",
+        status.out,
+        status.err
+    );
+    assert_eq!(host.wholefs(&["log", "docs"]).out, "wholefs=info\n");
+    let unmounted = host.wholefs(&["unmount", "docs"]);
+    assert!(
+        unmounted.ok() && unmounted.err.is_empty(),
+        "{}",
+        unmounted.err
+    );
     assert_eq!(host.store.keys(), ["docs/file"]);
 
     // The doctor looks at what would be mounted.

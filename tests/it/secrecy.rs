@@ -40,6 +40,23 @@ fn a_name_writes_no_lines_and_no_colours() {
             log.display()
         );
         assert!(host.helper(&source, &words).ok());
+        // Somebody else's upload to such a name is listed in one line.
+        let id = host.store.begin_upload("two\nlines\u{9b}31m");
+        let state = host.place.state().display().to_string();
+        let listed = [
+            "uploads",
+            &source,
+            "--endpoint-url",
+            &host.store.endpoint,
+            "--state-dir",
+            &state,
+        ];
+        let listed = host.wholefs(&listed).out;
+        assert_eq!(listed.lines().count(), 1, "{listed:?}");
+        assert!(
+            is_one_line(listed.trim_end()) && listed.contains(&id),
+            "{listed:?}"
+        );
         for fault in ["op=GetObject:error=403", "op=UploadPart:error=403"] {
             host.store.faults().script(fault).expect("a fault");
         }
@@ -50,7 +67,6 @@ fn a_name_writes_no_lines_and_no_colours() {
         let mut writer = Writer::start();
         let ours = host.at.join("c1\u{9b}31m ours");
         writer.open(&ours, "wct");
-        let state = host.place.state().display().to_string();
         let table = host
             .wholefs(&["status", "--once", "--state-dir", &state])
             .out;
