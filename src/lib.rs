@@ -4,14 +4,17 @@
 //! up the same way. See ARCHITECTURE.md.
 
 pub mod cli;
+mod crc64;
 pub mod draft;
 pub mod embedded;
+mod flow;
 pub mod fs;
 pub mod fuse;
 pub mod host;
 pub mod journal;
 mod lines;
 mod nearest;
+mod pool;
 mod random;
 pub mod read;
 pub mod recovery;

@@ -4,6 +4,8 @@
 //! - Chunks lent and memory reserved for spooled pieces together never exceed the limit.
 //! - Nobody waits for memory that nothing will free: a writer who finds the budget spent while no
 //!   part is under way is told to spill to disk instead ([`Grant::Spill`]).
+//! - Writers are made to wait before the budget is spent, so that the last of it takes what the kernel has
+//!   sent already: bytes that came are not copied twice because there was no room for them.
 //! - Reserved memory (a quarter) is for pieces on their way from the spool to the store. They hold
 //!   nothing else while they wait, so the commit of a spooled file always gets through.
 
@@ -13,23 +15,29 @@ use std::sync::{Arc, Mutex, Weak};
 use bytes::Bytes;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
+use crate::pool::{Piece, Pool};
+
 /// Small enough for many small files at once, large enough to be cheap.
 pub const CHUNK: usize = 256 << 10;
 
 const RESERVE_UNIT: u64 = 64 << 10;
+
+/// Chunks for what was sent before its writer could be made to wait: 16 requests of the largest size.
+const HEADROOM: usize = 64;
 
 pub struct WriteMemory {
     inner: Mutex<Inner>,
     /// Chunks came back, or what is under way changed.
     changed: Notify,
     chunks_max: usize,
+    /// With more than this lent, who has written waits for his answer.
+    calm_max: usize,
+    pool: Arc<Pool>,
     reserve: Arc<Semaphore>,
     reserve_bytes: u64,
 }
 
 struct Inner {
-    /// Returned chunks, warm for the next writer.
-    free: Vec<Box<[u8]>>,
     lent: usize,
     /// Chunks in parts on their way to the store: these come back by themselves.
     under_way: usize,
@@ -66,16 +74,18 @@ pub enum Grant {
 impl WriteMemory {
     pub fn new(limit: u64) -> Arc<WriteMemory> {
         let reserve_bytes = (limit / 4).max(RESERVE_UNIT);
+        let chunks_max = ((limit - limit / 4) / CHUNK as u64).max(1) as usize;
         Arc::new(WriteMemory {
             inner: Mutex::new(Inner {
-                free: Vec::new(),
                 lent: 0,
                 under_way: 0,
                 kept: VecDeque::new(),
                 kept_chunks: 0,
             }),
             changed: Notify::new(),
-            chunks_max: ((limit - limit / 4) / CHUNK as u64).max(1) as usize,
+            chunks_max,
+            calm_max: chunks_max - (chunks_max / 8).min(HEADROOM),
+            pool: Pool::new(CHUNK),
             reserve: Arc::new(Semaphore::new((reserve_bytes / RESERVE_UNIT) as usize)),
             reserve_bytes,
         })
@@ -104,14 +114,19 @@ impl WriteMemory {
                 let mut inner = self.lock();
                 if inner.lent < self.chunks_max {
                     inner.lent += 1;
-                    let recycled = inner.free.pop();
                     drop(inner);
-                    let buffer = recycled.unwrap_or_else(|| vec![0; CHUNK].into_boxed_slice());
-                    return Some(Chunk {
-                        buffer,
-                        len: 0,
-                        memory: self.clone(),
-                    });
+                    return match self.pool.piece() {
+                        Ok(piece) => Some(Chunk {
+                            piece,
+                            len: 0,
+                            _loan: Loan(self.clone()),
+                        }),
+                        // The system has less than was allowed: as if that were spent.
+                        Err(_) => {
+                            self.lock().lent -= 1;
+                            None
+                        }
+                    };
                 }
                 // While parts are under way, waiting for them is better than losing a file's head.
                 let heads_too = inner.under_way == 0;
@@ -133,6 +148,23 @@ impl WriteMemory {
                 if inner.under_way == 0 {
                     return Grant::Spill;
                 }
+            }
+            changed.await;
+        }
+    }
+
+    /// Is so much lent that who has written should wait for his answer?
+    pub fn is_calm(&self) -> bool {
+        let inner = self.lock();
+        inner.lent <= self.calm_max || inner.under_way == 0
+    }
+
+    /// Resolves when less is lent, or nothing comes back by itself.
+    pub async fn calm(&self) {
+        loop {
+            let changed = self.changed.notified();
+            if self.is_calm() {
+                return;
             }
             changed.await;
         }
@@ -191,17 +223,6 @@ impl WriteMemory {
     fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
         self.inner.lock().expect("no panic while held")
     }
-
-    fn give_back(&self, buffer: Box<[u8]>) {
-        let mut inner = self.lock();
-        inner.lent -= 1;
-        // A burst's memory is not held for ever.
-        if inner.free.len() < self.chunks_max / 2 {
-            inner.free.push(buffer);
-        }
-        drop(inner);
-        self.changed.notify_waiters();
-    }
 }
 
 /// Parts on their way to the store; dropped when the store has answered.
@@ -250,11 +271,21 @@ impl Drop for KeptPart {
     }
 }
 
-/// A piece of the budget, being filled.
+/// A piece of the budget, being filled. (It is in its pool again before the budget has it back.)
 pub struct Chunk {
-    buffer: Box<[u8]>,
+    piece: Piece,
     len: usize,
-    memory: Arc<WriteMemory>,
+    _loan: Loan,
+}
+
+/// One chunk of the budget.
+struct Loan(Arc<WriteMemory>);
+
+impl Drop for Loan {
+    fn drop(&mut self) {
+        self.0.lock().lent -= 1;
+        self.0.changed.notify_waiters();
+    }
 }
 
 impl Chunk {
@@ -263,28 +294,28 @@ impl Chunk {
     }
 
     pub fn is_full(&self) -> bool {
-        self.len == self.buffer.len()
+        self.len == self.piece.len()
     }
 
     pub fn bytes(&self) -> &[u8] {
-        &self.buffer[..self.len]
+        &self.piece[..self.len]
     }
 
     pub fn bytes_mut(&mut self) -> &mut [u8] {
-        &mut self.buffer[..self.len]
+        &mut self.piece[..self.len]
     }
 
     /// Takes as much of `data` as fits; answers how much that was.
     pub fn append(&mut self, data: &[u8]) -> usize {
-        let taken = data.len().min(self.buffer.len() - self.len);
-        self.buffer[self.len..self.len + taken].copy_from_slice(&data[..taken]);
+        let taken = data.len().min(self.piece.len() - self.len);
+        self.piece[self.len..self.len + taken].copy_from_slice(&data[..taken]);
         self.len += taken;
         taken
     }
 
     pub fn append_zeros(&mut self, count: usize) -> usize {
-        let taken = count.min(self.buffer.len() - self.len);
-        self.buffer[self.len..self.len + taken].fill(0);
+        let taken = count.min(self.piece.len() - self.len);
+        self.piece[self.len..self.len + taken].fill(0);
         self.len += taken;
         taken
     }
@@ -302,12 +333,6 @@ impl Chunk {
 impl AsRef<[u8]> for Chunk {
     fn as_ref(&self) -> &[u8] {
         self.bytes()
-    }
-}
-
-impl Drop for Chunk {
-    fn drop(&mut self) {
-        self.memory.give_back(std::mem::take(&mut self.buffer));
     }
 }
 

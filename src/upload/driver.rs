@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
@@ -20,6 +20,7 @@ use super::life::{
 };
 use super::search::{SearchWindow, Siblings, find_upload};
 use super::turns::{Turn, Turns};
+use crate::flow::Gate;
 use crate::random::{random_token, random_u64};
 use crate::store::{
     Attributes, Body, CompletedPart, ETag, Error, ErrorKind, Metadata, PartReceipt, Precondition,
@@ -31,7 +32,7 @@ pub struct Uploads {
     store: Arc<dyn Store>,
     ledger: Arc<dyn Ledger>,
     /// Parts on their way at once, over all files.
-    parts: Arc<Semaphore>,
+    parts: Arc<Gate>,
     next_id: AtomicU64,
     /// The store's names of those that are open.
     ids: Mutex<HashSet<UploadId>>,
@@ -48,7 +49,7 @@ impl Uploads {
         Arc::new(Uploads {
             store,
             ledger,
-            parts: Arc::new(Semaphore::new(concurrency.max(1))),
+            parts: Gate::new(concurrency),
             next_id: AtomicU64::new(1),
             ids: Mutex::new(HashSet::new()),
             alive: watch::Sender::new(0),
@@ -60,6 +61,14 @@ impl Uploads {
 
     pub fn ledger(&self) -> &dyn Ledger {
         &*self.ledger
+    }
+
+    /// Do so many parts wait to be sent that nobody need hurry to bring more? Until when.
+    pub fn must_wait(&self) -> Option<impl Future<Output = ()> + Send + 'static> {
+        self.parts.is_full().then(|| {
+            let parts = self.parts.clone();
+            async move { parts.until_not_full().await }
+        })
     }
 
     /// Waits until every upload has ended; answers how many have not by the deadline.
@@ -443,9 +452,13 @@ impl Driver {
             Action::Record(record) => self.record(record),
             Action::Create => {
                 self.searches.create_sent(store.clock());
-                let attributes = self.attributes.clone();
+                let (attributes, gate) = (self.attributes.clone(), self.uploads.parts.clone());
                 self.tasks.spawn(async move {
+                    let began = Instant::now();
                     let answer = store.create_upload(&key, &attributes).await;
+                    if answer.is_ok() {
+                        gate.answered(began.elapsed());
+                    }
                     let event = Event::Created(answers::created(&answer));
                     let (id, failure) = split(answer);
                     Done {
@@ -665,10 +678,10 @@ impl Driver {
             .expect("a part that is sent was sealed");
         let len = source.len();
         let (store, key, id) = (self.uploads.store.clone(), self.key.clone(), self.id());
-        let permits = self.uploads.parts.clone();
+        let gate = self.uploads.parts.clone();
         let (failure, sent) = (self.failure.clone(), self.sent.clone());
         self.tasks.spawn(async move {
-            let _permit = permits.acquire_owned().await.expect("never closed");
+            let turn = gate.turn().await;
             // Lost while it waited for its turn: it need not be sent.
             if failure.lock().expect("no panic while held").is_some() {
                 return Done::of(Event::PartAnswered(number, PartAnswer::NotApplied));
@@ -680,6 +693,9 @@ impl Driver {
                         .upload_part(&key, &id, number, body.watched(count))
                         .await;
                     drop(hold);
+                    if answer.is_ok() {
+                        turn.passed(len);
+                    }
                     answer
                 }
                 PartSource::Copy {
