@@ -90,7 +90,8 @@ fn daemons_of(state: &Path, at: &Path) -> Vec<PathBuf> {
 
 fn busy(shown: &str, at: &Path) -> String {
     const SHOWN: usize = 5;
-    let users = process::users_of(at);
+    let mut users = process::users_of(at);
+    users.retain(|(pid, _)| *pid != std::process::id());
     let mut who: Vec<String> = users
         .iter()
         .take(SHOWN)
