@@ -64,7 +64,7 @@ fn completed(commands: &Command, line: &[String], known: &Known) -> Completed {
         return of_value(flag, current, known).behind("", current);
     }
     if !at.operands_only && current.starts_with('-') {
-        let value = current.split_once('=').map(|(name, value)| (name, value));
+        let value = current.split_once('=');
         let attached = current.strip_prefix("-o").filter(|rest| !rest.is_empty());
         return match (value, attached) {
             (_, Some(words)) => of_words(words, known).behind("-o", current),
