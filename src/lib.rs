@@ -18,6 +18,7 @@ mod pool;
 mod random;
 pub mod read;
 pub mod recovery;
+mod shown;
 pub mod status;
 pub mod store;
 pub mod upload;

@@ -1,8 +1,18 @@
 //! What somebody who misspelt a word probably meant.
 
-/// The known word that is nearest to this one.
-pub(crate) fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    known.min_by_key(|known| distance(known, word))
+/// `; did you mean "x"?`, if one of the known words is near enough to be meant.
+pub(crate) fn did_you_mean<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> String {
+    nearest(word, known).map_or_else(String::new, |meant| format!("; did you mean {meant:?}?"))
+}
+
+fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    // A letter in three may be wrong: another word is no spelling of this one.
+    let near = word.chars().count().div_ceil(3);
+    known
+        .map(|known| (distance(known, word), known))
+        .filter(|(distance, _)| *distance <= near)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, known)| known)
 }
 
 /// Levenshtein's distance.
@@ -25,10 +35,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_nearest_word_is_found() {
+    fn the_nearest_word_is_found_if_one_is_near() {
         let near = |word| nearest(word, ["minio", "garage", "aws"].into_iter());
         assert_eq!(near("mino"), Some("minio"));
         assert_eq!(near("garbage"), Some("garage"));
+        assert_eq!(near("bogus"), None);
         assert_eq!(nearest("x", [].into_iter()), None);
+        let said = did_you_mean("awss", ["aws"].into_iter());
+        assert_eq!(said, "; did you mean \"aws\"?");
+        assert_eq!(did_you_mean("swift", ["aws"].into_iter()), "");
     }
 }

@@ -10,6 +10,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::log::start_on_terminal;
 use super::mount::block_on;
+use super::out::say;
 use super::{Failure, units};
 use crate::embedded::vault::{self, VaultServer};
 use crate::embedded::{
@@ -150,7 +151,7 @@ fn tls(arguments: &BucketArguments) -> Result<Option<Tls>, Failure> {
 }
 
 pub(crate) fn run(arguments: BucketArguments) -> Result<(), Failure> {
-    start_on_terminal();
+    start_on_terminal()?;
     host::raise_descriptor_limit();
     if !arguments.vaults.is_empty() {
         return block_on(serve_vaults(arguments));
@@ -229,12 +230,12 @@ async fn until_told(
         signals(SignalKind::interrupt())?,
     );
     let mut asked = signals(SignalKind::user_defined1())?;
-    println!("{endpoint}");
+    say!("{endpoint}");
     loop {
         tokio::select! {
             _ = terminate.recv() => return Ok(()),
             _ = interrupt.recv() => return Ok(()),
-            _ = asked.recv() => println!("{}", counters(log)),
+            _ = asked.recv() => say!("{}", counters(log)),
         }
     }
 }

@@ -16,6 +16,7 @@ use toml::{Table, Value};
 
 use super::Failure;
 use super::words::flag_of;
+use crate::host::mountpoint;
 
 /// A mount as the file has it.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -76,6 +77,52 @@ pub(super) fn named(name: &str, file: Option<&Path>) -> Result<Named, Failure> {
     Err(Failure::usage(format!(
         "{name:?} is not something to mount: write s3://BUCKET or s3://BUCKET/PREFIX, or the name of a mount ({known})"
     )))
+}
+
+/// The mount that is called so, unless one is at a directory of that name.
+pub(super) fn called(name: &Path) -> Option<Named> {
+    let text = name.to_str().filter(|text| !text.contains('/'))?;
+    let at = mountpoint::absolute(name);
+    match at.and_then(|at| mountpoint::source_of_ours(&at)) {
+        Some(_) => None,
+        None => named(text, None).ok(),
+    }
+}
+
+impl Named {
+    /// What it says of one of its flags.
+    pub(super) fn value_of(&self, flag: &str) -> Option<&str> {
+        let said = self.flags.iter().find_map(|said| said.strip_prefix(flag));
+        said?.strip_prefix('=')
+    }
+}
+
+/// The mounts that the usual files name, each with its source; of a file that cannot be read, none.
+pub(super) fn names() -> Vec<(String, String)> {
+    let text = |path: &PathBuf| std::fs::read_to_string(path).ok();
+    let files = usual();
+    let tables = files
+        .iter()
+        .filter_map(|path| text(path)?.parse::<Table>().ok());
+    let mut names: Vec<(String, String)> = Vec::new();
+    for table in tables {
+        for (name, mount) in table
+            .get("mounts")
+            .and_then(Value::as_table)
+            .into_iter()
+            .flatten()
+        {
+            let source = mount
+                .get("source")
+                .and_then(Value::as_str)
+                .unwrap_or_default();
+            // The first file that has it wins.
+            if !names.iter().any(|(known, _)| known == name) {
+                names.push((name.clone(), source.to_string()));
+            }
+        }
+    }
+    names
 }
 
 fn usual() -> Vec<PathBuf> {

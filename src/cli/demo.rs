@@ -7,6 +7,7 @@ use clap::Args;
 
 use super::log::start_on_terminal;
 use super::mount::{block_on, end_orphans, event_threads};
+use super::out::say;
 use super::serve::serve;
 use super::tuning::TuningArguments;
 use super::{Failure, bucket};
@@ -52,7 +53,7 @@ pub(crate) fn run(arguments: DemoArguments) -> Result<(), Failure> {
         threads: event_threads(),
     };
     let settings = arguments.tuning.settings(mount_point, mount)?;
-    start_on_terminal();
+    start_on_terminal()?;
     host::raise_descriptor_limit();
     host::die_on_panic();
     block_on(async move {
@@ -86,7 +87,7 @@ pub(crate) fn run(arguments: DemoArguments) -> Result<(), Failure> {
         let endpoint = server.endpoint();
         let kept = data.display().to_string();
         let ready = move || {
-            println!(
+            say!(
                 "The bucket s3://demo (kept in {kept}) is mounted at {shown}.
 
 In another terminal, try:

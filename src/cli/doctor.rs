@@ -1,6 +1,7 @@
 //! `wholefs doctor`: what a mount needs, of this machine and of the bucket, tried one by one; each line
 //! says what is well, what is not, and what to do about it.
 
+use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -9,9 +10,13 @@ use clap::Args;
 
 use super::Failure;
 use super::mount::block_on;
+use super::out::say;
+use super::picture::wrapped;
 use super::store_flags::StoreArguments;
+use crate::host::journald::Journald;
 use crate::journal::{default_state_dir, peek};
 use crate::random::random_token;
+use crate::shown::Shown;
 use crate::store::glacier::GlacierStore;
 use crate::store::s3::{ABORT_RULE, ConnectError, S3Store};
 use crate::store::{self, Attributes, Body, Error, ErrorKind, Precondition, Store};
@@ -20,13 +25,18 @@ use vault::of_the_vault;
 mod vault;
 
 #[derive(Args)]
-#[command(
-    after_help = "Without a bucket it looks at this machine alone. In the bucket it makes one small object and one
-upload under a name of its own (.wholefs-doctor-…), and removes both again; in a vault an upload alone."
-)]
+#[command(after_help = "Examples:
+  wholefs doctor
+  wholefs doctor s3://backups --read-only
+  wholefs doctor backups                       (a [mounts.backups] of the configuration file)
+  wholefs doctor s3://backups --add-lifecycle-rule 7
+  wholefs doctor glacier://vault
+
+Without a bucket it looks at this machine alone. In the bucket it makes one small object and one
+upload under a name of its own (.wholefs-doctor-…), and removes both again; in a vault an upload alone.")]
 pub(crate) struct DoctorArguments {
-    /// s3://BUCKET, s3://BUCKET/PREFIX or glacier://VAULT
-    source: Option<String>,
+    /// s3://BUCKET, s3://BUCKET/PREFIX, glacier://VAULT, or a mount that the configuration file names
+    pub(super) source: Option<String>,
     /// Change nothing in the bucket, not even for a moment
     #[arg(long)]
     read_only: bool,
@@ -46,6 +56,12 @@ const RULE_DAYS: i32 = 7;
 /// A clock this far off has requests refused, or nearly.
 const SKEW: Duration = Duration::from_secs(240);
 
+enum Verdict {
+    Ok,
+    Warn,
+    Fail,
+}
+
 #[derive(Default)]
 struct Report {
     warned: usize,
@@ -54,22 +70,42 @@ struct Report {
 
 impl Report {
     fn ok(&mut self, what: &str, how: impl AsRef<str>) {
-        tell("ok  ", what, how.as_ref());
+        tell(Verdict::Ok, what, how.as_ref());
     }
 
     fn warn(&mut self, what: &str, remedy: impl AsRef<str>) {
         self.warned += 1;
-        tell("warn", what, remedy.as_ref());
+        tell(Verdict::Warn, what, remedy.as_ref());
     }
 
     fn fail(&mut self, what: &str, remedy: impl AsRef<str>) {
         self.failed += 1;
-        tell("FAIL", what, remedy.as_ref());
+        tell(Verdict::Fail, what, remedy.as_ref());
     }
 }
 
-fn tell(verdict: &str, what: &str, how: &str) {
-    println!("{verdict}  {what:<18} {how}");
+/// Columns before what is told of a thing.
+const MARGIN: usize = 25;
+
+fn tell(verdict: Verdict, what: &str, how: &str) {
+    let is_terminal = io::stdout().is_terminal();
+    let is_colored = is_terminal && std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty());
+    let (word, color) = match verdict {
+        Verdict::Ok => ("ok  ", 32),
+        Verdict::Warn => ("warn", 33),
+        Verdict::Fail => ("FAIL", 31),
+    };
+    let word = match is_colored {
+        true => format!("\x1b[{color}m{word}\x1b[0m"),
+        false => word.to_string(),
+    };
+    let how = Shown(how).to_string();
+    // A pipe has no end of line.
+    let room = terminal_size::terminal_size().filter(|_| is_terminal);
+    let room = room.map(|(width, _)| usize::from(width.0).saturating_sub(MARGIN));
+    let lines = wrapped(&how, room);
+    let lines = lines.join(&format!("\n{:MARGIN$}", ""));
+    say!("{word}  {what:<18} {lines}");
 }
 
 pub(crate) fn run(arguments: DoctorArguments) -> Result<(), Failure> {
@@ -78,10 +114,14 @@ pub(crate) fn run(arguments: DoctorArguments) -> Result<(), Failure> {
         .state_dir
         .clone()
         .unwrap_or_else(default_state_dir);
+    let options = match &arguments.source {
+        None => None,
+        Some(source) => Some(arguments.store.options_to_look(source, &state)?),
+    };
     of_the_machine(&mut report);
+    of_the_log(&mut report);
     of_the_state(&mut report, &state);
-    if let Some(source) = &arguments.source {
-        let options = arguments.store.options_to_look(source, &state)?;
+    if let Some(options) = options {
         let is_vault = options.vault.is_some();
         if is_vault && arguments.add_lifecycle_rule.is_some() {
             let message =
@@ -104,8 +144,8 @@ pub(crate) fn run(arguments: DoctorArguments) -> Result<(), Failure> {
         }
     }
     match (report.failed, report.warned) {
-        (0, 0) => println!("all is well"),
-        (0, warned) => println!("nothing is in the way of a mount; {warned} to look at"),
+        (0, 0) => say!("all is well"),
+        (0, warned) => say!("nothing is in the way of a mount; {warned} to look at"),
         (failed, _) => return Err(format!("{failed} of these are in the way of a mount").into()),
     }
     Ok(())
@@ -120,6 +160,10 @@ fn of_the_machine(report: &mut Report) {
         .open("/dev/fuse")
     {
         Ok(_) => report.ok("/dev/fuse", "can be opened"),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => report.fail(
+            "/dev/fuse",
+            "is not for this user: chmod 666 /dev/fuse, as most machines have it",
+        ),
         Err(error) => report.fail(
             "/dev/fuse",
             format!("{error}: load the module (modprobe fuse), or give the container the device"),
@@ -179,6 +223,20 @@ fn of_the_kernel(report: &mut Report) {
             "max_pages_limit",
             "is what this kernel always has: 256 pages a request",
         ),
+    }
+}
+
+/// Where a mount in the background is heard.
+fn of_the_log(report: &mut Report) {
+    if Journald::find().is_ok() {
+        report.ok("log", "goes to systemd's journal: journalctl -t wholefs");
+    } else if Path::new("/dev/log").exists() {
+        report.ok("log", "goes to syslog");
+    } else {
+        report.warn(
+            "log",
+            "goes nowhere: there is neither systemd's journal nor syslog here: mount with --log-file FILE",
+        );
     }
 }
 
@@ -271,9 +329,15 @@ fn of_the_clock(report: &mut Report, theirs: SystemTime) {
 }
 
 /// One line of what was tried. Answers whether it went well.
-fn tried<T>(report: &mut Report, what: &str, needed: &str, done: &store::Result<T>) -> bool {
+fn tried<T>(
+    report: &mut Report,
+    what: &str,
+    well: &str,
+    needed: &str,
+    done: &store::Result<T>,
+) -> bool {
     match done {
-        Ok(_) => report.ok(what, ""),
+        Ok(_) => report.ok(what, well),
         Err(error) => report.fail(what, remedy(error, needed)),
     }
     done.is_ok()
@@ -293,6 +357,7 @@ async fn of_objects(report: &mut Report, store: &S3Store, key: &str) {
     if !tried(
         report,
         "put",
+        "an object can be written",
         "without s3:PutObject nothing can be written: mount --read-only",
         &put,
     ) {
@@ -303,6 +368,7 @@ async fn of_objects(report: &mut Report, store: &S3Store, key: &str) {
     tried(
         report,
         "head",
+        "it can be looked at",
         "without s3:GetObject no file can be looked at",
         &head,
     );
@@ -311,6 +377,7 @@ async fn of_objects(report: &mut Report, store: &S3Store, key: &str) {
     tried(
         report,
         "get",
+        "it can be read",
         "without s3:GetObject no file can be read",
         &get,
     );
@@ -321,6 +388,7 @@ async fn of_objects(report: &mut Report, store: &S3Store, key: &str) {
     if tried(
         report,
         "copy",
+        "it can be copied on the server",
         "without it nothing can be renamed, and no mode or time changed: mount --metadata none",
         &copy,
     ) {
@@ -332,6 +400,7 @@ async fn of_objects(report: &mut Report, store: &S3Store, key: &str) {
     tried(
         report,
         "delete",
+        "it can be removed",
         "without s3:DeleteObject nothing can be removed or renamed",
         &delete,
     );
@@ -384,6 +453,7 @@ async fn of_uploads(report: &mut Report, store: &S3Store, key: &str) {
     if !tried(
         report,
         "upload",
+        "one in parts can be begun",
         "without s3:PutObject files of more than one part cannot be written",
         &created,
     ) {
@@ -396,11 +466,12 @@ async fn of_uploads(report: &mut Report, store: &S3Store, key: &str) {
     tried(
         report,
         "upload a part",
+        "and sent",
         "without it files of more than one part cannot be written",
         &part,
     );
     match store.list_uploads(key, None).await {
-        Ok(page) if page.uploads.iter().any(|seen| seen.upload_id == upload) => report.ok("list uploads", ""),
+        Ok(page) if page.uploads.iter().any(|seen| seen.upload_id == upload) => report.ok("list uploads", "it is shown"),
         Ok(_) => report.warn("list uploads", "an open upload is not shown: one whose creation was never answered cannot be found"),
         Err(error) => report.warn("list uploads", remedy(&error, "without s3:ListBucketMultipartUploads an upload whose creation was never answered cannot be found, and `wholefs uploads` sees none")),
     }
@@ -408,6 +479,7 @@ async fn of_uploads(report: &mut Report, store: &S3Store, key: &str) {
     if !tried(
         report,
         "abort",
+        "and given up",
         "without s3:AbortMultipartUpload what a killed writer left stays, and is billed",
         &abort,
     ) {

@@ -1,18 +1,28 @@
 //! What is generated from the flags: completions for shells, and manual pages.
 
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use clap::{Args, CommandFactory};
-use clap_complete::Shell;
+use clap::{Args, ValueEnum};
 
-use super::{Arguments, Failure};
+use super::{Failure, manual, out};
 
 #[derive(Args)]
-#[command(after_help = "For this shell alone:  source <(wholefs completions bash)")]
+#[command(after_help = "For this shell alone:
+  source <(wholefs completions bash)
+  wholefs completions fish | source
+
+For good, where scripts/install and the package have not put it already:
+  wholefs completions bash > ~/.local/share/bash-completion/completions/wholefs")]
 pub(crate) struct CompletionsArguments {
     /// For which shell
     shell: Shell,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Shell {
+    Bash,
+    Zsh,
+    Fish,
 }
 
 #[derive(Args)]
@@ -21,50 +31,33 @@ pub(crate) struct ManArguments {
     directory: PathBuf,
 }
 
+/// They ask `wholefs complete`, so they say the same whatever the flags become.
 pub(crate) fn completions(arguments: CompletionsArguments) -> Result<(), Failure> {
-    let mut text = Vec::new();
-    clap_complete::generate(
-        arguments.shell,
-        &mut Arguments::command(),
-        "wholefs",
-        &mut text,
-    );
-    let printed = std::io::stdout().write_all(&text);
-    printed.map_err(|error| format!("cannot write: {error}").into())
+    out::print(format_args!(
+        "{}",
+        match arguments.shell {
+            Shell::Bash => include_str!("completions/wholefs.bash"),
+            Shell::Zsh => include_str!("completions/wholefs.zsh"),
+            Shell::Fish => include_str!("completions/wholefs.fish"),
+        }
+    ));
+    Ok(())
 }
 
 pub(crate) fn man(arguments: ManArguments) -> Result<(), Failure> {
     let at = &arguments.directory;
-    pages(at).map_err(|error| format!("cannot write below {}: {error}", at.display()).into())
-}
-
-fn pages(directory: &Path) -> std::io::Result<()> {
-    std::fs::create_dir_all(directory)?;
-    clap_mangen::generate_to(
-        Arguments::command().disable_help_subcommand(true),
-        directory,
-    )
+    manual::write(at)
+        .map_err(|error| format!("cannot write below {}: {error}", at.display()).into())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use clap::CommandFactory;
+
+    use crate::cli::Arguments;
 
     #[test]
     fn flags_and_commands_are_consistent() {
         Arguments::command().debug_assert();
-    }
-
-    #[test]
-    fn there_is_a_page_for_each_command() {
-        let folder = tempfile::tempdir().unwrap();
-        pages(folder.path()).unwrap();
-        for command in Arguments::command().get_subcommands() {
-            let page = folder
-                .path()
-                .join(format!("wholefs-{}.1", command.get_name()));
-            let text = std::fs::read_to_string(&page);
-            assert!(text.is_ok_and(|text| text.contains(".SH")), "{page:?}");
-        }
     }
 }

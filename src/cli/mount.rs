@@ -11,6 +11,7 @@ use tracing::{error, info, warn};
 use super::Failure;
 use super::config::Named;
 use super::log::LogArguments;
+use super::out::complain;
 use super::serve::{Settings, serve};
 use super::store_flags::{StoreArguments, identity};
 use super::tuning::TuningArguments;
@@ -32,7 +33,7 @@ use crate::store::{self, Store};
   mount -t fuse.wholefs s3://logs /mnt/logs -o ro,_netdev      (and so in /etc/fstab)
 
 Credentials come from the usual places: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile,
-SSO, or the machine's role.")]
+SSO, or the machine's role. Whether all is well for a mount, and what is not, tells `wholefs doctor`.")]
 pub(crate) struct MountArguments {
     /// What to mount: s3://BUCKET, s3://BUCKET/PREFIX, glacier://VAULT, or a mount that the configuration file names
     pub(super) source: String,
@@ -60,15 +61,24 @@ pub(crate) struct MountArguments {
     #[arg(long)]
     nonempty: bool,
 
+    #[command(flatten)]
+    store: StoreArguments,
+    #[command(flatten)]
+    tuning: TuningArguments,
+
     /// Do not leave a guardian behind that clears up when the mount dies
-    #[arg(long, help_heading = "Crashes", conflicts_with = "restart")]
+    #[arg(
+        long,
+        help_heading = "Its end, and crashes",
+        conflicts_with = "restart"
+    )]
     no_guardian: bool,
     /// Mount again when the mount dies
-    #[arg(long, help_heading = "Crashes")]
+    #[arg(long, help_heading = "Its end, and crashes")]
     restart: bool,
     /// Where the journal of open uploads is kept [default: /var/lib/wholefs for root, else
     /// $XDG_STATE_HOME/wholefs]
-    #[arg(long, value_name = "DIR", help_heading = "Crashes")]
+    #[arg(long, value_name = "DIR", help_heading = "Its end, and crashes")]
     state_dir: Option<PathBuf>,
     /// For measuring what the journal costs
     #[arg(long, value_enum, default_value_t = Journalling::On, hide = true)]
@@ -76,10 +86,6 @@ pub(crate) struct MountArguments {
 
     #[command(flatten)]
     log: LogArguments,
-    #[command(flatten)]
-    store: StoreArguments,
-    #[command(flatten)]
-    tuning: TuningArguments,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -190,7 +196,7 @@ async fn mount_and_serve(
     let ready = || {
         served.store(true, Ordering::Relaxed);
         if arguments.foreground {
-            eprintln!("wholefs: mounted {source} at {directory}");
+            complain!("mounted {source} at {directory}");
         }
     };
     if settings.fs.fail_on_conflict && !store.capabilities().conditional_writes {
@@ -222,8 +228,9 @@ async fn mount_and_serve(
         }
     };
     end_orphans(&state, &identity, connect).await?;
-    let journal = Journal::create(&state, &identity, &settings.mount_point)
-        .map_err(|e| format!("cannot mount {source}: the journal: {e}"))?;
+    let journal = Journal::create(&state, &identity, &settings.mount_point).map_err(|e| {
+        format!("cannot mount {source}: the journal: {e} (--state-dir names another place)")
+    })?;
     let journal = Arc::new(journal);
     let result = serve(store, Some(journal.clone()), settings, readiness, ready).await;
     // Whatever could not be ended stays in it.

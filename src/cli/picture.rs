@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::units::{bytes_in_words, time_in_words};
+use crate::shown::Shown;
 use crate::status::{Budget, Event, Hits, Snapshot};
 
 /// Files and events shown of a mount; the rest is counted.
@@ -26,8 +27,8 @@ pub(super) struct View<'a> {
 pub(super) fn picture(mount: &Snapshot, view: View<'_>) -> Vec<String> {
     let mut lines = vec![format!(
         "{} at {}  (process {}, for {})",
-        escaped(&mount.source),
-        escaped(&mount.mount_point),
+        Shown(&mount.source),
+        Shown(&mount.mount_point),
         mount.pid,
         time_in_words(mount.up_seconds)
     )];
@@ -52,7 +53,7 @@ pub(super) fn picture(mount: &Snapshot, view: View<'_>) -> Vec<String> {
         say(what, format!("{}{of}", bar(used, limit, view)));
     }
     let uploading = mount.writing.iter();
-    let uploading = uploading.map(|file| (&*file.state, file.acknowledged, file.size, &file.key));
+    let uploading = uploading.map(|file| (&*file.state, file.sent, file.size, &file.key));
     let reading = mount.reading.iter();
     let reading = reading.map(|file| ("reading", file.at, file.size, &file.key));
     let under_way: Vec<_> = uploading.chain(reading).collect();
@@ -61,7 +62,7 @@ pub(super) fn picture(mount: &Snapshot, view: View<'_>) -> Vec<String> {
         let room = view
             .width
             .map(|width| width.saturating_sub(line.chars().count()));
-        lines.push(line + &end_of(&format!("/{}", escaped(key)), room));
+        lines.push(line + &end_of(&format!("/{}", Shown(key)), room));
     }
     if under_way.len() > SHOWN {
         lines.push(format!("  … and {} more files", under_way.len() - SHOWN));
@@ -171,7 +172,7 @@ fn event(event: &Event, now: u64) -> String {
         times => format!("{times} times, the last "),
     };
     let ago = time_in_words(now.saturating_sub(event.at));
-    let (level, message) = (&event.level, escaped(&event.message));
+    let (level, message) = (&event.level, Shown(&event.message));
     format!("  {level:<5} {times}{ago} ago: {message}")
 }
 
@@ -194,16 +195,25 @@ fn bar(done: u64, all: u64, view: View<'_>) -> String {
     )
 }
 
-/// Names come from programs, and may hold what a terminal obeys.
-fn escaped(name: &str) -> String {
-    let escape = |c: char| match c.is_control() {
-        true => c.escape_default().to_string(),
-        false => c.to_string(),
-    };
-    name.chars().map(escape).collect()
+/// In lines that fit, as far as its words do.
+pub(super) fn wrapped(text: &str, room: Option<usize>) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        let line = lines.last_mut().expect("never empty");
+        let length = line.chars().count() + 1 + word.chars().count();
+        if !line.is_empty() && room.is_some_and(|room| length > room) {
+            lines.push(word.to_string());
+        } else {
+            if !line.is_empty() {
+                line.push(' ');
+            }
+            line.push_str(word);
+        }
+    }
+    lines
 }
 
-fn beginning_of(text: String, room: Option<usize>) -> String {
+pub(super) fn beginning_of(text: String, room: Option<usize>) -> String {
     match room {
         Some(room) if text.chars().count() > room => {
             let shown = text.chars().take(room.saturating_sub(1));
@@ -239,7 +249,8 @@ mod tests {
                 size: 100 << 20,
                 state: "uploading".to_string(),
                 parts: 3,
-                acknowledged: 25 << 20,
+                acknowledged: 24 << 20,
+                sent: 25 << 20,
             }],
             reading: (0..SHOWN)
                 .map(|n| Reading {
@@ -288,6 +299,15 @@ mod tests {
         // Of the files that are not shown.
         assert_eq!(page.matches('…').count(), 1, "{page}");
         assert!(!page.contains('\x1b'));
+    }
+
+    #[test]
+    fn words_are_wrapped_where_there_is_an_end_of_line() {
+        let text = "one two three-and-more four";
+        assert_eq!(wrapped(text, None), [text]);
+        let lines = ["one two", "three-and-more", "four"];
+        assert_eq!(wrapped(text, Some(8)), lines);
+        assert_eq!(wrapped("", Some(8)), [""]);
     }
 
     #[test]

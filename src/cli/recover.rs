@@ -8,19 +8,23 @@ use serde::Serialize;
 use super::Failure;
 use super::log::start_on_terminal;
 use super::mount::block_on;
+use super::out::{complain, print_json, say};
 use super::store_flags::StoreArguments;
 use crate::journal::{default_state_dir, peek};
 use crate::recovery::{self, Summary};
+use crate::shown::Shown;
 use crate::store;
 
 #[derive(Args)]
-#[command(
-    after_help = "A mount does this by itself for its own bucket; this is for machines that do not mount
+#[command(after_help = "Examples:
+  wholefs recover --dry-run
+  wholefs recover
+
+A mount does this by itself for its own bucket; this is for machines that do not mount
 again. Exit status 1 says that something could not be ended now.
 
 A damaged journal is named with its line. Keep a copy; find what is open with
-`wholefs uploads s3://BUCKET`; then move its directory aside."
-)]
+`wholefs uploads s3://BUCKET`; then move its directory aside.")]
 pub(crate) struct RecoverArguments {
     /// Say what would be done, and do nothing
     #[arg(long)]
@@ -58,7 +62,7 @@ struct Planned {
 }
 
 pub(crate) fn run(arguments: RecoverArguments) -> Result<(), Failure> {
-    start_on_terminal();
+    start_on_terminal()?;
     let state = arguments
         .state_dir
         .clone()
@@ -68,10 +72,7 @@ pub(crate) fn run(arguments: RecoverArguments) -> Result<(), Failure> {
         false => block_on(recover(&arguments, &state))?,
     };
     if arguments.json {
-        println!(
-            "{}",
-            serde_json::to_string(&report).expect("a report is plain data")
-        );
+        print_json(&report);
     } else {
         tell(&report, arguments.dry_run);
     }
@@ -84,7 +85,7 @@ pub(crate) fn run(arguments: RecoverArguments) -> Result<(), Failure> {
         (Some(cause), true) => format!("{verdict}: {cause}; then run it again"),
         (last, _) => {
             for cause in causes.into_iter().chain(last) {
-                eprintln!("wholefs: {cause}");
+                complain!("{cause}");
             }
             format!("{verdict}: run it again when the cause above is gone")
         }
@@ -157,9 +158,11 @@ async fn recover(arguments: &RecoverArguments, state: &std::path::Path) -> Resul
 
 fn tell(report: &Report, dry_run: bool) {
     for planned in &report.would {
-        println!(
+        say!(
             "would {} s3://{}/{}",
-            planned.action, planned.bucket, planned.key
+            planned.action,
+            planned.bucket,
+            Shown(&planned.key)
         );
     }
     if !dry_run || report.would.is_empty() {
@@ -169,8 +172,8 @@ fn tell(report: &Report, dry_run: bool) {
             n => format!("; {n} live mounts left alone"),
         };
         match report.summary.total() {
-            0 => println!("nothing to recover{live}"),
-            _ => println!("{}{live}", report.summary),
+            0 => say!("nothing to recover{live}"),
+            _ => say!("{}{live}", report.summary),
         }
     }
 }

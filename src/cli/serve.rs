@@ -162,6 +162,7 @@ pub(crate) async fn serve(
                 "{signal}: finishing what is closed, giving up what is open (up to {:?})",
                 settings.shutdown_timeout
             );
+            fs.look_who_has_files_open();
             if let Err(error) = mounted.detach() {
                 warn!("cannot unmount {}: {error}", settings.mount_point.display());
             }

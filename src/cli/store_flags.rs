@@ -1,5 +1,6 @@
 //! The flags about the store, and what they say as the store's options and as the journal's identity.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,26 +17,26 @@ use crate::store::{Bandwidth, Limits, Override, Store, Value};
 #[derive(Args)]
 #[command(next_help_heading = "Store")]
 pub(super) struct StoreArguments {
-    /// Where the S3 service is, if it is not Amazon's
-    #[arg(long, value_name = "URL", env = "AWS_ENDPOINT_URL")]
-    pub endpoint_url: Option<String>,
-    /// The bucket's region
-    #[arg(long)]
+    /// Where the S3 service is, if it is not Amazon's [env: AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL]
+    #[arg(long, value_name = "URL")]
+    endpoint_url: Option<String>,
+    /// The bucket's region [env: AWS_REGION]
+    #[arg(long, value_name = "NAME")]
     region: Option<String>,
     /// A profile of the AWS configuration files
-    #[arg(long)]
+    #[arg(long, value_name = "NAME", help_heading = "Credentials")]
     profile: Option<String>,
     /// A file of keys in AWS's form, instead of ~/.aws/credentials
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = "Credentials")]
     credentials_file: Option<PathBuf>,
     /// Do not sign requests: for public buckets
-    #[arg(long, conflicts_with_all = ["profile", "credentials_file", "auth"])]
+    #[arg(long, conflicts_with_all = ["profile", "credentials_file", "auth"], help_heading = "Credentials")]
     no_sign_request: bool,
     /// Whose store it is, if its address does not tell (garage, minio, ceph, r2…)
     #[arg(long, value_name = "NAME")]
     pub provider: Option<String>,
     /// How requests are signed
-    #[arg(long, value_enum, default_value_t = Signature::Sigv4)]
+    #[arg(long, value_name = "HOW", value_enum, default_value_t = Signature::Sigv4, help_heading = "Credentials")]
     auth: Signature,
     /// What is known better than the table of providers has it, like conditional_writes=true,part_min=1M
     /// (`wholefs doctor` shows what was chosen)
@@ -45,22 +46,27 @@ pub(super) struct StoreArguments {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     path_style: Option<bool>,
     /// The class of what is written (STANDARD_IA, INTELLIGENT_TIERING…)
-    #[arg(long, value_name = "CLASS")]
+    #[arg(long, value_name = "CLASS", help_heading = "What is written")]
     storage_class: Option<String>,
     /// How the store encrypts what is written: AES256, aws:kms or aws:kms:dsse
-    #[arg(long, value_name = "ALGORITHM", value_parser = ["AES256", "aws:kms", "aws:kms:dsse"])]
+    #[arg(long, value_name = "ALGORITHM", value_parser = ["AES256", "aws:kms", "aws:kms:dsse"], help_heading = "What is written")]
     sse: Option<String>,
     /// With which key of the key service
-    #[arg(long, value_name = "KEY", requires = "sse")]
+    #[arg(
+        long,
+        value_name = "KEY",
+        requires = "sse",
+        help_heading = "What is written"
+    )]
     sse_kms_key_id: Option<String>,
     /// Who may read what is written, besides its owner (bucket-owner-full-control, public-read…)
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", help_heading = "What is written")]
     acl: Option<String>,
     /// Pay for the requests instead of the bucket's owner
     #[arg(long)]
     requester_pays: bool,
     /// Trust the authorities in this PEM file instead of the system's
-    #[arg(long, value_name = "FILE", env = "AWS_CA_BUNDLE", value_parser = ca_bundle)]
+    #[arg(long, value_name = "FILE", env = "AWS_CA_BUNDLE", hide_env_values = true, value_parser = ca_bundle, help_heading = "Network")]
     ca_bundle: Option<CaBundle>,
     /// Amazon's endpoints with IPv6 addresses
     #[arg(long)]
@@ -72,13 +78,13 @@ pub(super) struct StoreArguments {
     #[arg(long, conflicts_with = "fips")]
     accelerate: bool,
     /// Bytes a second for what files hold, of all together: 10M, or UP:DOWN (5M:20M, 1M:off)
-    #[arg(long, value_name = "RATE", default_value = "off", value_parser = units::bandwidth)]
+    #[arg(long, value_name = "RATE", default_value = "off", value_parser = units::bandwidth, help_heading = "Network")]
     bandwidth_limit: Bandwidth,
     /// How long one request may go without an answer or 1 MiB of progress
-    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = units::duration)]
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = units::duration, help_heading = "Network")]
     request_timeout: Duration,
     /// How often a request is tried
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100), help_heading = "Network")]
     pub attempts: u32,
 }
 
@@ -106,17 +112,34 @@ fn capability(text: &str) -> Result<Override, String> {
 impl StoreArguments {
     /// The options for one bucket and prefix.
     pub(super) fn options(&self, bucket: String, prefix: String) -> Result<StoreOptions, Failure> {
+        self.options_at(self.endpoint(S3_ENDPOINT), bucket, prefix)
+    }
+
+    fn options_at(
+        &self,
+        endpoint: Option<String>,
+        bucket: String,
+        prefix: String,
+    ) -> Result<StoreOptions, Failure> {
         if self.request_timeout.is_zero() {
             return Err(Failure::usage(
                 "--request-timeout 0 leaves no time for an answer: give at least 100ms",
             ));
         }
-        let (provider, endpoint) = (self.provider.as_deref(), self.endpoint_url.as_deref());
-        capabilities(provider, endpoint, &bucket).map_err(Failure::usage)?;
+        if let Some(file) = &self.credentials_file {
+            File::open(file).map_err(|error| {
+                format!(
+                    "the credentials file {} cannot be read: {error}",
+                    file.display()
+                )
+            })?;
+        }
+        capabilities(self.provider.as_deref(), endpoint.as_deref(), &bucket)
+            .map_err(Failure::usage)?;
         Ok(StoreOptions {
             bucket,
             prefix,
-            endpoint_url: self.endpoint(),
+            endpoint_url: endpoint,
             region: self.region.clone(),
             profile: self.profile.clone(),
             no_sign_request: self.no_sign_request,
@@ -194,7 +217,8 @@ impl StoreArguments {
                 "{vault:?} is not a vault: write {VAULT_SCHEME}VAULT (it is mounted as a whole)"
             )));
         }
-        let mut options = self.options(vault.to_string(), String::new())?;
+        let endpoint = self.endpoint(VAULT_ENDPOINT);
+        let mut options = self.options_at(endpoint, vault.to_string(), String::new())?;
         options.vault = Some(VaultOptions {
             state: state.to_path_buf(),
             part_size,
@@ -203,13 +227,25 @@ impl StoreArguments {
         Ok(options)
     }
 
-    /// As given, or where the provider is in the region given: journals know a store by it, so that a bucket
+    /// Of a vault, as far as it is said.
+    pub(super) fn endpoint_of_vaults(&self) -> Option<String> {
+        self.said_endpoint(VAULT_ENDPOINT)
+    }
+
+    /// By the flag, or by the environment: the service's own variable before that of all services.
+    fn said_endpoint(&self, own: &str) -> Option<String> {
+        let flag = self.endpoint_url.clone();
+        flag.or_else(|| variable(own))
+            .or_else(|| variable("AWS_ENDPOINT_URL"))
+    }
+
+    /// As said, or where the provider is in the region given: journals know a store by it, so that a bucket
     /// of one is never taken for that of another.
-    fn endpoint(&self) -> Option<String> {
-        let (None, Some(provider)) = (&self.endpoint_url, &self.provider) else {
-            return self.endpoint_url.clone();
+    fn endpoint(&self, own: &str) -> Option<String> {
+        let said = self.said_endpoint(own);
+        let (None, Some(provider)) = (&said, &self.provider) else {
+            return said;
         };
-        let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
         let region = self.region.clone();
         let region = region
             .or_else(|| variable("AWS_REGION"))
@@ -236,6 +272,13 @@ impl StoreArguments {
         }
         Ok(options)
     }
+}
+
+const S3_ENDPOINT: &str = "AWS_ENDPOINT_URL_S3";
+const VAULT_ENDPOINT: &str = "AWS_ENDPOINT_URL_GLACIER";
+
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
 fn ca_bundle(file: &str) -> Result<CaBundle, String> {

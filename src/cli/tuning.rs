@@ -12,6 +12,7 @@ use super::{Failure, units};
 use crate::draft::SpoolSpace;
 use crate::fs::Options as FsOptions;
 use crate::fuse::MountOptions;
+use crate::host;
 use crate::status::Address;
 
 #[derive(Args)]
@@ -21,25 +22,25 @@ pub(super) struct TuningArguments {
     #[arg(long)]
     pub allow_other: bool,
     /// Owner of all files, whatever is said of them (default: who made them; of what nothing is said of, who mounts)
-    #[arg(long)]
+    #[arg(long, value_name = "USER", value_parser = host::user)]
     pub uid: Option<u32>,
     /// Group of all files, likewise
-    #[arg(long)]
+    #[arg(long, value_name = "GROUP", value_parser = host::group)]
     pub gid: Option<u32>,
     /// Permissions taken from files of which nothing is said
     #[arg(long, value_name = "MODE", default_value = "022", value_parser = units::octal)]
     pub umask: u32,
     /// Where modes, owners and times are kept: with each object, as s3fs does, or nowhere
-    #[arg(long, value_enum, default_value_t = Keep::Full)]
+    #[arg(long, value_name = "HOW", value_enum, default_value_t = Keep::Full)]
     pub metadata: Keep,
     /// For how long names and sizes are believed before the store is asked again
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = units::duration)]
     pub metadata_ttl: Duration,
     /// Which deaths of a writer give up its file: by a signal, or also by a failure exit
-    #[arg(long, value_enum, default_value_t = AbortOn::Signal)]
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t = AbortOn::Signal)]
     pub abort_on: AbortOn,
     /// What a commit does when somebody else changed the object meanwhile
-    #[arg(long, value_enum, default_value_t = OnConflict::Overwrite)]
+    #[arg(long, value_name = "HOW", value_enum, default_value_t = OnConflict::Overwrite)]
     pub on_conflict: OnConflict,
     /// Ask for the restore of a file in an archive (GLACIER, DEEP_ARCHIVE) when somebody opens it, for so many days
     #[arg(long, value_name = "DAYS", num_args = 0..=1, require_equals = true, default_missing_value = "7", value_parser = clap::value_parser!(u32).range(1..=36500))]
@@ -74,12 +75,12 @@ pub(super) struct TuningArguments {
     /// Parts on their way to the store at once
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=1024), help_heading = "Memory and disk")]
     pub upload_concurrency: u16,
-    /// Serve metrics for Prometheus there: 127.0.0.1:PORT, or a socket's absolute path
-    #[arg(long, value_name = "ADDRESS", help_heading = "Log")]
-    pub metrics_listen: Option<Address>,
     /// How long the end of the mount may take to finish closed files and to abort open ones
-    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = units::duration, help_heading = "Memory and disk")]
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = units::duration, help_heading = "Its end, and crashes")]
     pub shutdown_timeout: Duration,
+    /// Serve metrics for Prometheus there: 127.0.0.1:PORT, or a socket's absolute path
+    #[arg(long, value_name = "ADDRESS", help_heading = "Log and metrics")]
+    pub metrics_listen: Option<Address>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

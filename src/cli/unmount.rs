@@ -5,17 +5,22 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
+use super::out::complain;
+use super::status::{Place, place};
 use super::{Failure, units};
 use crate::host::mountpoint::{self, Unmounting};
 use crate::host::process;
-use crate::journal::{Glimpse, default_state_dir, peek};
+use crate::journal::{Glimpse, peek};
 
 #[derive(Args)]
-#[command(
-    after_help = "umount(8) does the same, and does not wait for the files that were closed last."
-)]
+#[command(after_help = "Examples:
+  wholefs unmount /mnt/backups
+  wholefs unmount --lazy /mnt/backups          (although it is used)
+
+umount(8) does the same, and does not wait for the files that were closed last.")]
 pub(crate) struct UnmountArguments {
-    /// Where it is mounted
+    /// Where it is mounted; or its name
+    #[arg(id = "mounted", value_name = "DIRECTORY")]
     directory: PathBuf,
     /// Take it away although it is used: who has files open there goes on until they are closed
     #[arg(long, short = 'l')]
@@ -29,9 +34,8 @@ pub(crate) struct UnmountArguments {
 }
 
 pub(crate) fn run(arguments: UnmountArguments) -> Result<(), Failure> {
-    let shown = arguments.directory.display().to_string();
-    let at = mountpoint::absolute(&arguments.directory)
-        .ok_or_else(|| format!("{shown} does not exist"))?;
+    let Place { at, state } = place(&arguments.directory, arguments.state_dir)?;
+    let shown = at.display().to_string();
     let Some(source) = mountpoint::source_of_ours(&at) else {
         return Err(
             format!("no mount of wholefs is at {shown}: see findmnt -t fuse.wholefs").into(),
@@ -41,7 +45,6 @@ pub(crate) fn run(arguments: UnmountArguments) -> Result<(), Failure> {
         true => Unmounting::Lazily,
         false => Unmounting::WhenIdle,
     };
-    let state = arguments.state_dir.unwrap_or_else(default_state_dir);
     let daemons = daemons_of(&state, &at);
     mountpoint::unmount(&at, how).map_err(|error| match error.raw_os_error() {
         Some(libc::EBUSY) => busy(&shown, &at),
@@ -52,8 +55,8 @@ pub(crate) fn run(arguments: UnmountArguments) -> Result<(), Failure> {
         return Ok(());
     }
     if daemons.is_empty() {
-        eprintln!(
-            "wholefs: {source} is unmounted from {shown}; what was closed last may still be on its way (its journal is not in {}: name its --state-dir to wait for it)",
+        complain!(
+            "{source} is unmounted from {shown}; what was closed last may still be on its way (its journal is not in {}: name its --state-dir to wait for it)",
             state.display()
         );
         return Ok(());
@@ -87,7 +90,8 @@ fn daemons_of(state: &Path, at: &Path) -> Vec<PathBuf> {
 
 fn busy(shown: &str, at: &Path) -> String {
     const SHOWN: usize = 5;
-    let users = process::users_of(at);
+    let mut users = process::users_of(at);
+    users.retain(|(pid, _)| *pid != std::process::id());
     let mut who: Vec<String> = users
         .iter()
         .take(SHOWN)

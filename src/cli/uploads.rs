@@ -12,16 +12,25 @@ use serde::Serialize;
 
 use super::log::start_on_terminal;
 use super::mount::block_on;
+use super::out::{complain, print_json, say};
 use super::recover::with_slash;
 use super::store_flags::{BUCKET_SCHEME, StoreArguments, VAULT_SCHEME};
 use super::{Failure, units};
 use crate::journal::{Identity, default_state_dir, peek};
+use crate::shown::Shown;
 use crate::store::{self, ErrorKind, ListedUpload, Store, UploadId};
 
 #[derive(Args)]
 #[command(
     args_conflicts_with_subcommands = true,
-    after_help = "Without a bucket: what the journals of this machine know. With one: also what others have open.
+    after_help = "Examples:
+  wholefs uploads
+  wholefs uploads s3://backups
+  wholefs uploads glacier://vault
+  wholefs uploads abort s3://backups ID
+  wholefs uploads sweep s3://backups --older-than 7d
+
+Without a bucket: what the journals of this machine know. With one: also what others have open.
 Uploads of a live mount are never touched; those of a dead one are for `wholefs recover`.
 In a vault, those of others go by what they are described as."
 )]
@@ -108,7 +117,7 @@ fn age(text: &str) -> Result<Duration, String> {
 
 /// One open upload, as it is shown.
 #[derive(Serialize)]
-struct Shown {
+struct Open {
     /// `live`, `orphaned`, `aborting`, `foreign`; or `unclear`: a journal has an upload of this key
     /// whose id it does not know.
     state: &'static str,
@@ -120,7 +129,7 @@ struct Shown {
 }
 
 pub(crate) fn run(arguments: UploadsArguments) -> Result<(), Failure> {
-    start_on_terminal();
+    start_on_terminal()?;
     match arguments.action {
         None => block_on(show(arguments.look)),
         Some(Action::Abort {
@@ -150,7 +159,7 @@ struct Ours {
     by_id: HashMap<UploadId, &'static str>,
     /// What is uploaded by those whose id is not known, or not yet.
     nameless: HashSet<String>,
-    shown: Vec<Shown>,
+    shown: Vec<Open>,
     /// Journals that could not be read.
     damaged: usize,
 }
@@ -187,7 +196,7 @@ fn ours(state: &std::path::Path, below: Option<&str>) -> Result<Ours, Failure> {
         let (header, open) = match glimpse.content {
             Ok(content) => content,
             Err(error) => {
-                eprintln!("wholefs: {error}");
+                complain!("{error}");
                 ours.damaged += 1;
                 continue;
             }
@@ -211,7 +220,7 @@ fn ours(state: &std::path::Path, below: Option<&str>) -> Result<Ours, Failure> {
             if below.is_some_and(|root| !key.starts_with(root)) {
                 continue;
             }
-            ours.shown.push(Shown {
+            ours.shown.push(Open {
                 state,
                 key,
                 upload_id: upload.upload_id.map(|id| id.0),
@@ -296,7 +305,7 @@ async fn show(look: Look) -> Result<(), Failure> {
                 let id = Some(upload.upload_id.0);
                 match ours.shown.iter_mut().find(|shown| shown.upload_id == id) {
                     Some(shown) => (shown.parts, shown.bytes) = (parts, bytes),
-                    None => ours.shown.push(Shown {
+                    None => ours.shown.push(Open {
                         state: state.unwrap_or("foreign"),
                         key,
                         age_seconds: age_of(upload.initiated, store.clock()),
@@ -310,11 +319,11 @@ async fn show(look: Look) -> Result<(), Failure> {
         }
     };
     if look.json {
-        println!("{}", serde_json::to_string(&shown).expect("plain data"));
+        print_json(&shown);
         return Ok(());
     }
     if shown.is_empty() {
-        println!("no open uploads");
+        say!("no open uploads");
     }
     for upload in shown {
         let size = upload
@@ -326,11 +335,11 @@ async fn show(look: Look) -> Result<(), Failure> {
         let id = upload
             .upload_id
             .unwrap_or_else(|| "(id not known)".to_string());
-        println!(
+        say!(
             "{:9} {:>8}s  {}{parts}{size}  {id}",
             upload.state,
             upload.age_seconds,
-            printable(&upload.key)
+            Shown(&upload.key)
         );
     }
     Ok(())
@@ -338,19 +347,6 @@ async fn show(look: Look) -> Result<(), Failure> {
 
 fn age_of(initiated: SystemTime, now: SystemTime) -> u64 {
     now.duration_since(initiated).map_or(0, |age| age.as_secs())
-}
-
-/// A key may hold whatever somebody else put there; a terminal is not to act on it.
-fn printable(key: &str) -> String {
-    key.chars()
-        .flat_map(|c| {
-            if c.is_control() {
-                c.escape_default().collect::<Vec<_>>()
-            } else {
-                vec![c]
-            }
-        })
-        .collect()
 }
 
 /// Which uploads to end.
@@ -391,8 +387,8 @@ async fn end_foreign(
         let key = format!("{root}{}", upload.key);
         match ours.state_of(&key, &upload.upload_id) {
             Some(state) => {
-                eprintln!(
-                    "wholefs: {} is {state}, of a mount of this machine: left alone (wholefs recover ends those of dead mounts)",
+                complain!(
+                    "{} is {state}, of a mount of this machine: left alone (wholefs recover ends those of dead mounts)",
                     upload.upload_id.0
                 );
                 refused += 1;
@@ -406,8 +402,8 @@ async fn end_foreign(
         Wanted::OlderThan(..) => 0,
     };
     if missing > refused {
-        eprintln!(
-            "wholefs: {} of the uploads named are not open in {source}",
+        complain!(
+            "{} of the uploads named are not open in {source}",
             missing - refused
         );
     }
@@ -415,14 +411,14 @@ async fn end_foreign(
         return Err(Failure::from("nothing was aborted".to_string()));
     }
     if chosen.is_empty() {
-        println!("nothing to abort");
+        say!("nothing to abort");
         return Ok(());
     }
     for upload in &chosen {
         let age = age_of(upload.initiated, store.clock());
-        println!(
+        say!(
             "{age:>8}s  {root}{}  {}",
-            printable(&upload.key),
+            Shown(&upload.key),
             upload.upload_id.0
         );
     }
@@ -435,12 +431,12 @@ async fn end_foreign(
             Ok(()) => {}
             Err(error) if error.kind == ErrorKind::NoSuchUpload => {}
             Err(error) => {
-                eprintln!("wholefs: {error}");
+                complain!("{error}");
                 failed += 1;
             }
         }
     }
-    println!("{} aborted", chosen.len() - failed);
+    say!("{} aborted", chosen.len() - failed);
     if failed > 0 {
         return Err(Failure::from(format!(
             "{failed} could not be aborted: run it again"

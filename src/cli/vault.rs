@@ -10,6 +10,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use super::Failure;
 use super::log::start_on_terminal;
 use super::mount::block_on;
+use super::out::say;
 use super::store_flags::{PART_SIZE_OF_VAULTS, StoreArguments, VAULT_SCHEME};
 use crate::journal::default_state_dir;
 use crate::store::glacier::{Catalogue, Entry, GlacierStore, Job, Record, Tier, VaultName};
@@ -121,11 +122,12 @@ impl Vault {
     /// Its catalogue, without a word to the vault.
     fn look(&self) -> Result<Catalogue, Failure> {
         let state = self.state();
-        let endpoint = self.store.endpoint_url.as_deref();
+        let endpoint = self.store.endpoint_of_vaults();
         let fits = |of: &VaultName| {
             of.vault == self.name()
                 && self.store.region().is_none_or(|region| region == of.region)
                 && endpoint
+                    .as_deref()
                     .is_none_or(|url| of.endpoint.as_deref() == Some(url.trim_end_matches('/')))
         };
         let mut found = Catalogue::all(&state);
@@ -150,7 +152,7 @@ impl Vault {
 }
 
 pub(crate) fn run(arguments: VaultArguments) -> Result<(), Failure> {
-    start_on_terminal();
+    start_on_terminal()?;
     match arguments.action {
         Action::List { vault } => told(list(&vault.look()?)),
         Action::Export { vault } => told(export(&vault.look()?)),
@@ -227,7 +229,7 @@ async fn import(vault: &Vault) -> Result<(), Failure> {
         Ok::<_, io::Error>(records)
     });
     recorded.map_err(|e| format!("the catalogue cannot be written: {e}"))?;
-    println!("{added} names added, {} were there", all - added);
+    say!("{added} names added, {} were there", all - added);
     Ok(())
 }
 
@@ -254,8 +256,8 @@ async fn retrieve(vault: &Vault, name: &str, tier: Tier, wait: bool) -> Result<(
     let store = vault.open(true).await?;
     let name = name.trim_start_matches('/');
     match awaited(wait, || store.retrieve(name, tier)).await? {
-        Some(_) => println!("{name} is there: it can be read for a day"),
-        None => println!("{name} is on its way, which takes hours: run this again to hear of it"),
+        Some(_) => say!("{name} is there: it can be read for a day"),
+        None => say!("{name} is on its way, which takes hours: run this again to hear of it"),
     }
     Ok(())
 }
@@ -266,14 +268,17 @@ async fn inventory(vault: &Vault, wait: bool) -> Result<(), Failure> {
         awaited(wait, || store.inventory()).await?
     };
     let Some(job) = job else {
-        println!("the vault makes its inventory, which takes hours: run this again then");
+        say!("the vault makes its inventory, which takes hours: run this again then");
         return Ok(());
     };
     let store = vault.open(false).await?;
     let found = store.rebuild(&job).await.map_err(|e| e.to_string())?;
-    println!(
+    say!(
         "{} names added; {} archives were known, {} are older ones of names that are taken, {} are of other programs",
-        found.added, found.known, found.passed_over, found.foreign
+        found.added,
+        found.known,
+        found.passed_over,
+        found.foreign
     );
     Ok(())
 }

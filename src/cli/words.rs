@@ -7,14 +7,14 @@
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
-use clap::{Args, Command};
+use clap::{Arg, Args, Command};
 
 use super::Failure;
 use super::mount::MountArguments;
-use crate::nearest::nearest;
+use crate::nearest::did_you_mean;
 
-/// Of no meaning here, or true of every mount of ours.
-const UNDERSTOOD: [&str; 36] = [
+/// Of no meaning here, or true of every mount of ours. (`dev` and `suid` are what mount.fuse3 says of itself; there is neither.)
+const UNDERSTOOD: &[&str] = &[
     "_netdev",
     "async",
     "atime",
@@ -28,7 +28,6 @@ const UNDERSTOOD: [&str; 36] = [
     "iversion",
     "lazytime",
     "loud",
-    "mand",
     "noatime",
     "noauto",
     "nodev",
@@ -46,7 +45,6 @@ const UNDERSTOOD: [&str; 36] = [
     "relatime",
     "rw",
     "silent",
-    "strictatime",
     "suid",
     "user",
     "users",
@@ -64,26 +62,65 @@ const RENAMED: [(&str, &str); 6] = [
 ];
 
 /// What cannot be had, and why.
-const REFUSED: [(&str, &str); 5] = [
+const REFUSED: &[(&[&str], &str)] = &[
     (
-        "remount",
+        &["remount"],
         "a mount is what it was mounted as: unmount it, and mount it anew",
     ),
     (
-        "allow_root",
+        &["allow_root"],
         "there is no mount for root and its owner alone: say allow_other, or leave it out",
     ),
     (
-        "sync",
+        &["sync"],
         "a file is published when it is closed; a program that wants every write published opens it with O_SYNC",
     ),
     (
-        "dirsync",
+        &["dirsync"],
         "directories are always in the bucket at once: leave it out",
     ),
     (
-        "foreground",
+        &["foreground"],
         "mount(8) waits for the mount and not for its end: leave it out",
+    ),
+    (
+        &["strictatime"],
+        "nobody keeps when a file was read last: leave it out",
+    ),
+    (&["mand"], "there are no mandatory locks: leave it out"),
+    (
+        &["context", "fscontext", "defcontext", "rootcontext"],
+        "SELinux has one label for all of it, that of its policy for FUSE: leave it out",
+    ),
+    (
+        &[
+            "attr_timeout",
+            "entry_timeout",
+            "negative_timeout",
+            "ac_attr_timeout",
+        ],
+        "for how long names and sizes are believed is said by metadata_ttl",
+    ),
+    (&["dmask", "fmask"], "say umask, of both"),
+    (
+        &["fsname", "subtype"],
+        "a mount is shown as what it is, its source and fuse.wholefs: leave it out",
+    ),
+    (
+        &[
+            "async_read",
+            "auto_cache",
+            "auto_unmount",
+            "big_writes",
+            "direct_io",
+            "kernel_cache",
+            "large_read",
+            "max_background",
+            "max_read",
+            "max_write",
+            "sync_read",
+        ],
+        "wholefs sees to that itself: leave it out",
     ),
 ];
 
@@ -120,7 +157,11 @@ fn called_by_mount(arguments: &[OsString]) -> Result<Vec<OsString>, Failure> {
         match text.as_ref() {
             o if o.starts_with("-o") => words.extend(split(&value("-o")?)),
             t if t.starts_with("-t") => _ = value("-t")?,
-            n if n.starts_with("-N") => _ = value("-N")?,
+            n if n.starts_with("-N") => {
+                return Err(Failure::usage(
+                    "it cannot be mounted into another namespace (-N): nsenter --mount=… mount …",
+                ));
+            }
             flags if flags.len() > 1 && flags.starts_with('-') => {
                 for flag in flags[1..].chars() {
                     match flag {
@@ -141,12 +182,7 @@ fn called_by_mount(arguments: &[OsString]) -> Result<Vec<OsString>, Failure> {
         )
     })?;
     let mut ours = vec!["wholefs".into(), "mount".into()];
-    for word in words {
-        match flag_of(&word) {
-            Err(_) if sloppy => {}
-            flag => ours.extend(flag?.map(OsString::from)),
-        }
-    }
+    ours.extend(flags_of(&words, sloppy)?);
     ours.extend(["--".into(), source, directory]);
     Ok(ours)
 }
@@ -174,9 +210,7 @@ fn spelt_out(arguments: Vec<OsString>) -> Result<Vec<OsString>, Failure> {
             }
             Some(attached) => attached.to_string(),
         };
-        for word in split(&words) {
-            ours.extend(flag_of(&word)?.map(OsString::from));
-        }
+        ours.extend(flags_of(&split(&words), false)?);
     }
     Ok(ours)
 }
@@ -195,20 +229,38 @@ fn split(words: &str) -> Vec<String> {
     found
 }
 
+/// The flags of words. `sloppy`: what is not understood is passed over.
+fn flags_of(words: &[String], sloppy: bool) -> Result<Vec<OsString>, Failure> {
+    let mut flags = Vec::new();
+    for word in words {
+        // The last of two that contradict each other holds.
+        let taken_back = match word.as_str() {
+            "rw" => Some("--read-only"),
+            "exec" => Some("--no-exec"),
+            _ => None,
+        };
+        flags.retain(|flag: &String| taken_back != Some(flag.as_str()));
+        match flag_of(word) {
+            Err(_) if sloppy => {}
+            flag => flags.extend(flag?),
+        }
+    }
+    Ok(flags.into_iter().map(OsString::from).collect())
+}
+
 /// The flag of a word; `None` for one that changes nothing.
 pub(super) fn flag_of(word: &str) -> Result<Option<String>, Failure> {
     let (name, value) = match word.split_once('=') {
         Some((name, value)) => (name, Some(value)),
         None => (word, None),
     };
-    let said = |known: &str| known == name;
-    if UNDERSTOOD.into_iter().any(said) || name.starts_with("x-") || name == "comment" {
+    if UNDERSTOOD.contains(&name) || name.starts_with("x-") || name == "comment" {
         return Ok(None);
     }
-    if let Some((_, why)) = REFUSED.into_iter().find(|(refused, _)| said(refused)) {
+    if let Some((_, why)) = REFUSED.iter().find(|(refused, _)| refused.contains(&name)) {
         return Err(Failure::usage(format!("option {name}: {why}")));
     }
-    let renamed = RENAMED.into_iter().find(|(theirs, _)| said(theirs));
+    let renamed = RENAMED.into_iter().find(|(theirs, _)| *theirs == name);
     let long = renamed.map_or_else(|| name.replace('_', "-"), |(_, ours)| ours.to_string());
     let flags = MountArguments::augment_args(Command::new("mount"));
     let flag = flags
@@ -231,6 +283,34 @@ pub(super) fn flag_of(word: &str) -> Result<Option<String>, Failure> {
     }
 }
 
+/// Words to choose from: those of the flags, and those that lines of fstab have; each with what it says.
+pub(super) fn words() -> Vec<(String, String)> {
+    let flags = MountArguments::augment_args(Command::new("mount"));
+    let is_word = |flag: &&Arg| !flag.is_hide_set() && !flag.is_positional();
+    let ours = flags.get_arguments().filter(is_word).filter_map(|flag| {
+        let long = flag.get_long()?;
+        let is_refused = REFUSED.iter().any(|(refused, _)| refused.contains(&long));
+        let end = if flag.get_action().takes_values() {
+            "="
+        } else {
+            ""
+        };
+        let about = flag.get_help().map(ToString::to_string).unwrap_or_default();
+        (!is_refused).then(|| (format!("{}{end}", long.replace('-', "_")), about))
+    });
+    let theirs = [
+        ("ro", "Refuse every change"),
+        ("noexec", "Let nothing on it be run as a program"),
+        ("_netdev", "It needs the network"),
+        ("nofail", "The boot goes on without it"),
+        ("noauto", "Not by mount -a"),
+        ("user", "Users may mount it"),
+        ("x-systemd.automount", "Mounted when it is first used"),
+    ];
+    let theirs = theirs.map(|(word, about)| (word.to_string(), about.to_string()));
+    ours.chain(theirs).collect()
+}
+
 fn unknown(name: &str, flags: &Command) -> String {
     let longs = flags.get_arguments().filter(|flag| !flag.is_hide_set());
     let ours: Vec<String> = longs
@@ -240,10 +320,10 @@ fn unknown(name: &str, flags: &Command) -> String {
     let all = ours
         .iter()
         .map(String::as_str)
-        .chain(UNDERSTOOD)
-        .chain(["ro"]);
-    let nearest = nearest(&name.replace('-', "_"), all).unwrap_or_default();
-    format!("unknown option {name:?}; did you mean {nearest:?}? (see wholefs mount --help)")
+        .chain(UNDERSTOOD.iter().copied())
+        .chain(["ro", "noexec"]);
+    let meant = did_you_mean(&name.replace('-', "_"), all);
+    format!("unknown option {name:?}{meant} (see wholefs mount --help)")
 }
 
 #[cfg(test)]
@@ -294,6 +374,20 @@ mod tests {
             assert_eq!(ours(&call).expect("understood"), expected, "{call:?}");
         }
         assert!(ours(&["mount.wholefs", "s3://b"]).is_err());
+        assert!(ours(&["mount.wholefs", "-N", "/proc/1/ns/mnt", "s3://b", "/m"]).is_err());
+        let last = ours(&[
+            "mount.wholefs",
+            "s3://b",
+            "/m",
+            "-o",
+            "noexec,ro,rw",
+            "-o",
+            "exec,ro",
+        ]);
+        assert_eq!(
+            last.expect("understood"),
+            ["wholefs", "mount", "--read-only", "--", "s3://b", "/m"]
+        );
         let sloppy = ours(&["mount.wholefs", "-s", "s3://b", "/m", "-o", "nosuchword"]);
         assert_eq!(
             sloppy.expect("let through"),
@@ -309,7 +403,7 @@ mod tests {
             let Some(long) = flag.get_long() else {
                 continue;
             };
-            if REFUSED.iter().any(|(refused, _)| *refused == long) {
+            if REFUSED.iter().any(|(refused, _)| refused.contains(&long)) {
                 continue;
             }
             let value = if flag.get_action().takes_values() {
@@ -366,6 +460,12 @@ mod tests {
             ("part_size", "needs a value"),
             ("allow_other=1", "takes no value"),
             ("sync", "O_SYNC"),
+            ("entry_timeout=5", "metadata_ttl"),
+            ("context=\"system_u:object_r:x:s0:c1,c2\"", "SELinux"),
+            (
+                "bogus",
+                "unknown option \"bogus\" (see wholefs mount --help)",
+            ),
         ] {
             let said = ours(&["mount.wholefs", "s3://b", "/m", "-o", word]);
             let said = said.expect_err(word);

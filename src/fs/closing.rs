@@ -301,6 +301,22 @@ impl Fs {
         self.ending.load(Ordering::Relaxed)
     }
 
+    /// What only a copy of its descriptor was closed of is open still. To be asked while it is mounted: afterwards nobody
+    /// can tell.
+    pub fn look_who_has_files_open(&self) {
+        for (_, file) in self.open_files() {
+            let is_left = {
+                let used = file.used();
+                let draft = used.draft.as_ref();
+                used.closed && draft.is_some_and(|d| d.outcome().is_none() && d.is_dirty())
+            };
+            let opened = OpenedFile::new(&self.options.mount_point, file.node.ino);
+            if is_left && opened.is_written_by_anyone() {
+                file.used().closed = false;
+            }
+        }
+    }
+
     /// The mount ends: what was closed is finished, what is still open is given up, and every upload
     /// is seen to its end, all until `deadline`. Answers how many uploads were left behind.
     pub async fn end(self: &Arc<Self>, deadline: tokio::time::Instant) -> usize {

@@ -1,11 +1,12 @@
 //! What the machine gives: processes, mount points, daemons, limits.
 
-use std::ffi::{CStr, OsStr};
+use std::ffi::{CStr, CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
 
 pub mod daemon;
 pub mod given;
 pub mod guardian;
+pub mod journald;
 pub mod mountpoint;
 pub mod nss;
 pub mod process;
@@ -25,6 +26,26 @@ pub fn ensure_home() {
             std::env::set_var("HOME", OsStr::from_bytes(home.to_bytes()));
         }
     }
+}
+
+/// A user's number, by that or by name.
+pub fn user(text: &str) -> Result<u32, String> {
+    let name = CString::new(text).unwrap_or_default();
+    let number = text.parse().ok().or_else(|| {
+        // SAFETY: the name ends, and the entry is read before anything else asks for one.
+        unsafe { libc::getpwnam(name.as_ptr()).as_ref() }.map(|entry| entry.pw_uid)
+    });
+    number.ok_or_else(|| format!("there is no user {text:?}: give a name, or a number"))
+}
+
+/// A group's number, likewise.
+pub fn group(text: &str) -> Result<u32, String> {
+    let name = CString::new(text).unwrap_or_default();
+    let number = text.parse().ok().or_else(|| {
+        // SAFETY: the name ends, and the entry is read before anything else asks for one.
+        unsafe { libc::getgrnam(name.as_ptr()).as_ref() }.map(|entry| entry.gr_gid)
+    });
+    number.ok_or_else(|| format!("there is no group {text:?}: give a name, or a number"))
 }
 
 /// Many open files need many descriptors (spools, connections): take what the machine allows.
@@ -60,4 +81,19 @@ pub fn die_on_panic() {
         );
         std::process::abort();
     }));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn users_and_groups_have_numbers_and_names() {
+        assert_eq!((user("17"), group("17")), (Ok(17), Ok(17)));
+        assert_eq!((user("root"), group("root")), (Ok(0), Ok(0)));
+        for text in ["", "no such name", "-1", "4294967296"] {
+            let (user, group) = (user(text).expect_err(text), group(text).expect_err(text));
+            assert!(user.contains("no user") && group.contains("no group"));
+        }
+    }
 }

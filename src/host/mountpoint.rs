@@ -4,10 +4,12 @@ use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use crate::shown::Shown;
+
 /// The absolute path of the mount point, or one line that says what is wrong with it.
 pub fn check(path: &Path, nonempty: bool) -> Result<PathBuf, String> {
     // One line, whatever the name.
-    let shown = path.display().to_string().escape_debug().to_string();
+    let shown = Shown(path.display()).to_string();
     let mut looked = std::fs::metadata(path);
     if looked
         .as_ref()
@@ -85,28 +87,24 @@ pub fn absolute(path: &Path) -> Option<PathBuf> {
 
 /// The source of what is mounted at exactly this path, if that is a mount of this program.
 pub fn source_of_ours(path: &Path) -> Option<String> {
-    let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
-    let last = mounts.lines().rev().find_map(|line| {
-        let (before, after) = line.split_once(" - ")?;
-        let target = before.split(' ').nth(4)?;
-        (Path::new(&unescape(target)) == path).then_some(after)
-    });
-    let mut fields = last?.split(' ');
-    let is_ours = fields.next() == Some("fuse.wholefs");
-    fields.next().filter(|_| is_ours).map(unescape)
+    let last = last_at(path)?;
+    (last.kind == OURS).then_some(last.source)
 }
 
 /// The source of the FUSE mount at exactly this path, if there is one.
 pub fn fuse_source(path: &Path) -> Option<String> {
-    let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
-    mounts.lines().rev().find_map(|line| {
-        let (before, after) = line.split_once(" - ")?;
-        let target = before.split(' ').nth(4)?;
-        let mut after = after.split(' ');
-        let (kind, source) = (after.next()?, after.next()?);
-        (Path::new(&unescape(target)) == path && kind.starts_with("fuse")).then(|| unescape(source))
-    })
+    let is_fuse = |line: &MountLine| line.target == path && line.kind.starts_with("fuse");
+    let found = mount_lines().into_iter().rev().find(is_fuse);
+    found.map(|line| line.source)
 }
+
+/// Where this program's mounts are, each with its source.
+pub fn all_of_ours() -> Vec<(PathBuf, String)> {
+    let ours = mount_lines().into_iter().filter(|line| line.kind == OURS);
+    ours.map(|line| (line.target, line.source)).collect()
+}
+
+const OURS: &str = "fuse.wholefs";
 
 /// A line of mountinfo, as far as we care.
 #[derive(Clone, Debug)]
@@ -114,6 +112,7 @@ pub(super) struct MountLine {
     id: u64,
     device: String,
     pub target: PathBuf,
+    kind: String,
     pub source: String,
     /// Of the mount, and of the filesystem behind it.
     pub options: String,
@@ -129,13 +128,15 @@ fn mount_lines() -> Vec<MountLine> {
         let options = fields.next()?;
         // Then come fields of which there may be any number.
         let (_, behind) = line.split_once(" - ")?;
-        let mut behind = behind.split(' ').skip(1);
+        let mut behind = behind.split(' ');
+        let kind = behind.next()?.to_string();
         let source = unescape(behind.next()?);
         let options = format!("{options},{}", behind.next()?);
         Some(MountLine {
             id,
             device,
             target,
+            kind,
             source,
             options,
         })
@@ -148,29 +149,24 @@ pub(super) fn line_of(device: &str) -> Option<MountLine> {
     mount_lines().into_iter().find(|l| l.device == device)
 }
 
+/// What is mounted at exactly this path, and seen there.
+fn last_at(path: &Path) -> Option<MountLine> {
+    let lines = mount_lines();
+    lines.into_iter().rev().find(|line| line.target == path)
+}
+
 /// The device number (`major:minor`) of what is mounted at exactly this path.
 pub fn device(path: &Path) -> Option<String> {
-    let lines = mount_lines();
-    lines
-        .into_iter()
-        .rev()
-        .find(|l| l.target == path)
-        .map(|l| l.device)
+    last_at(path).map(|line| line.device)
 }
 
 /// The kernel's numbers of the mount at this path and of those bound to it.
 pub fn ids(path: &Path) -> Vec<u64> {
-    let lines = mount_lines();
-    let device = lines
-        .iter()
-        .rev()
-        .find(|l| l.target == path)
-        .map(|l| l.device.clone());
-    lines
+    let device = device(path);
+    let same = mount_lines()
         .into_iter()
-        .filter(|l| Some(&l.device) == device.as_ref())
-        .map(|l| l.id)
-        .collect()
+        .filter(|line| Some(&line.device) == device.as_ref());
+    same.map(|line| line.id).collect()
 }
 
 /// The mount point that holds a path.
@@ -226,24 +222,44 @@ pub fn unmount(path: &Path, how: Unmounting) -> std::io::Result<()> {
     }
 }
 
-/// One line for a mount(2) that failed.
+/// One line for a mount that failed.
 pub fn explain(error: &std::io::Error, path: &Path) -> String {
     let shown = path.display();
+    let said = error.to_string();
+    // fusermount3 ends its lines.
+    let said = said.trim();
+    let is_of_fusermount = said.contains("fusermount");
+    let opened = std::fs::File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/fuse");
     match error.raw_os_error() {
+        _ if opened
+            .as_ref()
+            .is_err_and(|e| e.kind() == std::io::ErrorKind::PermissionDenied) =>
+        {
+            format!(
+                "not permitted to mount at {shown}: this user may not open /dev/fuse: chmod 666 /dev/fuse, as most machines have it"
+            )
+        }
         Some(libc::EPERM | libc::EACCES) => {
             format!(
                 "not permitted to mount at {shown}: run as root, or install fuse3 (fusermount3) and own the directory"
             )
         }
-        Some(libc::ENOENT) if error.to_string().contains("fusermount") => {
+        Some(libc::ENOENT) if is_of_fusermount => {
             "fusermount3 is missing: install the package fuse3, or run as root".to_string()
         }
         Some(libc::ENODEV) => "the kernel has no FUSE: load the module (modprobe fuse)".to_string(),
-        // fusermount3 ends its lines.
-        _ => format!(
-            "cannot mount at {shown}: {} (allow_other for ordinary users needs user_allow_other in /etc/fuse.conf)",
-            error.to_string().trim()
+        _ if said.contains("user_allow_other") => format!(
+            "not permitted to let others in at {shown}: have user_allow_other in /etc/fuse.conf, or leave allow_other out"
         ),
+        _ if said.contains("write access to mountpoint") => {
+            format!(
+                "not permitted to mount at {shown}: it is somebody else's directory: name one of your own"
+            )
+        }
+        _ => format!("cannot mount at {shown}: {said}"),
     }
 }
 

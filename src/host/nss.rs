@@ -10,7 +10,11 @@ pub fn use_what_is_linked_in() {
     unsafe extern "C" {
         fn __nss_configure_lookup(database: *const c_char, services: *const c_char) -> c_int;
     }
-    let wanted: [(&CStr, &CStr); 2] = [(c"hosts", c"files dns"), (c"passwd", c"files")];
+    let wanted: [(&CStr, &CStr); 3] = [
+        (c"hosts", c"files dns"),
+        (c"passwd", c"files"),
+        (c"group", c"files"),
+    ];
     for (database, services) in wanted {
         // SAFETY: both are strings that end, and are copied; no other thread runs yet.
         unsafe { __nss_configure_lookup(database.as_ptr(), services.as_ptr()) };

@@ -164,9 +164,7 @@ impl Incoming {
             }
             let to_go = SEGMENT - self.rest.start % SEGMENT;
             let (now, later) = chunk.split_at(chunk.len().min(to_go as usize));
-            if self.keeping.as_mut().is_some_and(|it| it.take(now)) {
-                self.keeping.take().map(Keeping::write);
-            }
+            Keeping::fill(&mut self.keeping, now);
             self.rest.start += now.len() as u64;
             chunk = later;
         }
@@ -174,15 +172,13 @@ impl Incoming {
 
     /// What comes behind the bytes that were wanted is for the cache alone.
     async fn drain(mut self) {
-        while let Some(keeping) = &mut self.keeping {
+        while self.keeping.is_some() {
             let Some(Ok(chunk)) = self.body.next().await else {
                 return;
             };
-            if keeping.take(&chunk) {
-                self.keeping.take().map(Keeping::write);
-                let _ = self.body.next().now_or_never();
-            }
+            Keeping::fill(&mut self.keeping, &chunk);
         }
+        let _ = self.body.next().now_or_never();
     }
 }
 

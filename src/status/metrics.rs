@@ -9,6 +9,18 @@ use crate::store::tally::{LATENCIES, Operation};
 
 pub(super) fn prometheus(snapshot: &Snapshot) -> String {
     let mut page = Page(String::new());
+    let name = "wholefs_mount_info";
+    page.gauge(name, "Which mount this is: always 1.");
+    let labels = [
+        ("source", &snapshot.source),
+        ("mount_point", &snapshot.mount_point),
+        ("version", &snapshot.version),
+    ];
+    page.line(
+        name,
+        &labels.map(|(name, value)| label(name, value)).join(","),
+        1.0,
+    );
     page.gauge("wholefs_up_seconds", "How long the mount serves.");
     page.line("wholefs_up_seconds", "", snapshot.up_seconds as f64);
     files(&mut page, snapshot);
@@ -199,6 +211,12 @@ fn requests(page: &mut Page, snapshot: &Snapshot) {
     }
 }
 
+/// A label whose value may be anything.
+fn label(name: &str, value: &str) -> String {
+    let value = value.replace('\\', "\\\\").replace('"', "\\\"");
+    format!("{name}=\"{}\"", value.replace('\n', "\\n"))
+}
+
 struct Page(String);
 
 impl Page {
@@ -263,8 +281,11 @@ mod tests {
         };
         snapshot.calls.insert("write".to_string(), waits);
         snapshot.ended.aborted.insert("given up".to_string(), 2);
+        snapshot.source = "s3://b/a \"quoted\"\\".to_string();
+        snapshot.mount_point = "/two\nlines".to_string();
         let text = prometheus(&snapshot);
         for line in [
+            r#"wholefs_mount_info{source="s3://b/a \"quoted\"\\",mount_point="/two\nlines",version=""} 1"#,
             "wholefs_call_seconds_bucket{operation=\"write\",le=\"0.0001\"} 1",
             "wholefs_call_seconds_bucket{operation=\"write\",le=\"60\"} 1",
             "wholefs_call_seconds_count{operation=\"write\"} 2",

@@ -1,7 +1,8 @@
 //! What a running mount tells of itself: a snapshot of its numbers, served over a socket beside its
 //! journal (`socket.rs`), and as Prometheus' text (`metrics.rs`) over HTTP (`http.rs`). And of its log
 //! what must be at hand while it runs: the last of it (`recent.rs`), how much of it there is (`level.rs`), and
-//! that it does not say the same for ever (`repeats.rs`).
+//! that it does not say the same for ever
+//! (`repeats.rs`), nor more lines than one at a time (`said.rs`).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,12 +17,14 @@ use crate::read::ReadMemory;
 use crate::recovery;
 use crate::store::Store;
 use crate::store::tally::Operation;
+use crate::upload::Why;
 
 mod http;
 mod level;
 mod metrics;
 mod recent;
 mod repeats;
+mod said;
 mod serving;
 mod socket;
 
@@ -29,9 +32,10 @@ pub use http::{Address, serve_metrics};
 pub use level::changeable;
 pub use recent::{Event, Recent};
 pub use repeats::{Unrepeated, begin as tell_of_repeats};
+pub use said::{fields, said};
 pub use socket::{ask, ask_level, serve};
 
-/// Plain data: what `--json` prints.
+/// Plain data: what `--json` prints. Of a mount of another version some of it may be missing.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Snapshot {
@@ -65,7 +69,8 @@ pub struct Snapshot {
     pub events: Vec<Event>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Writing {
     pub key: String,
     pub size: u64,
@@ -74,9 +79,12 @@ pub struct Writing {
     /// Parts, and bytes, that the bucket has.
     pub parts: u64,
     pub acknowledged: u64,
+    /// With what is on its way there.
+    pub sent: u64,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Reading {
     pub key: String,
     pub size: u64,
@@ -88,6 +96,7 @@ pub struct Reading {
 
 /// Uploads, by how they ended. Those of dead mounts that this one ended are told apart.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Ended {
     pub begun: u64,
     pub committed: u64,
@@ -99,6 +108,7 @@ pub struct Ended {
 
 /// How many calls waited how long: by [`WAITS`], the last class without a bound.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Waits {
     pub classes: [u64; WAITS.len() + 1],
     pub seconds: f64,
@@ -117,6 +127,7 @@ pub struct Caches {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Hits {
     pub hits: u64,
     pub misses: u64,
@@ -130,12 +141,14 @@ impl From<&Answers> for Hits {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Budget {
     pub used: u64,
     pub limit: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Journalled {
     pub open: usize,
     pub records: u64,
@@ -184,6 +197,7 @@ impl Sources {
                     state: progress.state.to_string(),
                     parts: progress.acknowledged.parts,
                     acknowledged: progress.acknowledged.bytes,
+                    sent: progress.acknowledged.sent,
                 }
             })
             .collect();
@@ -245,10 +259,12 @@ impl Sources {
         Ended {
             begun: counts.begun,
             committed: counts.committed,
-            aborted: counts
-                .aborted
-                .into_iter()
-                .map(|(why, count)| (why.name().to_string(), count))
+            aborted: Why::ALL
+                .iter()
+                .map(|why| {
+                    let count = counts.aborted.get(why).copied();
+                    (why.name().to_string(), count.unwrap_or_default())
+                })
                 .collect(),
             recovered: recovered
                 .map(|(outcome, count)| (outcome.to_string(), count as u64))

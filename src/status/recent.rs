@@ -1,21 +1,22 @@
 //! The last warnings and errors of this process, for who asks when the log is far away.
 
 use std::collections::VecDeque;
-use std::fmt::{Debug, Write};
 use std::sync::Mutex;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use tracing::Subscriber;
-use tracing::field::{Field, Visit};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
+
+use super::said::said;
 
 const KEPT: usize = 20;
 
 static LAST: Mutex<VecDeque<Event>> = Mutex::new(VecDeque::new());
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Event {
     /// Seconds since 1970.
     pub at: u64,
@@ -36,7 +37,7 @@ impl<S: Subscriber> Layer<S> for Recent {
             Event {
                 at: now.map_or(0, |now| now.as_secs()),
                 level: event.metadata().level().to_string(),
-                message: Message::of(event),
+                message: said(event),
                 times: 1,
             },
         );
@@ -57,27 +58,6 @@ fn keep(last: &mut VecDeque<Event>, event: Event) {
 /// The store has another name for each request.
 fn gist(message: &str) -> &str {
     message.split(" (request ").next().unwrap_or_default()
-}
-
-/// What an event says, and the fields behind it.
-pub(super) struct Message(String);
-
-impl Message {
-    pub(super) fn of(event: &tracing::Event<'_>) -> String {
-        let mut message = Message(String::new());
-        event.record(&mut message);
-        message.0
-    }
-}
-
-impl Visit for Message {
-    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        // Writing to a String does not fail.
-        let _ = match field.name() {
-            "message" => write!(self.0, "{value:?}"),
-            name => write!(self.0, " {name}={value:?}"),
-        };
-    }
 }
 
 pub(super) fn all() -> Vec<Event> {

@@ -15,7 +15,7 @@ use tracing::{Event, Level, Subscriber, error, warn};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 
-use super::recent::Message;
+use super::said::said;
 
 /// How often in a [`MINUTE`] the same is written.
 const WRITTEN: u64 = 10;
@@ -66,7 +66,7 @@ fn is_new(event: &Event<'_>, now: Instant) -> bool {
         seen.written += 1;
     } else {
         seen.held_back += 1;
-        seen.last = Message::of(event);
+        seen.last = said(event);
     }
     is_new
 }

@@ -2,6 +2,8 @@
 //! attempt can be repeated without a copy.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::Bytes;
 
@@ -10,6 +12,7 @@ pub struct Body {
     chunks: Arc<[Bytes]>,
     len: u64,
     crc64: u64,
+    watch: Option<Arc<AtomicU64>>,
 }
 
 impl Body {
@@ -21,6 +24,7 @@ impl Body {
             chunks: chunks.into(),
             len,
             crc64,
+            watch: None,
         }
     }
 
@@ -40,6 +44,24 @@ impl Body {
             left -= chunk.len() as u64;
         }
         Body::new(chunks, crc_of_zeros(len))
+    }
+
+    /// Counts what has been handed to the connection, of the attempt that is under way or was the last.
+    pub fn watched(self, sent: Arc<AtomicU64>) -> Body {
+        Body {
+            watch: Some(sent),
+            ..self
+        }
+    }
+
+    pub(super) fn begins(&self) {
+        self.watch.iter().for_each(|sent| sent.store(0, Relaxed));
+    }
+
+    pub(super) fn sent(&self, bytes: u64) {
+        self.watch
+            .iter()
+            .for_each(|sent| _ = sent.fetch_add(bytes, Relaxed));
     }
 
     pub fn len(&self) -> u64 {

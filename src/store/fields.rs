@@ -1,7 +1,7 @@
 //! The capabilities by their names: for those who override one, and for those who look at them.
 
 use super::Capabilities;
-use crate::nearest::nearest;
+use crate::nearest::did_you_mean;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Value {
@@ -38,11 +38,9 @@ impl Override {
         let found = fields.into_iter().find(|(known, _)| *known == name);
         found.ok_or_else(|| {
             let names = || fields.iter().map(|(known, _)| *known);
-            let nearest = nearest(name, names()).unwrap_or_default();
+            let meant = did_you_mean(name, names());
             let all = names().collect::<Vec<_>>().join(", ");
-            format!(
-                "unknown capability {name:?}; did you mean {nearest:?}? Known capabilities: {all}"
-            )
+            format!("unknown capability {name:?}{meant} (all: {all})")
         })
     }
 }

@@ -14,6 +14,7 @@ pub const LATENCIES: [f64; 10] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0,
 
 /// Attempts at one of S3's operations.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Operation {
     pub attempts: u64,
     /// Of these, those that failed, by what is to be done about it ([`ErrorKind`]).
@@ -24,6 +25,36 @@ pub struct Operation {
     pub seconds: f64,
     /// How many took no longer than each of [`LATENCIES`] (and more than the one before).
     pub latencies: [u64; LATENCIES.len() + 1],
+}
+
+/// What can come of an attempt, and what is tried again. Each is counted from nothing on: of a count that begins with its
+/// first event nobody who looks from time to time learns when that was.
+const FAILURES: [ErrorKind; 9] = [
+    ErrorKind::Missing,
+    ErrorKind::NoSuchUpload,
+    ErrorKind::Conflict,
+    ErrorKind::Archived,
+    ErrorKind::Denied,
+    ErrorKind::Invalid,
+    ErrorKind::Throttled,
+    ErrorKind::Transient,
+    ErrorKind::Unknown,
+];
+const RETRIED: [ErrorKind; 3] = [
+    ErrorKind::Throttled,
+    ErrorKind::Transient,
+    ErrorKind::Unknown,
+];
+
+impl Operation {
+    fn uncounted() -> Operation {
+        let none = |kind: ErrorKind| (format!("{kind:?}"), 0);
+        Operation {
+            failures: FAILURES.map(none).into(),
+            retries: RETRIED.map(none).into(),
+            ..Operation::default()
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -39,7 +70,9 @@ impl Tally {
         let seconds = took.as_secs_f64();
         let class = LATENCIES.partition_point(|bound| *bound < seconds);
         let mut operations = self.operations.lock().expect("no panic while held");
-        let counted = operations.entry(operation).or_default();
+        let counted = operations
+            .entry(operation)
+            .or_insert_with(Operation::uncounted);
         counted.attempts += 1;
         counted.seconds += seconds;
         counted.latencies[class] += 1;
@@ -51,7 +84,9 @@ impl Tally {
     /// It is made again, because of this.
     pub fn retried(&self, operation: &'static str, cause: ErrorKind) {
         let mut operations = self.operations.lock().expect("no panic while held");
-        let counted = operations.entry(operation).or_default();
+        let counted = operations
+            .entry(operation)
+            .or_insert_with(Operation::uncounted);
         *counted.retries.entry(format!("{cause:?}")).or_default() += 1;
     }
 

@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
 use super::answers;
-use super::counts::{Acknowledged, Counts, Why};
+use super::counts::{Acknowledged, Counts, Sent, Why};
 use super::ending::SETTLING;
 use super::ledger::{Before, Entry, Ledger};
 use super::life::{
@@ -146,7 +146,7 @@ enum Command {
 pub struct Upload {
     commands: mpsc::UnboundedSender<Command>,
     failure: Arc<Mutex<Option<Failure>>>,
-    acknowledged: Arc<Mutex<Acknowledged>>,
+    sent: Arc<Mutex<Sent>>,
 }
 
 impl Upload {
@@ -163,7 +163,7 @@ impl Upload {
         // Unbounded, but what goes through it is bounded: parts hold memory of the write budget.
         let (commands, inbox) = mpsc::unbounded_channel();
         let failure = Arc::new(Mutex::new(None));
-        let acknowledged = Arc::new(Mutex::default());
+        let sent = Arc::new(Mutex::default());
         let driver = Driver {
             uploads: uploads.clone(),
             id: uploads.next_id.fetch_add(1, Ordering::Relaxed),
@@ -182,7 +182,7 @@ impl Upload {
             committed: None,
             last_error: None,
             failure: failure.clone(),
-            acknowledged: acknowledged.clone(),
+            sent: sent.clone(),
             searches: SearchWindow::default(),
             turn: None,
             given_up: Arc::new(Notify::new()),
@@ -194,7 +194,7 @@ impl Upload {
         Upload {
             commands,
             failure,
-            acknowledged,
+            sent,
         }
     }
 
@@ -231,7 +231,8 @@ impl Upload {
 
     /// What the store has.
     pub fn acknowledged(&self) -> Acknowledged {
-        *self.acknowledged.lock().expect("no panic while held")
+        let sent = self.sent.lock().expect("no panic while held");
+        sent.acknowledged()
     }
 
     /// Why this upload is lost, if it is.
@@ -295,13 +296,13 @@ struct Driver {
     upload_id: Option<UploadId>,
     /// Sealed and not yet sent.
     sealed: BTreeMap<u32, PartSource>,
-    /// Of each part the store has, and its length.
-    receipts: BTreeMap<u32, (PartReceipt, u64)>,
+    /// Of each part the store has.
+    receipts: BTreeMap<u32, PartReceipt>,
     commit: Option<Commit>,
     committed: Option<ETag>,
     last_error: Option<Failure>,
     failure: Arc<Mutex<Option<Failure>>>,
-    acknowledged: Arc<Mutex<Acknowledged>>,
+    sent: Arc<Mutex<Sent>>,
     searches: SearchWindow,
     /// Held from Begin until the upload has a name, or never will.
     turn: Option<Turn>,
@@ -417,13 +418,12 @@ impl Driver {
                 self.uploads.ids().remove(&before);
             }
         }
-        if let (Event::PartAnswered(number, _), Some(receipt)) = (done.event, done.receipt) {
-            let (_, len) = receipt;
-            let before = self.receipts.insert(number, receipt);
-            let mut acknowledged = self.acknowledged.lock().expect("no panic while held");
-            acknowledged.parts = self.receipts.len() as u64;
-            acknowledged.bytes += len;
-            acknowledged.bytes -= before.map_or(0, |(_, len)| len);
+        if let Event::PartAnswered(number, _) = done.event {
+            let length = done.receipt.as_ref().map(|(_, length)| *length);
+            let mut sent = self.sent.lock().expect("no panic while held");
+            sent.answered(number, length);
+            self.receipts
+                .extend(done.receipt.map(|(receipt, _)| (number, receipt)));
         }
         if let Some(etag) = done.etag {
             self.committed = Some(etag);
@@ -679,7 +679,7 @@ impl Driver {
         let len = source.len();
         let (store, key, id) = (self.uploads.store.clone(), self.key.clone(), self.id());
         let gate = self.uploads.parts.clone();
-        let failure = self.failure.clone();
+        let (failure, sent) = (self.failure.clone(), self.sent.clone());
         self.tasks.spawn(async move {
             let turn = gate.turn().await;
             // Lost while it waited for its turn: it need not be sent.
@@ -688,7 +688,10 @@ impl Driver {
             }
             let answer = match source {
                 PartSource::Bytes { body, hold } => {
-                    let answer = store.upload_part(&key, &id, number, body).await;
+                    let count = sent.lock().expect("no panic while held").begins(number);
+                    let answer = store
+                        .upload_part(&key, &id, number, body.watched(count))
+                        .await;
                     drop(hold);
                     if answer.is_ok() {
                         turn.passed(len);
@@ -724,7 +727,7 @@ impl Driver {
         let parts: Vec<CompletedPart> = self
             .receipts
             .range(..=last)
-            .map(|(&number, (r, _))| CompletedPart {
+            .map(|(&number, r)| CompletedPart {
                 number,
                 etag: r.etag.clone(),
                 crc64: r.crc64,

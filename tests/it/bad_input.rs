@@ -157,7 +157,11 @@ fn credentials_that_are_missing_or_wrong_or_not_enough() {
             .arg(bench.source())
             .arg(&bench.at);
     });
-    bench.refuses_options(1, &["nosuchprofile"], &["--profile", "nosuchprofile"]);
+    let profile = ["--profile", "nosuchprofile"];
+    bench.refuses_options(1, &["nosuchprofile", "~/.aws/config"], &profile);
+    let file = nobody.display().to_string();
+    let words = ["credentials file", &file, "No such file"];
+    bench.refuses_options(1, &words, &["--credentials-file", &file]);
     let denies = bench
         .store
         .faults()
@@ -411,7 +415,7 @@ fn a_source_that_is_no_bucket_or_prefix() {
 #[test]
 fn flags_that_contradict_or_cannot_be() {
     let bench = Bench::new();
-    let cases: [(&[&str], &[&str]); 21] = [
+    let cases: [(&[&str], &[&str]); 26] = [
         (&["--part-size", "1M"], &["--part-size", "5M"]),
         (
             &["--part-size", "300M", "--write-memory", "256M"],
@@ -435,7 +439,7 @@ fn flags_that_contradict_or_cannot_be() {
             &["--abort-on", "sometimes", "signal"],
         ),
         (&["--umask", "999"], &["--umask", "999"]),
-        (&["--uid", "root"], &["--uid", "root"]),
+        (&["--uid", "nosuchuser"], &["--uid", "nosuchuser"]),
         (&["--provider", "nosuch"], &["nosuch"]),
         (&["--no-such-flag"], &["--no-such-flag"]),
         (
@@ -448,6 +452,15 @@ fn flags_that_contradict_or_cannot_be() {
         ),
         (&["--spool-limit", "none"], &["--spool-limit"]),
         (&["--write-memory"], &["--write-memory"]),
+        (&["--gid", "nosuchgroup"], &["--gid", "nosuchgroup"]),
+        // It is about mounts by name.
+        (&["--config", "/nosuch"], &["--config", "leave it out"]),
+        (
+            &["-o", "atrr_timeout=1"],
+            &["unknown option \"atrr_timeout\" (see"],
+        ),
+        (&["-o", "attr_timeout=1"], &["metadata_ttl"]),
+        (&["-o", "read_olny"], &["did you mean \"read_only\"?"]),
     ];
     for (options, words) in cases {
         for foreground in [true, false] {

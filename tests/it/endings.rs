@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use crate::support::mount::{detach, is_mounted, mount_command, umount};
-use crate::support::tools::{die_with_parent, run, sh, sh_ok};
+use crate::support::tools::{Job, die_with_parent, run, sh, sh_ok};
 use crate::support::{Content, MIB, Mount, Store, Writer, eventually, on_both_stores, seconds};
 
 fn mount(store: &Store) -> Mount {
@@ -61,6 +61,20 @@ pub fn a_signal_to_the_daemon_keeps_closed_files_and_gives_up_open_ones(store: &
             store.delete(key);
         }
     }
+}
+
+/// One copy of a descriptor is closed by who ends well, as the shell's children do, and another is kept.
+fn a_signal_gives_up_what_is_open_by_a_copy_of_its_descriptor(store: &Store) {
+    let mount = mount(store);
+    let script = "exec 3> \"$1/open\"; head -c 12000000 /dev/zero >&3; : > \"$2\"; exec sleep 600";
+    let written = mount.aside("written");
+    let job = Job::start(script, &[&mount.at, &written]);
+    eventually(seconds(30), "it is written", || written.exists());
+    crate::support::tools::kill(mount.pid(), libc::SIGTERM);
+    assert_eq!(mount.wait_for_end().code(), Some(0));
+    job.die_of(libc::SIGKILL);
+    assert_eq!(store.keys(), ["old"]);
+    assert_eq!(store.open_uploads(), []);
 }
 
 pub fn a_lazy_unmount_keeps_closed_files_and_gives_up_open_ones(store: &Store) {
@@ -147,6 +161,7 @@ fn daemon_of(at: &std::path::Path) -> Option<u32> {
 
 on_both_stores!(
     a_signal_to_the_daemon_keeps_closed_files_and_gives_up_open_ones,
+    a_signal_gives_up_what_is_open_by_a_copy_of_its_descriptor,
     a_lazy_unmount_keeps_closed_files_and_gives_up_open_ones,
     an_idle_mount_is_unmounted_by_umount,
     a_busy_mount_is_not_unmounted_by_umount,

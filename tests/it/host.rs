@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::support::mount::{PROGRAM, Place, detach, is_mounted, program};
-use crate::support::tools::{Outcome, run, run_within, sh_ok};
+use crate::support::tools::{Outcome, run, run_within, sh, sh_ok};
 use crate::support::{Mount, Store, eventually, seconds};
 
 /// A place with the helper's link in it, as the installation makes it.
@@ -149,8 +149,31 @@ fn a_mount_is_named_in_the_configuration_file() {
     let done = host.wholefs(&["mount", "docs"]);
     assert!(done.ok(), "{}", done.err);
     fs::write(host.at.join("file"), "x").expect("written");
-    assert!(host.unmount().ok());
+    // By its name it is known to the other commands as well, with its state directory.
+    let status = host.wholefs(&["status", "docs", "--once"]);
+    assert!(
+        status.out.starts_with("docs at "),
+        "{}{}",
+        status.out,
+        status.err
+    );
+    assert_eq!(host.wholefs(&["log", "docs"]).out, "wholefs=info\n");
+    let unmounted = host.wholefs(&["unmount", "docs"]);
+    assert!(
+        unmounted.ok() && unmounted.err.is_empty(),
+        "{}",
+        unmounted.err
+    );
     assert_eq!(host.store.keys(), ["docs/file"]);
+
+    // The doctor looks at what would be mounted.
+    let well = host.wholefs(&["doctor", "docs"]);
+    assert!(well.ok(), "{}{}", well.out, well.err);
+    let bucket = format!("s3://{}/docs/ can be listed", host.store.bucket);
+    assert!(well.out.contains(&bucket), "{}", well.out);
+    let unknown = host.wholefs(&["doctor", "dogs"]);
+    assert_eq!((unknown.status.code(), unknown.out.as_str()), (Some(2), ""));
+    assert!(unknown.err.contains("are docs, wrong"), "{}", unknown.err);
 
     // What the command says wins over both.
     let done = host.wholefs(&["mount", "docs", "--read-only"]);
@@ -182,6 +205,16 @@ fn unmount_says_who_is_in_the_way_and_waits_for_the_end() {
         busy.err.contains(&us) && busy.err.contains("--lazy"),
         "{}",
         busy.err
+    );
+    // Not whoever asks, though it has the same open (a shell gave it).
+    let asked = sh(
+        "exec 7< \"$1/file\"; \"$2\" unmount \"$1\" --state-dir \"$3\"",
+        &[&host.at, Path::new(PROGRAM), &host.place.state()],
+    );
+    assert!(
+        asked.err.contains(&us) && !asked.err.contains("wholefs ("),
+        "{}",
+        asked.err
     );
     drop(kept);
     eventually(seconds(10), "it is released", || host.unmount().ok());
@@ -323,13 +356,16 @@ fn it_is_installed_and_removed_without_a_trace() {
         unit.expect("read")
             .contains("ExecStart=/usr/local/bin/wholefs")
     );
-    // bash completes a flag.
-    let words = sh_ok(
-        "bash -c '. \"$0\"; COMP_WORDS=(wholefs mount --endp); COMP_CWORD=2; _wholefs wholefs --endp mount; \
-         echo \"${COMPREPLY[@]}\"' \"$1\"",
-        &[&root.join("usr/local/share/bash-completion/completions/wholefs")],
-    );
-    assert_eq!(words.trim(), "--endpoint-url");
+    for completions in [
+        "bash-completion/completions/wholefs",
+        "zsh/site-functions/_wholefs",
+        "fish/vendor_completions.d/wholefs.fish",
+    ] {
+        assert!(
+            there(&format!("usr/local/share/{completions}")),
+            "{completions}"
+        );
+    }
     fs::write(root.join("usr/local/share/theirs"), "").expect("written");
     assert!(install(&["--uninstall"]).ok());
     let left = sh_ok("find \"$1\" ! -type d", &[&root]);

@@ -65,7 +65,9 @@ const WALLS: [(&str, &[&str]); 10] = [
     ("fuse", &["fs", "host"]),
     (
         "status",
-        &["store", "read", "draft", "fs", "journal", "recovery"],
+        &[
+            "store", "upload", "read", "draft", "fs", "journal", "recovery",
+        ],
     ),
 ];
 

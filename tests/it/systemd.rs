@@ -69,6 +69,11 @@ fn the_service_is_begun_again_after_a_kill_and_recovers() {
 }
 
 #[test]
+fn the_service_has_its_keys_from_a_credential() {
+    check("credentials");
+}
+
+#[test]
 fn a_wrong_bucket_fails_the_unit_and_its_status_says_why() {
     check("wrong_bucket");
 }

@@ -83,6 +83,49 @@ fn an_ordinary_user_lets_others_in_where_the_machine_allows_it() {
 }
 
 #[test]
+fn an_ordinary_user_mounts_a_line_of_fstab() {
+    let store = Store::embedded();
+    // Where mount(8) looks for the helper, and what it reads, are the room's own.
+    let furnish = "command -v fusermount3 > /dev/null; mkdir new sbin etc
+        ln -s $PWD/wholefs sbin/mount.fuse.wholefs; touch etc/fstab
+        mount -t overlay -o lowerdir=$PWD/sbin:/sbin overlay /sbin
+        mount --bind etc/fstab /etc/fstab";
+    let Some(room) = Room::new(&store, USER, furnish) else {
+        return;
+    };
+    let line = |word: &str| {
+        let (bucket, endpoint) = (&store.bucket, &store.endpoint);
+        let line = format!(
+            "echo s3://{bucket} $at fuse.wholefs {word},noauto,endpoint_url={endpoint},state_dir=$state 0 0 > /etc/fstab"
+        );
+        room.plays(ROOT, &line);
+    };
+    line("user");
+    room.plays(USER, "mount $at");
+    serves(&room, USER, &[]);
+    let shown = room.plays(USER, "findmnt -no SOURCE,OPTIONS $at");
+    assert!(
+        shown.starts_with(&format!("s3://{} ", store.bucket)),
+        "{shown}"
+    );
+    assert!(
+        shown.contains("noexec") && shown.contains("user_id=65534"),
+        "{shown}"
+    );
+    let again = room.play(USER, "mount $at");
+    assert_eq!(again.status.code(), Some(32), "{}", again.err);
+    room.plays(USER, "umount $at; ! mountpoint -q $at");
+    line("users,exec");
+    room.plays(USER, "mount $at; umount -l $at; ! mountpoint -q $at");
+    // What is root's is not the user's to take away.
+    line("user");
+    room.plays(ROOT, "mount $at");
+    assert!(!room.play(USER, "umount $at").ok());
+    room.plays(ROOT, "umount $at");
+    assert_eq!(store.get("file").as_deref(), Some(&b"text\n"[..]));
+}
+
+#[test]
 fn root_mounts_without_fuse3() {
     let store = Store::embedded();
     let Some(room) = Room::new(&store, ROOT, WITHOUT_FUSE3) else {

@@ -4,6 +4,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
 
@@ -12,7 +13,9 @@ use serde_json::Value;
 use crate::host::Host;
 use crate::operator::{page, status};
 use crate::support::mount::PROGRAM;
-use crate::support::tools::{die_with_parent, kill, shout, wait};
+use crate::support::prometheus;
+use crate::support::terminal::Terminal;
+use crate::support::tools::{kill, shout};
 use crate::support::{MIB, Writer, eventually, seconds};
 
 fn mounted(more: &str) -> Host {
@@ -144,9 +147,10 @@ fn is_understood(page: &str) {
 from prometheus_client.parser import text_string_to_metric_families as parse
 print(len(list(parse(sys.stdin.read()))))";
     let mut tried = 0;
+    let promtool = prometheus::program("promtool").unwrap_or_default();
     for (program, arguments) in [
-        ("/usr/bin/python3", &["-c", PARSE][..]),
-        ("promtool", &["check", "metrics"][..]),
+        (Path::new("/usr/bin/python3"), &["-c", PARSE][..]),
+        (&promtool, &["check", "metrics"][..]),
     ] {
         let mut command = Command::new(program);
         command.args(arguments).stdin(Stdio::piped());
@@ -162,7 +166,7 @@ print(len(list(parse(sys.stdin.read()))))";
         if said.contains("No module named") {
             continue;
         }
-        assert!(done.status.success(), "{program}: {said}{page}");
+        assert!(done.status.success(), "{program:?}: {said}{page}");
         tried += 1;
     }
     if tried == 0 {
@@ -208,8 +212,8 @@ fn the_log_of_a_running_mount_is_turned_up_and_back() {
     assert!(!text()[before..].contains("DEBUG"), "{}", &text()[before..]);
 
     let wrong = level(&["loud"]);
-    assert_eq!(wrong.status.code(), Some(1));
-    assert!(wrong.err.contains("say error, warn, info"), "{}", wrong.err);
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(wrong.err.contains("error, warn, info"), "{}", wrong.err);
     let nowhere = host.wholefs(&["log", "/", "debug", "--state-dir", &state]);
     assert!(
         nowhere.err.contains("no mount answers at /"),
@@ -275,35 +279,16 @@ fn on_a_terminal_the_table_is_redrawn_in_place() {
     let mut writer = Writer::start();
     let name = "name".repeat(20);
     writer.open(&host.at.join(&name), "wct").write(1, 1000);
-    // script(1) has a terminal to give.
-    let typescript = host.place.path("typescript");
-    let (state, program) = (host.place.state(), PROGRAM);
-    let command = format!(
-        "stty cols {WIDTH} rows 30; exec {program} status --state-dir {}",
-        state.display()
-    );
-    let mut watching = Command::new("script");
-    watching
-        .args(["-q", "-e", "-f", "-c", &command])
-        .arg(&typescript);
-    watching.env("TERM", "xterm").env("SHELL", "/bin/sh");
-    watching.stdin(Stdio::piped()).stdout(Stdio::null());
-    die_with_parent(&mut watching);
-    let mut watching = watching.spawn().expect("script(1)");
-    let shown = || {
-        let bytes = fs::read(&typescript).unwrap_or_default();
-        String::from_utf8_lossy(&bytes).into_owned()
-    };
+    let command = watched(&host);
+    let mut terminal = Terminal::start(&host.place, WIDTH, &command, |_| ());
     let frame = "\x1b[?2026h\x1b[H";
     eventually(seconds(30), "three pictures", || {
-        shown().matches(frame).count() >= 3
+        terminal.written().matches(frame).count() >= 3
     });
     // Ctrl-C, as one types it.
-    let stdin = watching.stdin.as_mut().expect("piped");
-    stdin.write_all(b"\x03").expect("typed");
-    let status = wait(&mut watching, seconds(20)).expect("it ends");
-    assert!(status.success(), "{}", shown());
-    let text = shown();
+    terminal.types("\x03");
+    assert!(terminal.wait().success(), "{}", terminal.written());
+    let text = terminal.written();
     // The other page is taken, never wiped, and given back.
     assert!(text.contains("\x1b[?1049h") && !text.contains("\x1b[2J"));
     let (_, left) = text.split_once("\x1b[?1049l").expect("the page is left");
@@ -319,4 +304,94 @@ fn on_a_terminal_the_table_is_redrawn_in_place() {
     writer.step("close");
     writer.exit(0);
     eventually(seconds(10), "it is unmounted", || host.unmount().ok());
+}
+
+fn watched(host: &Host) -> String {
+    let state = host.place.state();
+    format!("{PROGRAM} status --state-dir {}", state.display())
+}
+
+#[test]
+fn the_table_waits_for_a_mount_that_has_gone() {
+    let host = mounted("");
+    let source = format!("s3://{} at", host.store.bucket);
+    let mut terminal = Terminal::start(&host.place, 120, &watched(&host), |_| ());
+    terminal.shows(&source);
+    eventually(seconds(10), "it is unmounted", || host.unmount().ok());
+    terminal.shows("no mount answers here");
+    let before = terminal.written().len();
+    let again = host.helper(&format!("s3://{}", host.store.bucket), &host.words());
+    assert!(again.ok(), "{}", again.err);
+    eventually(seconds(30), "it is shown again", || {
+        terminal.written()[before..].contains(&source)
+    });
+    terminal.types("\x03");
+    assert!(terminal.wait().success());
+    eventually(seconds(10), "it is unmounted", || host.unmount().ok());
+}
+
+#[test]
+fn a_mount_that_does_not_answer_is_not_passed_over() {
+    let host = mounted(",no_guardian");
+    let elsewhere = host.place.path("elsewhere");
+    fs::create_dir(&elsewhere).expect("made");
+    let asked = |more: &[&str]| {
+        let state = host.place.state().display().to_string();
+        let mut all = vec!["status", "--once", "--state-dir", &state];
+        all.extend(more);
+        host.wholefs(&all)
+    };
+    let daemon = status(&host)[0]["pid"].as_u64().expect("a process") as u32;
+    kill(daemon, libc::SIGSTOP);
+    let at = host.at.display().to_string();
+    let said = format!("the mount at {at} (process {daemon}) does not answer");
+    let alone = asked(&[&at]);
+    // Another beside it is told of all the same.
+    let source = format!("s3://{}", host.store.bucket);
+    let (place, words) = (elsewhere.display().to_string(), host.words());
+    let second = host.wholefs(&["mount", &source, &place, "-o", &words]);
+    let both = asked(&[]);
+    let unmounted = host.wholefs(&[
+        "unmount",
+        &place,
+        "--state-dir",
+        &host.place.state().display().to_string(),
+    ]);
+    kill(daemon, libc::SIGCONT);
+    assert_eq!(alone.status.code(), Some(1));
+    assert!(alone.err.contains(&said), "{}", alone.err);
+    assert!(second.ok(), "{}", second.err);
+    assert!(
+        both.ok() && both.out.contains(&said),
+        "{}{}",
+        both.out,
+        both.err
+    );
+    assert!(
+        both.out.contains(&format!("{source} at {place}")),
+        "{}",
+        both.out
+    );
+    assert!(unmounted.ok(), "{}", unmounted.err);
+    eventually(seconds(10), "it is unmounted", || host.unmount().ok());
+}
+
+#[test]
+fn a_files_bar_moves_while_a_part_is_under_way() {
+    let host = mounted(",part_size=5M,bandwidth_limit=256K:off");
+    let mut writer = Writer::start();
+    writer.open(&host.at.join("slow"), "wct").write(1, 6 * MIB);
+    let sent = || {
+        let file = status(&host)[0]["writing"][0].clone();
+        assert_eq!(file["acknowledged"], 0, "no part can be there yet");
+        file["sent"].as_u64().expect("a number")
+    };
+    eventually(seconds(20), "some of it is sent", || sent() > 0);
+    let before = sent();
+    eventually(seconds(20), "more of it is sent", || sent() > before);
+    writer.die_of(libc::SIGKILL);
+    eventually(seconds(10), "it is given up", || {
+        status(&host)[0]["writing"][0].is_null()
+    });
+    eventually(seconds(20), "it is unmounted", || host.unmount().ok());
 }

@@ -20,6 +20,7 @@ pub(super) async fn of_the_vault(report: &mut Report, store: &GlacierStore, read
     tried(
         report,
         "list jobs",
+        "what is brought back can be found",
         "without glacier:ListJobs nothing that was brought back can be read",
         &jobs,
     );
@@ -56,14 +57,14 @@ async fn of_an_upload(report: &mut Report, store: &GlacierStore) {
     let created = store.create_upload(&key, &attributes).await;
     let needed =
         "without glacier:InitiateMultipartUpload nothing can be written: mount --read-only";
-    if !tried(report, "upload", needed, &created) {
+    if !tried(report, "upload", "one can be begun", needed, &created) {
         return;
     }
     let Ok(upload) = created else { return };
     let body = Body::from_bytes(Bytes::from_static(b"x"));
     let part = store.upload_part(&key, &upload, 1, body).await;
     let needed = "without glacier:UploadMultipartPart nothing can be written";
-    tried(report, "upload a part", needed, &part);
+    tried(report, "upload a part", "and sent", needed, &part);
     of_the_list(report, store, &key, &token).await;
     of_the_abort(report, store, &key, &upload).await;
 }
@@ -98,12 +99,12 @@ async fn of_the_list(report: &mut Report, store: &GlacierStore, key: &str, token
 async fn of_the_abort(report: &mut Report, store: &GlacierStore, key: &str, upload: &UploadId) {
     let abort = store.abort_upload(key, upload).await;
     let needed = "without glacier:AbortMultipartUpload what a killed writer left stays for a day";
-    if !tried(report, "abort", needed, &abort) {
+    if !tried(report, "abort", "and given up", needed, &abort) {
         return;
     }
     // The vendor: "stopping an already-stopped upload will succeed, for a short time".
     match store.abort_upload(key, upload).await {
-        Ok(()) => report.ok("abort again", ""),
+        Ok(()) => report.ok("abort again", "does no harm"),
         Err(error) if error.kind == ErrorKind::NoSuchUpload => {
             report.ok("abort again", "it is not known any more")
         }

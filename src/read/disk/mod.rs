@@ -367,21 +367,20 @@ pub(super) struct Keeping {
 }
 
 impl Keeping {
-    /// Takes what of `bytes` is the segment's; answers whether that is all of it.
-    pub(super) fn take(&mut self, bytes: &[u8]) -> bool {
-        let room = self.len - self.bytes.len();
-        self.bytes
+    /// Takes what of `bytes` is the segment's. When that is all of it, it is written, and gone from here.
+    pub(super) fn fill(slot: &mut Option<Keeping>, bytes: &[u8]) {
+        let Some(mut keeping) = slot.take() else {
+            return;
+        };
+        let room = keeping.len - keeping.bytes.len();
+        keeping
+            .bytes
             .extend_from_slice(&bytes[..bytes.len().min(room)]);
-        self.bytes.len() == self.len
-    }
-
-    /// All of it is here.
-    pub(super) fn write(mut self) {
-        assert_eq!(self.bytes.len(), self.len, "a segment is kept whole");
-        tokio::task::spawn_blocking(move || {
-            let bytes = std::mem::take(&mut self.bytes);
-            self.cache.store(self.id, &bytes);
-        });
+        if keeping.bytes.len() < keeping.len {
+            *slot = Some(keeping);
+        } else {
+            tokio::task::spawn_blocking(move || keeping.cache.store(keeping.id, &keeping.bytes));
+        }
     }
 }
 

@@ -38,6 +38,7 @@ struct Sending {
 
 impl Sending {
     fn new(body: &Body, tally: &Arc<Tally>, turns: Turns) -> Sending {
+        body.begins();
         Sending {
             tally: tally.clone(),
             body: body.clone(),
@@ -78,6 +79,7 @@ impl http_body::Body for Sending {
         self.turns.passed(bytes);
         self.left -= bytes;
         self.tally.sent(bytes);
+        self.body.sent(bytes);
         Poll::Ready(Some(Ok(Frame::data(piece))))
     }
 

@@ -7,7 +7,7 @@
 //!   on writes) is promised to nobody who did not name the provider.
 
 use super::dialects::{Address, Row, TABLE};
-use crate::nearest::nearest;
+use crate::nearest::did_you_mean;
 use crate::store::Capabilities;
 
 /// How a row was found.
@@ -157,8 +157,8 @@ pub(super) fn address(row: &Row, region: Option<&str>) -> Result<Option<String>,
     match in_region(row, region) {
         Some((_, address, _)) => Ok(Some(address.replace("{region}", region))),
         None => Err(format!(
-            "provider {name:?} is not known to be in region {region:?}; did you mean {:?}? Give --region ({all}) or --endpoint-url",
-            nearest(region, names()).unwrap_or_default()
+            "provider {name:?} is not known to be in region {region:?}{}: give --region ({all}) or --endpoint-url",
+            did_you_mean(region, names())
         )),
     }
 }
@@ -215,18 +215,16 @@ fn by_name(name: &str) -> Option<&'static Row> {
     TABLE.iter().find(|row| row.capabilities.name == name)
 }
 
+/// The names of all rows.
+pub fn providers() -> impl Iterator<Item = &'static str> {
+    TABLE.iter().map(|row| row.capabilities.name)
+}
+
 fn unknown(name: &str) -> String {
-    let of_buckets = |row: &&Row| !matches!(row.address, Address::Vaults);
-    let names = || {
-        TABLE
-            .iter()
-            .filter(of_buckets)
-            .map(|row| row.capabilities.name)
-    };
     let lower = name.to_ascii_lowercase();
-    let nearest = nearest(&lower, names()).unwrap_or_default();
-    let all = names().collect::<Vec<_>>().join(", ");
-    format!("unknown provider {name:?}; did you mean {nearest:?}? Known providers: {all}")
+    let meant = did_you_mean(&lower, providers());
+    let all = providers().collect::<Vec<_>>().join(", ");
+    format!("unknown provider {name:?}{meant} (known: {all})")
 }
 
 /// `host` is `domain` or lies below it.

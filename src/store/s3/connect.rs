@@ -279,6 +279,9 @@ pub(in crate::store) async fn credentials(
             "their source did not answer within {} s",
             renewal::PATIENCE.as_secs()
         ),
+        Err(CredentialsError::CredentialsNotLoaded(_)) if options.profile.is_some() => {
+            "it is not in ~/.aws/config or ~/.aws/credentials, or says nothing of keys".to_string()
+        }
         Err(error) => match deepest(&error) {
             reason if reason.is_empty() => one_line(&error.to_string()),
             reason => reason,

@@ -64,7 +64,7 @@ pub(in crate::store) mod transport;
 mod witness;
 
 pub(in crate::store) use choice::of_provider;
-pub use choice::{Why, address_of, capabilities, generic};
+pub use choice::{Why, address_of, capabilities, generic, providers};
 pub use dialects::Facts;
 pub use headers::Said;
 pub use lifecycle::ABORT_RULE;

@@ -11,7 +11,7 @@ pub enum ConnectError {
     #[error("{0}")]
     Options(String),
     #[error(
-        "no credentials for bucket {bucket:?} ({reason}): set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, name a profile, or ask for unsigned requests if the bucket is public"
+        "no credentials for bucket {bucket:?} ({reason}): set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, name a profile, or say --no-sign-request if the bucket is public"
     )]
     NoCredentials { bucket: String, reason: String },
     #[error(
