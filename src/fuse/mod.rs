@@ -12,6 +12,7 @@ use std::future::Future;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use fuser::{
@@ -38,6 +39,10 @@ use answers::{
 struct Frontend {
     fs: Arc<Fs>,
     runtime: Handle,
+    /// Extended attributes are there. Where they are not, the kernel does not ask a second time.
+    xattrs: bool,
+    /// It was said that they are not.
+    refused_xattr: AtomicBool,
 }
 
 impl Frontend {
@@ -90,6 +95,28 @@ impl Frontend {
         move |error| log_refusal(&fs, call.name(), ino, name, error)
     }
 }
+
+impl Frontend {
+    /// Told this, the kernel asks for nothing of the kind any more, and answers EOPNOTSUPP by itself. What it
+    /// or `ls` wanted to know of every file is no reason to say anything.
+    fn no_xattrs(&self, call: Call, ino: INodeNo, name: Option<&OsStr>) -> Errno {
+        self.fs.calls().waited(call, Instant::now());
+        let ours = name.filter(|name| name.as_encoded_bytes().starts_with(USER));
+        if let Some(name) = ours
+            && !self.refused_xattr.swap(true, Ordering::Relaxed)
+        {
+            warn!(
+                "{} {}: {name:?}: extended attributes are off: mount with --xattrs to have them",
+                call.name(),
+                self.fs.path_of(ino.0)
+            );
+        }
+        Errno::ENOSYS
+    }
+}
+
+/// What the extended attributes that can be had begin with.
+const USER: &[u8] = b"user.";
 
 /// The errno of a refusal, logged if it has something to say.
 fn log_refusal(fs: &Fs, operation: &str, ino: u64, name: Option<OsString>, error: &Error) -> Errno {
@@ -684,6 +711,9 @@ impl Filesystem for Frontend {
         _position: u32,
         reply: ReplyEmpty,
     ) {
+        if !self.xattrs {
+            return reply.error(self.no_xattrs(Call::SetXattr, ino, Some(name)));
+        }
         let setting = match flags {
             libc::XATTR_CREATE => Setting::New,
             libc::XATTR_REPLACE => Setting::Existing,
@@ -706,8 +736,11 @@ impl Filesystem for Frontend {
         size: u32,
         reply: ReplyXattr,
     ) {
+        if !self.xattrs {
+            return reply.error(self.no_xattrs(Call::GetXattr, ino, Some(name)));
+        }
         // The kernel and ls ask for others of every file: never the store's business.
-        if !name.as_encoded_bytes().starts_with(b"user.") {
+        if !name.as_encoded_bytes().starts_with(USER) {
             return reply.error(Errno::ENODATA);
         }
         let (fs, name) = (self.fs.clone(), name.to_os_string());
@@ -719,6 +752,9 @@ impl Filesystem for Frontend {
     }
 
     fn listxattr(&self, request: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
+        if !self.xattrs {
+            return reply.error(self.no_xattrs(Call::ListXattr, ino, None));
+        }
         let fs = self.fs.clone();
         let say = self.say(Call::ListXattr, ino.0, None);
         let work = async move { fs.list_xattr(ino.0).await };
@@ -728,6 +764,9 @@ impl Filesystem for Frontend {
     }
 
     fn removexattr(&self, request: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        if !self.xattrs {
+            return reply.error(self.no_xattrs(Call::RemoveXattr, ino, Some(name)));
+        }
         let (fs, name) = (self.fs.clone(), name.to_os_string());
         let say = self.say(Call::RemoveXattr, ino.0, None);
         let work = async move { fs.remove_xattr(ino.0, &name).await };
