@@ -240,7 +240,7 @@ mod tests {
         ListEntry::Object(ObjectInfo {
             key: key.to_string(),
             size: 1,
-            etag: ETag("e".to_string()),
+            etag: ETag::new("e"),
             modified: SystemTime::UNIX_EPOCH,
             storage_class: None,
             archive: None,

@@ -145,7 +145,7 @@ impl Fs {
                     answer => answer?,
                 };
                 match what {
-                    "etag" => Some(object.etag.0),
+                    "etag" => Some(object.etag.to_string()),
                     "version" => object.version,
                     // Stores that name none mean this one.
                     _ => Some(object.storage_class.unwrap_or("STANDARD".to_string())),

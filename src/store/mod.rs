@@ -19,6 +19,7 @@ use bytes::Bytes;
 
 mod body;
 mod error;
+mod etag;
 mod fields;
 pub mod glacier;
 pub mod s3;
@@ -26,6 +27,7 @@ pub mod tally;
 
 pub use body::Body;
 pub use error::{Error, ErrorKind};
+pub use etag::ETag;
 pub use fields::{Override, Value};
 pub use glacier::PROVIDER as VAULT_PROVIDER;
 
@@ -33,10 +35,6 @@ pub use glacier::PROVIDER as VAULT_PROVIDER;
 pub const TOKEN_KEY: &str = "wholefs-token";
 
 pub type Result<T> = std::result::Result<T, Error>;
-
-/// An object's version, as the store names it, without the quotes it travels in.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ETag(pub String);
 
 /// The store's name of an open multipart upload.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

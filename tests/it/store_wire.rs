@@ -54,7 +54,7 @@ fn asked(script: &Script) -> Vec<Asked> {
 }
 
 fn etag(tag: &str) -> ETag {
-    ETag(tag.into())
+    ETag::new(tag)
 }
 
 fn body() -> Body {

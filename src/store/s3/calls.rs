@@ -678,7 +678,7 @@ fn incomplete(op: Op, key: &str, what: &str) -> Failure {
 
 fn etag(op: Op, key: &str, etag: Option<&str>) -> std::result::Result<ETag, Failure> {
     match etag.map(unquoted) {
-        Some(etag) if !etag.0.is_empty() => Ok(etag),
+        Some(etag) if !etag.is_empty() => Ok(etag),
         _ => Err(incomplete(op, key, "no ETag")),
     }
 }
@@ -687,7 +687,7 @@ fn same_version(key: &str, asked: &ETag, got: &ETag) -> Result<()> {
     if asked == got {
         return Ok(());
     }
-    let message = format!("asked for version {}, it is {} now", asked.0, got.0);
+    let message = format!("asked for version {asked}, it is {got} now");
     Err(Op::GET.error(ErrorKind::Conflict, key, "VersionChanged", &message))
 }
 
