@@ -19,4 +19,5 @@ pub mod read;
 pub mod recovery;
 pub mod status;
 pub mod store;
+mod turns;
 pub mod upload;

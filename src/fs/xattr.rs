@@ -15,7 +15,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 use super::attributes::Change;
-use super::tree::Node;
+use super::node::Node;
 use super::{Error, Fs, Result};
 use crate::store::{ErrorKind, Metadata};
 
