@@ -4,6 +4,7 @@
 //! up the same way. See ARCHITECTURE.md.
 
 pub mod cli;
+mod crc64;
 pub mod draft;
 pub mod embedded;
 mod flow;

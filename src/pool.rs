@@ -82,7 +82,9 @@ impl Pool {
                 at
             }
         };
-        let block = blocks.all[at].as_mut().expect("a block that gives is there");
+        let block = blocks.all[at]
+            .as_mut()
+            .expect("a block that gives is there");
         if block.free.len() == per_block {
             blocks.idle -= 1;
         }
@@ -107,7 +109,9 @@ impl Pool {
         let surplus = {
             let mut guard = self.blocks();
             let blocks = &mut *guard;
-            let block = blocks.all[at].as_mut().expect("a block outlives its pieces");
+            let block = blocks.all[at]
+                .as_mut()
+                .expect("a block outlives its pieces");
             block.free.push(number);
             blocks.giving.insert(at);
             if block.free.len() < BLOCK / self.piece {
@@ -228,7 +232,10 @@ mod tests {
             piece.fill(i as u8);
         }
         for (i, piece) in pieces.iter().enumerate() {
-            assert!(piece.iter().all(|b| *b == i as u8), "piece {i} was written by another");
+            assert!(
+                piece.iter().all(|b| *b == i as u8),
+                "piece {i} was written by another"
+            );
         }
         assert_eq!(blocks_of(&pool), 25);
         drop(pieces);

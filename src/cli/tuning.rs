@@ -50,7 +50,7 @@ pub(super) struct TuningArguments {
     #[arg(long, value_name = "SIZE", default_value = "8M", value_parser = units::size, help_heading = "Memory and disk")]
     pub part_size: u64,
     /// Memory for everything that is being written; writers wait beyond it
-    #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = units::size, help_heading = "Memory and disk")]
+    #[arg(long, value_name = "SIZE", default_value = "320M", value_parser = units::size, help_heading = "Memory and disk")]
     pub write_memory: u64,
     /// Memory for what is read ahead
     #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = units::size, help_heading = "Memory and disk")]

@@ -223,7 +223,6 @@ impl WriteMemory {
     fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
         self.inner.lock().expect("no panic while held")
     }
-
 }
 
 /// Parts on their way to the store; dropped when the store has answered.

@@ -2,7 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use crc_fast::{CrcAlgorithm, checksum_combine};
+use crc_fast::CrcAlgorithm;
 use md5::{Digest as _, Md5};
 
 use super::error::{Error, Result};
@@ -29,11 +29,6 @@ impl Digests {
     pub fn finish(self) -> ([u8; 16], u64) {
         (self.md5.finalize().into(), self.crc.finalize())
     }
-}
-
-/// The checksum of a body followed by another one of `len` bytes.
-pub(super) fn crc_combine(first: u64, second: u64, len: u64) -> u64 {
-    checksum_combine(CrcAlgorithm::Crc64Nvme, first, second, len)
 }
 
 pub(super) fn crc_to_header(crc: u64) -> String {
@@ -109,16 +104,6 @@ mod tests {
         // The check value of CRC-64/NVME.
         assert_eq!(crc, 0xae8b_1486_0a79_9888);
         assert_eq!(crc_from_header(&crc_to_header(crc)), Ok(crc));
-    }
-
-    #[test]
-    fn combining_is_concatenating() {
-        let of = |bytes: &[u8]| {
-            let mut digests = Digests::new();
-            digests.update(bytes);
-            digests.finish().1
-        };
-        assert_eq!(crc_combine(of(b"1234"), of(b"56789"), 5), of(b"123456789"));
     }
 
     #[test]

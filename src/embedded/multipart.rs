@@ -5,8 +5,9 @@ use std::time::SystemTime;
 
 use super::blob::Blob;
 use super::dialect::Dialect;
-use super::digest::{crc_combine, multipart_etag};
+use super::digest::multipart_etag;
 use super::error::{Error, Result};
+use crate::crc64;
 
 pub(super) const LAST_PART_NUMBER: u32 = 10_000;
 /// The largest part, and the largest object of one PutObject.
@@ -126,7 +127,7 @@ pub(super) fn assemble(
     for part in &chosen {
         crc64 = crc64
             .zip(part.crc64)
-            .map(|(all, crc)| crc_combine(all, crc, part.blob.len()));
+            .map(|(all, crc)| crc64::concatenated(all, crc, part.blob.len()));
         blob.append(&part.blob);
     }
     if request.size.is_some_and(|size| size != blob.len() as i64) {

@@ -482,9 +482,15 @@ impl Fs {
     /// Is there so much to be sent that who has written is to wait for his answer? Until when.
     pub fn must_wait(&self) -> Option<impl Future<Output = ()> + Send + 'static> {
         let memory = &self.works.memory;
-        (!memory.is_calm()).then(|| {
-            let memory = memory.clone();
-            async move { memory.calm().await }
+        let memory = (!memory.is_calm()).then(|| memory.clone());
+        let sending = self.works.uploads.must_wait();
+        (memory.is_some() || sending.is_some()).then(|| async move {
+            if let Some(sending) = sending {
+                sending.await;
+            }
+            if let Some(memory) = memory {
+                memory.calm().await;
+            }
         })
     }
 

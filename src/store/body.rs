@@ -61,14 +61,15 @@ impl Body {
 
 /// Worked out by doubling, without going through them.
 fn crc_of_zeros(len: u64) -> u64 {
-    use crc_fast::{CrcAlgorithm::Crc64Nvme, checksum, checksum_combine};
+    use crate::crc64::concatenated;
+    use crc_fast::{CrcAlgorithm::Crc64Nvme, checksum};
     let one = checksum(Crc64Nvme, &[0]);
     let (mut crc, mut so_far) = (checksum(Crc64Nvme, &[]), 0);
     for bit in (0..u64::BITS - len.leading_zeros()).rev() {
-        crc = checksum_combine(Crc64Nvme, crc, crc, so_far);
+        crc = concatenated(crc, crc, so_far);
         so_far *= 2;
         if len >> bit & 1 == 1 {
-            crc = checksum_combine(Crc64Nvme, crc, one, 1);
+            crc = concatenated(crc, one, 1);
             so_far += 1;
         }
     }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
@@ -61,6 +61,14 @@ impl Uploads {
 
     pub fn ledger(&self) -> &dyn Ledger {
         &*self.ledger
+    }
+
+    /// Do so many parts wait to be sent that nobody need hurry to bring more? Until when.
+    pub fn must_wait(&self) -> Option<impl Future<Output = ()> + Send + 'static> {
+        self.parts.is_full().then(|| {
+            let parts = self.parts.clone();
+            async move { parts.until_not_full().await }
+        })
     }
 
     /// Waits until every upload has ended; answers how many have not by the deadline.
@@ -444,9 +452,13 @@ impl Driver {
             Action::Record(record) => self.record(record),
             Action::Create => {
                 self.searches.create_sent(store.clock());
-                let attributes = self.attributes.clone();
+                let (attributes, gate) = (self.attributes.clone(), self.uploads.parts.clone());
                 self.tasks.spawn(async move {
+                    let began = Instant::now();
                     let answer = store.create_upload(&key, &attributes).await;
+                    if answer.is_ok() {
+                        gate.answered(began.elapsed());
+                    }
                     let event = Event::Created(answers::created(&answer));
                     let (id, failure) = split(answer);
                     Done {
