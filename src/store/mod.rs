@@ -47,6 +47,7 @@ pub struct ObjectInfo {
     pub size: u64,
     pub etag: ETag,
     pub modified: SystemTime,
+    /// HEAD tells.
     pub storage_class: Option<String>,
     /// Where its bytes are, if they may have to be restored before they can be read (and HEAD tells).
     pub archive: Option<Archive>,
@@ -106,6 +107,14 @@ pub enum ListEntry {
     Object(ObjectInfo),
     /// A common prefix, with its trailing delimiter.
     Prefix(String),
+}
+
+impl ListEntry {
+    pub fn key(&self) -> &str {
+        match self {
+            ListEntry::Object(ObjectInfo { key, .. }) | ListEntry::Prefix(key) => key,
+        }
+    }
 }
 
 /// Where a listing goes on: opaque to callers (a token for V2, a marker for V1).
