@@ -6,11 +6,24 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, LazyLock};
 
 use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 
 use super::node::Node;
 
 #[derive(Default)]
-pub struct Children(HashTable<Arc<Node>>);
+pub struct Children(HashTable<Child>);
+
+/// With the hash of its name: who looks for another, or makes room, has no need to look at the node.
+struct Child {
+    hash: u64,
+    node: Arc<Node>,
+}
+
+impl Child {
+    fn is_named(&self, hash: u64, name: &str) -> bool {
+        self.hash == hash && self.node.with_name(|its| its == name)
+    }
+}
 
 /// Names are others' to choose.
 static HASHES: LazyLock<RandomState> = LazyLock::new(RandomState::new);
@@ -19,40 +32,37 @@ fn hash(name: &str) -> u64 {
     HASHES.hash_one(name)
 }
 
-fn hash_of(node: &Arc<Node>) -> u64 {
-    node.with_name(hash)
-}
-
 impl Children {
     pub const fn new() -> Children {
         Children(HashTable::new())
     }
 
     pub fn get(&self, name: &str) -> Option<&Arc<Node>> {
-        self.0
-            .find(hash(name), |node| node.with_name(|its| its == name))
+        let hash = hash(name);
+        let child = self.0.find(hash, |child| child.is_named(hash, name));
+        child.map(|child| &child.node)
     }
 
-    /// In the place of whatever has its name.
-    pub fn put(&mut self, node: Arc<Node>) {
-        let name = node.name();
-        let same = |other: &Arc<Node>| other.with_name(|its| its == &*name);
-        match self.0.entry(hash(&name), same, hash_of) {
-            hashbrown::hash_table::Entry::Occupied(mut there) => *there.get_mut() = node,
-            hashbrown::hash_table::Entry::Vacant(free) => _ = free.insert(node),
+    /// Under the name it has, in the place of whatever has that.
+    pub fn put(&mut self, name: &str, node: Arc<Node>) {
+        let hash = hash(name);
+        let same = |child: &Child| child.is_named(hash, name);
+        match self.0.entry(hash, same, |child| child.hash) {
+            Entry::Occupied(mut there) => there.get_mut().node = node,
+            Entry::Vacant(free) => _ = free.insert(Child { hash, node }),
         }
     }
 
     /// Was it this one that had its name?
     pub fn take(&mut self, node: &Node) -> bool {
-        let itself = |other: &Arc<Node>| std::ptr::eq(&**other, node);
+        let itself = |child: &Child| std::ptr::eq(&*child.node, node);
         let Ok(found) = self.0.find_entry(node.with_name(hash), itself) else {
             return false;
         };
         found.remove();
         // A directory that was large does not stay so.
         if self.0.len() < self.0.capacity() / 8 {
-            self.0.shrink_to(self.0.len() * 2, hash_of);
+            self.0.shrink_to(self.0.len() * 2, |child| child.hash);
         }
         true
     }
@@ -66,6 +76,6 @@ impl Children {
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Node>> {
-        self.0.iter()
+        self.0.iter().map(|child| &child.node)
     }
 }

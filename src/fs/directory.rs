@@ -56,15 +56,21 @@ impl Fs {
         {
             return (known.clone(), self.attributes(known));
         }
-        if let (Some(known), Some(seen)) = (&known, listed.object) {
-            self.part_from_another(known, Some(seen));
-        }
-        let is_symlink = known.is_some_and(|known| known.kind == Kind::Symlink);
+        let is_symlink = known
+            .as_ref()
+            .is_some_and(|known| known.kind == Kind::Symlink);
         let kind = match listed.kind {
             Kind::File if is_symlink => Kind::Symlink,
             kind => kind,
         };
-        let node = self.tree.ensure(parent, listed.name, kind);
+        let its = |known: &Arc<Node>| {
+            known.kind == kind
+                && !(listed.object).is_some_and(|seen| self.part_from_another(known, Some(seen)))
+        };
+        let node = match known.filter(its) {
+            Some(known) => known,
+            None => self.tree.ensure(parent, listed.name, kind),
+        };
         {
             let mut state = node.state();
             if let Some(seen) = listed.object {

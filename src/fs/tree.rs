@@ -73,7 +73,7 @@ impl Tree {
         let ino = self.next.fetch_add(1, Ordering::Relaxed);
         let node = Node::new(ino, kind, parent, name);
         nodes.put(node.clone());
-        children.put(node.clone());
+        children.put(name, node.clone());
         node
     }
 
@@ -137,7 +137,7 @@ impl Tree {
         from.state().directory_mut().children.take(node);
         let mut state = to.state();
         node.move_to(to, name);
-        state.directory_mut().children.put(node.clone());
+        state.directory_mut().children.put(name, node.clone());
     }
 
     /// All that is known below a directory.

@@ -13,6 +13,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Waker};
 use std::time::{Duration, Instant, SystemTime};
 
 use fuser::{
@@ -82,6 +83,16 @@ impl Frontend {
             answer(unless(left, work).await);
             fs.calls().waited(call, began);
         });
+    }
+
+    /// On this thread as far as that goes without waiting. Waking another takes as long as an answer that is at hand.
+    fn at_once(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let mut work = Box::pin(work);
+        let _within = self.runtime.enter();
+        let begun = work.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        if begun.is_pending() {
+            self.runtime.spawn(work);
+        }
     }
 
     fn say(
@@ -653,7 +664,7 @@ impl Filesystem for Frontend {
         // The reply collects entries as they are found, so it is there that the caller's leaving is minded.
         let (began, calls) = (Instant::now(), self.fs.clone());
         let left = left(request.pid(), process::is_being_interrupted);
-        self.runtime.spawn(async move {
+        self.at_once(async move {
             if let Err((reply, error)) = read_directory(fs, handle.0, offset, reply, left).await {
                 reply.error(say(&error));
             }
