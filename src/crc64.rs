@@ -43,7 +43,7 @@ mod tests {
 
     #[test]
     fn combining_is_concatenating() {
-        let bytes: Vec<u8> = (0..100_000u32).map(|i| (i * 31 >> 3) as u8).collect();
+        let bytes: Vec<u8> = (0..100_000u32).map(|i| ((i * 31) >> 3) as u8).collect();
         let whole = checksum(Crc64Nvme, &bytes);
         for cut in [0, 1, 7, 8, 9, 4096, 65_537, 99_999, 100_000] {
             let (first, second) = bytes.split_at(cut);

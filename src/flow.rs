@@ -46,8 +46,8 @@ pub(crate) struct Flow {
     recent: [f64; RECENT],
     fastest: f64,
     seen: u32,
-    /// A request without a body was answered, and so how far the store is is known.
-    asked: bool,
+    /// Requests that were answered, of the first of which it is seen how far the store is.
+    answers: u32,
 }
 
 impl Flow {
@@ -60,16 +60,19 @@ impl Flow {
             recent: [f64::INFINITY; RECENT],
             fastest: f64::INFINITY,
             seen: 0,
-            asked: false,
+            answers: 0,
         }
     }
 
-    /// A request without a body was answered after so long. Of the first of them it is seen where to begin.
+    /// A request was answered after so long, but for its body. Of the first few it is seen where to begin.
     pub(crate) fn answered(&mut self, took: Duration) {
-        if !self.asked && took < NEAR {
-            self.limit = self.floor();
+        if self.answers < RECENT as u32 {
+            self.answers += 1;
+            if took < NEAR {
+                self.answers = RECENT as u32;
+                self.limit = self.floor();
+            }
         }
-        self.asked = true;
     }
 
     pub(crate) fn limit(&self) -> usize {
@@ -89,7 +92,7 @@ impl Flow {
             *self = Flow {
                 limit: self.limit,
                 size: bytes,
-                asked: self.asked,
+                answers: self.answers,
                 ..Flow::new(self.most)
             };
         }
@@ -97,7 +100,7 @@ impl Flow {
         self.recent[self.seen as usize % RECENT] = took;
         self.fastest = self.fastest.min(took);
         self.seen += 1;
-        if self.seen as usize % RECENT == 0 {
+        if (self.seen as usize).is_multiple_of(RECENT) {
             self.judge(together);
         }
         if self.seen == WINDOW {
@@ -155,8 +158,18 @@ impl Gate {
         let waiting = Waiting::new(self);
         let permit = self.permits.clone().acquire_owned().await;
         drop(waiting);
+        self.begin(permit.expect("the gate is never closed"))
+    }
+
+    /// A turn, if there is one without waiting.
+    pub(crate) fn try_turn(self: &Arc<Gate>) -> Option<Turn> {
+        let permit = self.permits.clone().try_acquire_owned().ok()?;
+        Some(self.begin(permit))
+    }
+
+    fn begin(self: &Arc<Gate>, permit: OwnedSemaphorePermit) -> Turn {
         Turn {
-            permit: Some(permit.expect("the gate is never closed")),
+            permit: Some(permit),
             began: Instant::now(),
             gate: self.clone(),
         }
@@ -168,6 +181,11 @@ impl Gate {
         state.flow.answered(took);
         let surplus = state.issued.saturating_sub(state.flow.limit());
         state.issued -= self.permits.forget_permits(surplus);
+    }
+
+    /// How many may be under way just now.
+    pub(crate) fn limit(&self) -> usize {
+        self.state().flow.limit()
     }
 
     /// Do enough wait for their turn that nobody need hurry to bring more?

@@ -87,20 +87,6 @@ pub struct Opened {
     pub keep_cache: bool,
 }
 
-pub enum ReadData {
-    Object(Data),
-    Draft(Vec<u8>),
-}
-
-impl ReadData {
-    pub fn as_slice(&self) -> &[u8] {
-        match self {
-            ReadData::Object(data) => data.as_slice(),
-            ReadData::Draft(data) => data,
-        }
-    }
-}
-
 impl Fs {
     pub fn file(&self, handle: u64) -> Result<Arc<OpenFile>> {
         self.files
@@ -393,7 +379,18 @@ impl Fs {
         }))
     }
 
-    pub async fn read(&self, handle: u64, offset: u64, len: usize) -> Result<ReadData> {
+    /// What of an object is here already; whatever needs waiting for (or a closer look) is left to
+    /// [`read`](Self::read).
+    pub fn try_read(&self, handle: u64, offset: u64, len: usize) -> Option<Data> {
+        let file = self.file(handle).ok()?;
+        if file.node.live_draft().is_some() || file.used().draft.is_some() {
+            return None;
+        }
+        let reader = self.pinned(&file).ok()??;
+        reader.try_read(offset, len)?.ok()
+    }
+
+    pub async fn read(&self, handle: u64, offset: u64, len: usize) -> Result<Data> {
         let file = self.file(handle)?;
         loop {
             let wrote_to = file.used().draft.clone();
@@ -402,7 +399,7 @@ impl Fs {
             }
             if let Some(draft) = file.node.live_draft() {
                 match draft.read(offset, len).await {
-                    Ok(data) => return Ok(ReadData::Draft(data)),
+                    Ok(data) => return Ok(data.into()),
                     // It ended while we waited: look again.
                     Err(_) if draft.outcome().is_some() => continue,
                     Err(error) => return Err(error.into()),
@@ -410,7 +407,7 @@ impl Fs {
             }
             let reader = self.reader(&file).await?;
             return match reader.read(offset, len).await {
-                Ok(data) => Ok(ReadData::Object(data)),
+                Ok(data) => Ok(data),
                 // This mount gave it another key, or copied it onto itself: look again.
                 Err(error)
                     if matches!(error.kind, ErrorKind::Missing | ErrorKind::Conflict)
@@ -484,7 +481,7 @@ impl Fs {
         let memory = &self.works.memory;
         let memory = (!memory.is_calm()).then(|| memory.clone());
         let sending = self.works.uploads.must_wait();
-        (memory.is_some() || sending.is_some()).then(|| async move {
+        (memory.is_some() || sending.is_some()).then_some(async move {
             if let Some(sending) = sending {
                 sending.await;
             }

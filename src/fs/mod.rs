@@ -37,10 +37,11 @@ mod renewal;
 mod tree;
 mod xattr;
 
+pub use crate::read::Data;
 pub use attributes::{Attributes, Caller};
 pub use calls::{Answers, Call, Calls, WAITS};
 pub use error::{Error, Result};
-pub use file::{OpenFile, Opened, ReadData};
+pub use file::{OpenFile, Opened};
 pub use listing::{Listed, Listing, Read};
 pub use metadata::Posix;
 pub use names::NAME_MAX;

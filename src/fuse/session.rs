@@ -1,7 +1,7 @@
 //! A mount: begun, served by event threads, and ended from inside or outside.
 
-use std::fs::File;
 use std::io;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 
 use super::Frontend;
 use super::cache::Notifications;
+use super::device::Device;
 use crate::fs::Fs;
 use crate::host::given::Given;
 use crate::host::mountpoint;
@@ -74,24 +75,24 @@ pub fn mount(
         SessionACL::Owner
     };
     config.n_threads = Some(options.threads.max(1));
-    config.clone_fd = true;
+    let device = Arc::new(Device::default());
     let frontend = Frontend {
         fs: fs.clone(),
         runtime,
         xattrs: options.xattrs,
         refused_xattr: AtomicBool::new(false),
+        device: device.clone(),
     };
     let session = match &options.given {
         None => Session::new(frontend, mount_point, &config)?,
         Some(given) => {
             // Who may come in is the kernel's to say, by what it was mounted with.
             config.acl = SessionACL::All;
-            // Whoever gave us this one may not let us open another.
-            config.clone_fd = File::options().read(true).write(true).open(DEVICE).is_ok();
             Session::from_fd(frontend, given.take(), config.acl, config)
                 .map_err(|e| io::Error::other(format!("nothing is mounted by it: {e}")))?
         }
     };
+    device.set(session.as_fd())?;
     fs.set_kernel_cache(Box::new(Notifications::start(session.notifier())?));
     raise_read_ahead(mount_point);
     let (end, ended) = oneshot::channel();
@@ -124,8 +125,6 @@ impl Mounted {
         }
     }
 }
-
-const DEVICE: &str = "/dev/fuse";
 
 /// The kernel reads ahead 128 KiB by default, too little for a distant store. Best effort: root only.
 fn raise_read_ahead(mount_point: &Path) {

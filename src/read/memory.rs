@@ -5,7 +5,7 @@
 //! there.
 //!
 //! Invariants:
-//! - The sum of all permits and of the idle buffers kept for reuse never exceeds the limit.
+//! - The sum of all permits never exceeds the limit.
 //! - Nobody waits here. Without a permit a reader does not read ahead; what a read asks for it
 //!   fetches outside of the budget, bounded by its own size. So readers cannot lock each other out.
 //! - Shares are fair without counting heads: a reader may come to hold as much as is free, so n busy
@@ -21,13 +21,18 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::window::SEGMENT;
+use crate::flow::Gate;
+use crate::pool::{Piece, Pool};
 
 /// A reader that has not been used for so long gives its buffers to those who need them.
 const IDLE: Duration = Duration::from_secs(1);
 /// Looking for idle readers is not repeated sooner.
 const SCAN: Duration = Duration::from_millis(250);
-/// Buffers kept for reuse: a fresh one costs the kernel 256 page faults.
-const POOL: usize = 16;
+/// Ranges under way for all readers together, but for those that a read waits for.
+const RANGES: usize = 64;
+/// Bytes that came as so many at once are kept as they came; a buffer of the transport's is not much larger.
+/// Fewer are copied together, lest each holds a buffer.
+pub(super) const WHOLE: usize = 256 << 10;
 
 /// The budget of all readers of a mount.
 pub struct ReadMemory {
@@ -36,13 +41,13 @@ pub struct ReadMemory {
     registry: Mutex<Registry>,
     epoch: Instant,
     pub(super) counters: Counters,
+    segments: Arc<Pool>,
+    pub(super) ranges: Arc<Gate>,
 }
 
 struct Ledger {
     used: u64,
     high: u64,
-    /// Empty buffers of one segment each.
-    pool: Vec<Vec<u8>>,
 }
 
 struct Registry {
@@ -101,11 +106,7 @@ impl ReadMemory {
     pub fn new(limit: u64) -> ReadMemory {
         ReadMemory {
             limit,
-            ledger: Mutex::new(Ledger {
-                used: 0,
-                high: 0,
-                pool: Vec::new(),
-            }),
+            ledger: Mutex::new(Ledger { used: 0, high: 0 }),
             registry: Mutex::new(Registry {
                 next: 0,
                 readers: HashMap::new(),
@@ -113,6 +114,8 @@ impl ReadMemory {
             }),
             epoch: Instant::now(),
             counters: Counters::default(),
+            segments: Pool::new(SEGMENT as usize),
+            ranges: Gate::new(RANGES),
         }
     }
 
@@ -184,9 +187,6 @@ impl ReadMemory {
         ledger.used += bytes;
         ledger.high = ledger.high.max(ledger.used);
         assert!(ledger.used <= self.limit, "the read budget is overdrawn");
-        while ledger.used + ledger.pooled() > self.limit {
-            ledger.pool.pop();
-        }
         account.fetch_add(bytes, Ordering::Relaxed);
         Some(Permit {
             memory: self.clone(),
@@ -197,16 +197,12 @@ impl ReadMemory {
 
     /// An empty buffer of the size of its permit.
     pub(super) fn buffer(permit: Permit) -> Buffer {
-        let pooled = if permit.bytes == SEGMENT {
-            permit.memory.ledger().pool.pop()
-        } else {
-            None
+        let piece = (permit.bytes == SEGMENT).then(|| permit.memory.segments.piece());
+        let space = match piece {
+            Some(Ok(piece)) => Space::Piece(piece, 0),
+            _ => Space::Small(Vec::with_capacity(permit.bytes as usize)),
         };
-        let capacity = permit.bytes as usize;
-        Buffer {
-            bytes: pooled.unwrap_or_else(|| Vec::with_capacity(capacity)),
-            permit,
-        }
+        Buffer { space, permit }
     }
 
     /// The time, as readers note it.
@@ -271,12 +267,6 @@ impl ReadMemory {
     }
 }
 
-impl Ledger {
-    fn pooled(&self) -> u64 {
-        self.pool.len() as u64 * SEGMENT
-    }
-}
-
 /// The right to hold some bytes, given back when dropped.
 pub(super) struct Permit {
     memory: Arc<ReadMemory>,
@@ -312,18 +302,30 @@ impl Drop for Permit {
 
 /// Bytes being assembled, with their permit.
 pub(super) struct Buffer {
-    bytes: Vec<u8>,
+    space: Space,
     permit: Permit,
+}
+
+enum Space {
+    /// A segment, and how much of it is filled.
+    Piece(Piece, usize),
+    Small(Vec<u8>),
 }
 
 impl Buffer {
     pub(super) fn room(&self) -> usize {
-        self.permit.bytes as usize - self.bytes.len()
+        self.permit.bytes as usize - self.as_ref().len()
     }
 
     pub(super) fn fill(&mut self, bytes: &[u8]) {
         assert!(bytes.len() <= self.room(), "a buffer never grows");
-        self.bytes.extend_from_slice(bytes);
+        match &mut self.space {
+            Space::Piece(piece, filled) => {
+                piece[*filled..*filled + bytes.len()].copy_from_slice(bytes);
+                *filled += bytes.len();
+            }
+            Space::Small(held) => held.extend_from_slice(bytes),
+        }
     }
 
     /// The bytes so far, to be shared. The buffer is recycled with the last share.
@@ -334,27 +336,36 @@ impl Buffer {
 
 impl AsRef<[u8]> for Buffer {
     fn as_ref(&self) -> &[u8] {
+        match &self.space {
+            Space::Piece(piece, filled) => &piece[..*filled],
+            Space::Small(held) => held,
+        }
+    }
+}
+
+/// Bytes as they came, with their permit.
+struct Kept {
+    bytes: Bytes,
+    _permit: Permit,
+}
+
+impl AsRef<[u8]> for Kept {
+    fn as_ref(&self) -> &[u8] {
         &self.bytes
     }
 }
 
-impl Drop for Buffer {
-    fn drop(&mut self) {
-        if self.permit.bytes == SEGMENT {
-            let mut bytes = std::mem::take(&mut self.bytes);
-            bytes.clear();
-            let mut ledger = self.permit.memory.ledger();
-            // This buffer's own permit is still counted, and given back right after.
-            if ledger.used + ledger.pooled() <= self.permit.memory.limit && ledger.pool.len() < POOL
-            {
-                ledger.pool.push(bytes);
-                // The permit turns into the pooled buffer in one step.
-                ledger.used -= SEGMENT;
-                drop(ledger);
-                self.permit.account.fetch_sub(SEGMENT, Ordering::Relaxed);
-                self.permit.bytes = 0;
-            }
-        }
+impl Permit {
+    /// For bytes that are kept as they came.
+    pub(super) fn keep(self, bytes: Bytes) -> Bytes {
+        assert!(
+            self.bytes == bytes.len() as u64,
+            "a permit is for its bytes"
+        );
+        Bytes::from_owner(Kept {
+            bytes,
+            _permit: self,
+        })
     }
 }
 
@@ -394,7 +405,6 @@ mod tests {
         assert_eq!(memory.used(), SEGMENT, "a slice holds the whole buffer");
         drop(slice);
         assert_eq!((memory.used(), account.load(Ordering::Relaxed)), (0, 0));
-        assert_eq!(memory.ledger().pool.len(), 1);
         assert_eq!(memory.high_water(), 8 * SEGMENT);
         let permit = memory.reserve(&account, SEGMENT, SEGMENT).unwrap();
         let buffer = ReadMemory::buffer(permit);
@@ -403,7 +413,21 @@ mod tests {
             SEGMENT as usize,
             "a recycled buffer is empty"
         );
-        assert_eq!(memory.ledger().pool.len(), 0);
+    }
+
+    #[test]
+    fn bytes_that_are_kept_as_they_came_are_counted() {
+        let memory = Arc::new(ReadMemory::new(2 * SEGMENT));
+        let mut permit = memory
+            .reserve(&Account::default(), SEGMENT, SEGMENT)
+            .unwrap();
+        let came = Bytes::from(vec![3; WHOLE]);
+        let kept = permit.split(WHOLE as u64).keep(came.clone());
+        drop(permit);
+        assert_eq!(kept.as_ptr(), came.as_ptr(), "no copy");
+        assert_eq!(memory.used(), WHOLE as u64);
+        drop(kept);
+        assert_eq!(memory.used(), 0);
     }
 
     #[test]
@@ -430,17 +454,5 @@ mod tests {
         let permit = memory.reserve(&account, 8 * SEGMENT, 100).unwrap();
         assert_eq!(permit.bytes(), 100 + 2 * SEGMENT);
         assert!(memory.reserve(&account, 8 * SEGMENT, SEGMENT).is_none());
-    }
-
-    #[test]
-    fn pool_makes_way() {
-        let memory = Arc::new(ReadMemory::new(2 * SEGMENT));
-        let account = Account::default();
-        let permit = memory.reserve(&account, SEGMENT, SEGMENT).unwrap();
-        drop(ReadMemory::buffer(permit));
-        assert_eq!(memory.ledger().pool.len(), 1);
-        let permit = memory.reserve(&account, 2 * SEGMENT, SEGMENT).unwrap();
-        assert_eq!(memory.ledger().pool.len(), 0);
-        drop(permit);
     }
 }

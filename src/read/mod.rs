@@ -49,7 +49,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Settings {
         Settings {
-            window_max: 64 << 20,
+            window_max: 128 << 20,
             range: 8 << 20,
             attempts: 5,
             backoff: Duration::from_millis(100),
@@ -57,44 +57,38 @@ impl Default for Settings {
     }
 }
 
-/// The answer to a read.
-#[derive(Clone, Debug)]
-pub enum Data {
-    /// A part of a buffer that is shared with the reader. It keeps the whole buffer (up to 1 MiB)
-    /// alive and on the budget: copy what is to be kept for long.
-    Slice(Bytes),
-    /// Put together from several buffers.
-    Joined(Vec<u8>),
+/// The answer to a read: bytes that lie in buffers which are shared with the reader. It keeps the whole of
+/// them alive and on the budget: copy what is to be kept for long.
+#[derive(Clone, Debug, Default)]
+pub struct Data {
+    pieces: Vec<Bytes>,
+    len: usize,
 }
 
 impl Data {
-    pub fn as_slice(&self) -> &[u8] {
-        match self {
-            Data::Slice(bytes) => bytes,
-            Data::Joined(bytes) => bytes,
-        }
+    fn push(&mut self, piece: Bytes) {
+        self.len += piece.len();
+        self.pieces.push(piece);
+    }
+
+    /// One behind the other.
+    pub fn pieces(&self) -> &[Bytes] {
+        &self.pieces
     }
 
     pub fn len(&self) -> usize {
-        self.as_slice().len()
+        self.len
     }
 
     pub fn is_empty(&self) -> bool {
-        self.as_slice().is_empty()
+        self.len == 0
     }
 }
 
-impl AsRef<[u8]> for Data {
-    fn as_ref(&self) -> &[u8] {
-        self.as_slice()
-    }
-}
-
-impl From<Data> for Bytes {
-    fn from(data: Data) -> Bytes {
-        match data {
-            Data::Slice(bytes) => bytes,
-            Data::Joined(bytes) => bytes.into(),
-        }
+impl From<Vec<u8>> for Data {
+    fn from(bytes: Vec<u8>) -> Data {
+        let mut data = Data::default();
+        data.push(bytes.into());
+        data
     }
 }

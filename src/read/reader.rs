@@ -15,13 +15,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use bytes::{Buf, Bytes};
+use futures_util::FutureExt;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
-use super::memory::{Account, Buffer, Fetching, Permit, ReadMemory, Reclaim, Registration};
+use super::memory::{Account, Buffer, Fetching, Permit, ReadMemory, Reclaim, Registration, WHOLE};
 use super::state::{Cover, Flight, Progress, State};
 use super::stream::{Source, Stream};
 use super::window::{SEGMENT, Wanted, Window};
 use super::{Data, Settings};
+use crate::flow::Turn;
 use crate::store::{ETag, Error, ErrorKind, Result, Store};
 
 /// How far into what is coming a read that is not part of the stream waits, rather than ask anew.
@@ -91,33 +94,45 @@ impl Reader {
     /// within a tokio runtime, from as many tasks at once as there are requests. The answer takes
     /// `len` bytes of memory outside of the budget at worst: bounding `len` is the caller's part.
     pub async fn read(&self, offset: u64, len: usize) -> Result<Data> {
-        let end = offset.saturating_add(len as u64).min(self.size());
-        if offset >= end {
-            return Ok(Data::Slice(Bytes::new()));
+        let mut data = Data::default();
+        for range in self.by_segment(offset, len) {
+            self.shared.read(range, &mut data).await?;
         }
-        let mut parts = Vec::with_capacity(1);
-        if end - offset <= SEGMENT {
-            self.shared.read(offset..end, &mut parts).await?;
-        } else {
-            let mut start = offset;
-            while start < end {
-                let next = (start - start % SEGMENT + SEGMENT).min(end);
-                self.shared.read(start..next, &mut parts).await?;
-                start = next;
-            }
-        }
-        let data = match parts.pop() {
-            Some(only) if parts.is_empty() => Data::Slice(only),
-            last => {
-                parts.extend(last);
-                Data::Joined(parts.concat())
-            }
-        };
-        assert!(
-            data.len() as u64 == end - offset,
-            "a read came out too long or short"
-        );
         Ok(data)
+    }
+
+    /// The same, if all of it is here.
+    pub fn try_read(&self, offset: u64, len: usize) -> Option<Result<Data>> {
+        let ranges = || self.by_segment(offset, len);
+        if !ranges().all(|range| self.shared.is_here(range)) {
+            return None;
+        }
+        let mut data = Data::default();
+        for range in ranges() {
+            match self.shared.read(range, &mut data).now_or_never() {
+                Some(Ok(())) => {}
+                Some(Err(error)) => return Some(Err(error)),
+                // Taken away a moment ago.
+                None => return None,
+            }
+        }
+        Some(Ok(data))
+    }
+
+    /// A long read in parts.
+    fn by_segment(&self, offset: u64, len: usize) -> impl Iterator<Item = Range<u64>> {
+        let end = offset.saturating_add(len as u64).min(self.size());
+        let is_short = len as u64 <= SEGMENT;
+        let mut start = offset;
+        std::iter::from_fn(move || {
+            let next = match is_short {
+                true => end,
+                false => (start - start % SEGMENT + SEGMENT).min(end),
+            };
+            let range = start..next;
+            start = next;
+            (!range.is_empty()).then_some(range)
+        })
     }
 }
 
@@ -136,8 +151,20 @@ enum Step {
 }
 
 impl Shared {
-    /// Appends the bytes of `range` (at most a segment) to `parts`.
-    async fn read(self: &Arc<Self>, range: Range<u64>, parts: &mut Vec<Bytes>) -> Result<()> {
+    fn is_here(&self, range: Range<u64>) -> bool {
+        let state = self.state();
+        let mut at = range.start;
+        while at < range.end {
+            match state.cover(at) {
+                Cover::Here(bytes) => at += bytes.len() as u64,
+                Cover::Coming(_) | Cover::Gap(_) => return false,
+            }
+        }
+        true
+    }
+
+    /// Appends the bytes of `range` (at most a segment) to `data`.
+    async fn read(self: &Arc<Self>, range: Range<u64>, data: &mut Data) -> Result<()> {
         let (_reading, sequential) = self.begin(range.clone())?;
         let counters = &self.memory.counters;
         let mut answered = &counters.here;
@@ -146,7 +173,7 @@ impl Shared {
             match self.step(at..range.end, sequential)? {
                 Step::Take(bytes) => {
                     at += bytes.len() as u64;
-                    parts.push(bytes);
+                    data.push(bytes);
                 }
                 Step::Wait(mut progress) => {
                     answered = &counters.coming;
@@ -160,7 +187,7 @@ impl Shared {
                     }
                 }
                 Step::Fetch(end) => {
-                    parts.push(self.fetch(at..end).await?);
+                    data.push(self.fetch(at..end).await?);
                     at = end;
                     answered = &counters.asked;
                 }
@@ -215,7 +242,13 @@ impl Shared {
 
     /// Starts all that is wanted, as far as there is memory. Answers how much there was not.
     fn extend(self: &Arc<Self>, state: &mut State) -> Option<u64> {
-        while let Some(Wanted { range, grain }) = state.window.wanted() {
+        let ranges = self.memory.ranges.limit() + 1;
+        while let Some(Wanted {
+            range,
+            grain,
+            awaited,
+        }) = state.window.wanted(ranges)
+        {
             let gap = match state.cover(range.start) {
                 Cover::Here(bytes) => Err(range.start + bytes.len() as u64),
                 Cover::Coming(flight) => Err(flight.rest.end),
@@ -228,9 +261,18 @@ impl Shared {
                     continue;
                 }
             };
+            // Who waits need not wait for a turn as well.
+            let turn = self.memory.ranges.try_turn();
+            if turn.is_none() && !awaited {
+                return None;
+            }
             let want = end - range.start;
-            let first = (SEGMENT - range.start % SEGMENT).min(want);
-            let Some(permit) = self.memory.reserve(&self.account, want, first) else {
+            // Of what nobody waits for yet a part would only cost another request.
+            let least = match awaited {
+                true => (SEGMENT - range.start % SEGMENT).min(want),
+                false => want,
+            };
+            let Some(permit) = self.memory.reserve(&self.account, want, least) else {
                 return Some(want);
             };
             let range = range.start..range.start + permit.bytes();
@@ -245,7 +287,8 @@ impl Shared {
                 id,
                 progress: sender,
             };
-            let task = tokio::spawn(pilot.fly(range.clone(), grain, permit)).abort_handle();
+            let flight = pilot.fly(range.clone(), grain, permit, turn);
+            let task = tokio::spawn(flight).abort_handle();
             state.launch(Flight {
                 id,
                 rest: range,
@@ -396,7 +439,8 @@ struct Pilot {
 }
 
 impl Pilot {
-    async fn fly(self, range: Range<u64>, grain: u64, mut permit: Permit) {
+    async fn fly(self, range: Range<u64>, grain: u64, mut permit: Permit, turn: Option<Turn>) {
+        let began = Instant::now();
         let mut stream = Stream::new(&self.shared.source, range.clone());
         // What has arrived, and the buffer the next bytes go to.
         let mut at = range.start;
@@ -404,14 +448,29 @@ impl Pilot {
         loop {
             let mut chunk = match stream.next().await {
                 Ok(Some(chunk)) => chunk,
-                Ok(None) => return,
+                Ok(None) => {
+                    if let Some(turn) = turn {
+                        turn.passed(range.end - range.start);
+                    }
+                    return;
+                }
                 Err(error) => {
                     if let Some(rest) = buffer.take() {
-                        self.publish(&mut at, rest);
+                        self.publish(&mut at, rest.freeze());
                     }
                     return self.fail(error);
                 }
             };
+            if at == range.start {
+                self.shared.memory.ranges.answered(began.elapsed());
+            }
+            if buffer.is_none() && chunk.len() >= WHOLE {
+                let permit = permit.split(chunk.len() as u64);
+                if !self.publish(&mut at, permit.keep(chunk)) {
+                    return;
+                }
+                continue;
+            }
             while chunk.has_remaining() {
                 let mut filling = buffer.take().unwrap_or_else(|| {
                     let end = (at - at % grain + grain).min(range.end);
@@ -422,16 +481,15 @@ impl Pilot {
                 chunk.advance(bytes);
                 if filling.room() > 0 {
                     buffer = Some(filling);
-                } else if !self.publish(&mut at, filling) {
+                } else if !self.publish(&mut at, filling.freeze()) {
                     return;
                 }
             }
         }
     }
 
-    /// Gives a buffer to the readers. Answers whether they want more.
-    fn publish(&self, at: &mut u64, buffer: Buffer) -> bool {
-        let piece = buffer.freeze();
+    /// Gives bytes to the readers. Answers whether they want more.
+    fn publish(&self, at: &mut u64, piece: Bytes) -> bool {
         *at += piece.len() as u64;
         let arrived = self.shared.state().arrive(self.id, piece);
         let wanted = arrived.is_some();

@@ -31,7 +31,8 @@ async fn try_check(reader: &Reader, offset: u64, len: u64) -> Result<()> {
     let expected = len.min(reader.size().saturating_sub(offset));
     assert_eq!(data.len() as u64, expected, "length at {offset}");
     if let Some(at) = data
-        .as_slice()
+        .pieces()
+        .concat()
         .iter()
         .zip(offset..)
         .position(|(byte, at)| *byte != content(at))

@@ -55,6 +55,8 @@ pub struct Wanted {
     /// Hand the bytes on in buffers of this size (a power of two, aligned): small when a read waits
     /// for the first of them.
     pub grain: u64,
+    /// A read waits for the first of it.
+    pub awaited: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,8 +129,9 @@ impl Window {
         verdict
     }
 
-    /// The next range to fetch, if any. Ask again after [`Window::advance`].
-    pub fn wanted(&self) -> Option<Wanted> {
+    /// The next range to fetch, if any, `ranges` of the longest being as many as are worth having ahead. Ask
+    /// again after [`Window::advance`].
+    pub fn wanted(&self, ranges: usize) -> Option<Wanted> {
         if self.mode != Mode::Sequential || self.strays > 0 || self.ahead >= self.size {
             return None;
         }
@@ -141,7 +144,8 @@ impl Window {
             align_down(start + unit).min(self.size)
         };
         let awaited = start < self.frontier;
-        let target = self.frontier.saturating_add(self.window).min(self.size);
+        let window = self.window.min(ranges as u64 * self.range_max);
+        let target = self.frontier.saturating_add(window).min(self.size);
         // Fetch whole units, lest a steady reader gets one small request for each of its reads.
         if !awaited && end > target {
             return None;
@@ -154,6 +158,7 @@ impl Window {
         Some(Wanted {
             range: start..end,
             grain,
+            awaited,
         })
     }
 

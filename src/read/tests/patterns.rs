@@ -56,7 +56,7 @@ async fn aligned_sequential_reads_are_not_copied() {
         let reader = store.reader(&plenty(), settings());
         for i in 0..40 * MIB / len {
             let data = reader.read(i * len, len as usize).await.unwrap();
-            assert!(matches!(data, Data::Slice(_)), "{len} at {}", i * len);
+            assert!(data.pieces().len() == 1, "{len} at {}", i * len);
         }
     }
 }
@@ -91,14 +91,14 @@ async fn whole_file_in_random_steps() {
 
 #[tokio::test(start_paused = true)]
 async fn sequential_reader_is_read_ahead_in_parallel() {
-    let store = Arc::new(Mock::new(200 * MIB));
+    let store = Arc::new(Mock::new(400 * MIB));
     let reader = store.reader(&plenty(), settings());
     let mut most = 0;
     for i in 0..80 {
         check(&reader, i * MIB, MIB).await;
         most = most.max(store.open());
     }
-    assert!((4..=16).contains(&most), "{most} requests at once");
+    assert!((4..=32).contains(&most), "{most} requests at once");
     tokio::time::sleep(Duration::from_millis(1)).await;
     let before = store.count();
     settle().await;
@@ -108,7 +108,7 @@ async fn sequential_reader_is_read_ahead_in_parallel() {
         .map(|range| range.end)
         .max()
         .unwrap();
-    assert!((130 * MIB..=144 * MIB).contains(&ahead), "{ahead}");
+    assert!((190 * MIB..=208 * MIB).contains(&ahead), "{ahead}");
     assert_eq!(store.count(), before, "nothing is fetched without reads");
     // All of that is here by now.
     check(&reader, 80 * MIB, 128 * KIB).await;

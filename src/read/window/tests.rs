@@ -13,7 +13,7 @@ fn window(size: u64) -> Window {
 /// Takes all that is wanted.
 fn take(w: &mut Window) -> Vec<Range<u64>> {
     let mut taken = Vec::new();
-    while let Some(wanted) = w.wanted() {
+    while let Some(wanted) = w.wanted(1 << 20) {
         w.advance(wanted.range.end);
         taken.push(wanted.range);
     }
@@ -43,14 +43,14 @@ fn small_object_is_one_range_wherever_the_first_read_is() {
 fn first_read_at_zero_starts_modestly() {
     let mut w = window(GIB);
     w.access(0, 4 * KIB);
-    let wanted = w.wanted().unwrap();
+    let wanted = w.wanted(1 << 20).unwrap();
     assert_eq!((wanted.range, wanted.grain), (0..MIB, GRAIN));
     w.advance(MIB);
-    assert_eq!(w.wanted(), None);
+    assert_eq!(w.wanted(1 << 20), None);
     let mut w = window(GIB);
     w.access(0, MIB);
     assert_eq!(
-        w.wanted().unwrap().grain,
+        w.wanted(1 << 20).unwrap().grain,
         SEGMENT,
         "the read needs all of it"
     );
@@ -160,7 +160,7 @@ fn random_reads_want_nothing() {
         let offset = i * 7_919_111 % (GIB - 4096);
         let access = w.access(offset, 4096);
         assert!(!access.sequential && !access.abandon);
-        assert_eq!(w.wanted(), None);
+        assert_eq!(w.wanted(1 << 20), None);
         assert!(!w.keeps(&(offset..offset + 4096)));
     }
 }
@@ -183,7 +183,7 @@ fn backward_reader_is_random() {
     for i in 1..200 {
         let access = w.access(GIB - i * 64 * KIB, 64 * KIB);
         assert!(!access.sequential);
-        assert_eq!(w.wanted(), None);
+        assert_eq!(w.wanted(1 << 20), None);
     }
 }
 
@@ -216,7 +216,7 @@ fn one_stray_shrinks_two_abandon() {
     take(&mut w);
     let stray = w.access(900 * MIB, 4096);
     assert!(!stray.sequential && !stray.abandon);
-    assert_eq!((w.window, w.wanted()), (32 * MIB, None));
+    assert_eq!((w.window, w.wanted(1 << 20)), (32 * MIB, None));
     assert!(w.access(32 * MIB, 4096).sequential, "the stream goes on");
     w.access(900 * MIB, 4096);
     let second = w.access(700 * MIB, 4096);
@@ -242,12 +242,12 @@ fn seek_starts_over_at_the_new_place() {
 fn denied_and_failed_ranges_are_not_skipped_for_ever() {
     let mut w = window(GIB);
     w.access(0, 128 * KIB);
-    assert!(w.wanted().is_some());
+    assert!(w.wanted(1 << 20).is_some());
     w.denied();
-    let wanted = w.wanted().unwrap();
+    let wanted = w.wanted(1 << 20).unwrap();
     assert_eq!(wanted.range, 128 * KIB..MIB, "the read fetches for itself");
     w.access(128 * KIB, 128 * KIB);
-    assert_eq!(w.wanted().unwrap().range, 128 * KIB..MIB);
+    assert_eq!(w.wanted(1 << 20).unwrap().range, 128 * KIB..MIB);
     w.advance(MIB);
     w.rewind(512 * KIB);
     w.access(256 * KIB, 128 * KIB);
@@ -293,7 +293,7 @@ fn invariants_hold_over_all_short_histories() {
                     assert!(w.frontier >= offset + len);
                 }
                 let mut rounds = 0;
-                while let Some(wanted) = w.wanted() {
+                while let Some(wanted) = w.wanted(1 << 20) {
                     let Range { start, end } = wanted.range;
                     assert!(start < end && end <= size);
                     assert!(end - start <= 2 * MIB);
