@@ -208,4 +208,44 @@ mod tests {
             assert!(taken_apart(&text).is_none(), "{object}");
         }
     }
+
+    /// As the SDK reads it: alone, or what is left for it.
+    fn read(text: &str, quick: bool) -> ListObjectsV2Output {
+        let sdks = ListObjectsV2::new().config().expect("a configuration");
+        let response = HttpResponse::new(200.try_into().expect("a status"), SdkBody::from(text));
+        let config = ConfigBag::base();
+        let read = match quick {
+            true => Quick(sdks).deserialize_nonstreaming_with_config(&response, &config),
+            false => {
+                let sdks = sdks.load::<SharedResponseDeserializer>().expect("its own");
+                sdks.deserialize_nonstreaming_with_config(&response, &config)
+            }
+        };
+        read.expect("a page").downcast().expect("a page")
+    }
+
+    #[test]
+    fn a_page_is_what_the_sdk_makes_of_it() {
+        let object = |n: u32| {
+            let (name, size) = (format!("a &lt;{n}&gt; + %C3%A9 \u{e9}"), n * 77);
+            let time = match n % 3 {
+                0 => "2026-01-02T03:04:05.678Z",
+                1 => "2026-01-02T03:04:05Z",
+                _ => "2026-01-02T03:04:05.678901+02:00",
+            };
+            format!(
+                "<Contents><Key>{name}</Key><LastModified>{time}</LastModified><ETag>&#34;{n}&#34;</ETag><Size>{size}</Size></Contents>"
+            )
+        };
+        let objects: String = (0..30).map(object).collect();
+        let more = "<IsTruncated>true</IsTruncated><NextContinuationToken>t</NextContinuationToken><EncodingType>url</EncodingType>";
+        for text in [
+            format!("{HEAD}{more}{objects}{FOOT}"),
+            format!("{HEAD}{objects}{more}{FOOT}"),
+            format!("{HEAD}{more}{FOOT}"),
+            format!("{HEAD}<!-- {objects} -->{objects}{FOOT}"),
+        ] {
+            assert_eq!(read(&text, true), read(&text, false), "{text}");
+        }
+    }
 }
