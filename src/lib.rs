@@ -21,4 +21,5 @@ pub mod recovery;
 mod shown;
 pub mod status;
 pub mod store;
+mod turns;
 pub mod upload;

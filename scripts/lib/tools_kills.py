@@ -282,7 +282,7 @@ class Trial(tools.Runner):
         self.row = Row(scenario.name)
 
     def mount(self, prefix, endpoint, guarded=True):
-        options = ["--foreground", "--part-size", tools.PART, "--endpoint-url", endpoint, "--state-dir", self.state]
+        options = ["--foreground", "--xattrs", "--part-size", tools.PART, "--endpoint-url", endpoint, "--state-dir", self.state]
         options += [] if guarded else ["--no-guardian"]
         command = [self.wholefs, "mount", *options, f"s3://{tools.BUCKET}/{prefix}", self.point]
         return self.place.mount(command, self.point, log=self.log)

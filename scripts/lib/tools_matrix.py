@@ -1038,7 +1038,7 @@ class Matrix(Runner):
         self.mount()
 
     def mount(self):
-        options = ["--foreground", "--part-size", PART, *self.store, self.point]
+        options = ["--foreground", "--xattrs", "--part-size", PART, *self.store, self.point]
         self.process = self.place.mount([self.wholefs, "mount", *options], self.point)
 
     def remount(self):

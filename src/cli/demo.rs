@@ -49,6 +49,7 @@ pub(crate) fn run(arguments: DemoArguments) -> Result<(), Failure> {
         read_only: false,
         no_exec: false,
         allow_other: arguments.tuning.allow_other,
+        xattrs: arguments.tuning.xattrs,
         given: None,
         threads: event_threads(),
     };

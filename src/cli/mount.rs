@@ -130,6 +130,7 @@ pub(crate) fn run(arguments: MountArguments, named: Option<Named>) -> Result<(),
         read_only: arguments.read_only,
         no_exec: arguments.no_exec,
         allow_other: arguments.tuning.allow_other,
+        xattrs: arguments.tuning.xattrs,
         threads: event_threads(),
         given,
     };

@@ -33,6 +33,9 @@ pub(super) struct TuningArguments {
     /// Where modes, owners and times are kept: with each object, as s3fs does, or nowhere
     #[arg(long, value_name = "HOW", value_enum, default_value_t = Keep::Full)]
     pub metadata: Keep,
+    /// Keep extended attributes (user.*) with the objects; `ls -l` asks for them of each file
+    #[arg(long)]
+    pub xattrs: bool,
     /// For how long names and sizes are believed before the store is asked again
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = units::duration)]
     pub metadata_ttl: Duration,

@@ -6,12 +6,13 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use super::copies::TRIES;
 use super::file::to_be_looked_up;
 use super::metadata::{self, Posix};
-use super::tree::{Kind, Node, ROOT, State, version_of};
+use super::moment::Moment;
+use super::node::{Kind, Node, ROOT, State, version_of};
 use super::{Error, Fs, Result};
 use crate::draft::Version;
 use crate::store::{self, Body, ErrorKind, Metadata, ObjectInfo, Precondition};
@@ -55,12 +56,12 @@ impl Fs {
     pub fn attributes(&self, node: &Node) -> Attributes {
         let mut state = node.state();
         // One that was published a moment ago is it still, until the node is up to date.
-        let draft = state.draft.clone();
+        let draft = state.draft().cloned();
         let draft = draft.filter(|d| !matches!(d.outcome(), Some(Err(_))));
         let said = match &draft {
             Some(draft) => Some(Posix::of(&draft.attributes().metadata)),
             None => {
-                let said = state.said.as_ref().or(state.said_before.as_ref());
+                let said = state.said.as_ref().or(state.used().said_before.as_ref());
                 said.map(|said| Posix::of(&said.metadata))
             }
         };
@@ -74,9 +75,9 @@ impl Fs {
             (_, _, Kind::Directory) => {
                 let kept = match node.ino {
                     ROOT => self.mounted_at,
-                    _ => said.mtime.unwrap_or(state.modified),
+                    _ => said.mtime.unwrap_or(state.directory().modified),
                 };
-                (0, state.touched.unwrap_or(kept), ttl)
+                (0, state.directory().touched.unwrap_or(kept), ttl)
             }
             (Some(draft), _, _) => (draft.size(), draft.times().modified, Duration::ZERO),
             (None, Some(object), Kind::Symlink) if object.size == 0 => {
@@ -86,9 +87,13 @@ impl Fs {
                 (len, said.mtime.unwrap_or(object.modified), ttl)
             }
             (None, Some(object), _) => (object.size, said.mtime.unwrap_or(object.modified), ttl),
-            (None, None, _) => (0, state.modified, Duration::ZERO),
+            (None, None, _) => (
+                0,
+                state.used().since.unwrap_or(self.mounted_at),
+                Duration::ZERO,
+            ),
         };
-        state.shown = (!ttl.is_zero()).then_some(size);
+        state.show((!ttl.is_zero()).then_some(size));
         let all = match node.kind {
             Kind::Directory => 0o777,
             Kind::File => 0o666,
@@ -100,12 +105,12 @@ impl Fs {
         };
         let options = &self.options;
         let changed = match &draft {
-            Some(draft) => state.changed.max(Some(draft.times().changed)),
-            None => state.changed.or(state.stored),
+            Some(draft) => state.used().changed.max(Some(draft.times().changed)),
+            None => state.used().changed.or(state.stored()),
         };
         let changed = changed.unwrap_or(modified);
         let links = match node.kind {
-            _ if state.unlinked => 0,
+            _ if !state.has_name() => 0,
             Kind::Directory => 2,
             Kind::File | Kind::Symlink => 1,
         };
@@ -114,7 +119,7 @@ impl Fs {
             kind: node.kind,
             size,
             modified,
-            accessed: state.accessed.or(said.atime).unwrap_or(modified),
+            accessed: state.used().accessed.or(said.atime).unwrap_or(modified),
             changed,
             links,
             mode: (said.mode.unwrap_or_else(ours) & 0o7777) as u16,
@@ -164,13 +169,13 @@ impl Fs {
             && node.kind == Kind::File
             && state.said.is_none()
             && size < TARGET_MAX
-            && state.draft.as_ref().is_none_or(|d| d.outcome().is_some())
+            && state.live_draft().is_none()
     }
 
     /// Which of the two it is; the other takes its place.
     pub(super) async fn without_doubt(self: &Arc<Self>, node: Arc<Node>) -> Result<Arc<Node>> {
         self.look_ahead(&node);
-        let _alone = node.asking.lock().await;
+        let _alone = self.asking.take(node.ino).await;
         if self.may_be_a_link(&node) {
             match self.refresh(&node).await {
                 Err(error) if error.errno == libc::ESTALE => {
@@ -179,7 +184,7 @@ impl Fs {
                 }
                 done => done?,
             }
-            if node.state().unlinked {
+            if !node.state().has_name() {
                 let parent = self.node(node.parent())?;
                 return self.ask_or_known(&parent, &node.name()).await;
             }
@@ -210,18 +215,18 @@ impl Fs {
     fn is_known(&self, node: &Node) -> bool {
         let state = node.state();
         let fresh = node.is_directory() || state.is_fresh(self.options.metadata_ttl);
-        (fresh && self.is_said(node, &state))
-            || state.unlinked
-            || state.draft.as_ref().is_some_and(|d| d.outcome().is_none())
+        (fresh && self.is_said(node, &state)) || !state.has_name() || state.live_draft().is_some()
     }
 
     /// Is it known what is said of it? A listing that shows a directory does not show its marker, so what
     /// that says has a time of its own.
     fn is_said(&self, node: &Node, state: &State) -> bool {
-        let believed = |at: Instant| at.elapsed() < self.options.metadata_ttl;
+        let believed = |at: Moment| at.elapsed() < self.options.metadata_ttl;
         !self.options.keeps_metadata
             || match node.kind {
-                Kind::Directory => node.ino == ROOT || state.marker_asked.is_some_and(believed),
+                Kind::Directory => {
+                    node.ino == ROOT || state.directory().marker_asked.is_some_and(believed)
+                }
                 Kind::File | Kind::Symlink => state.said.is_some(),
             }
     }
@@ -229,7 +234,7 @@ impl Fs {
     pub async fn getattr(self: &Arc<Self>, ino: u64) -> Result<Attributes> {
         let node = self.node(ino)?;
         self.look_ahead(&node);
-        let _alone = node.asking.lock().await;
+        let _alone = self.asking.take(node.ino).await;
         if !self.is_known(&node) {
             // The kernel asks before it opens, too: told ESTALE it looks the name up again.
             self.refresh(&node).await.map_err(to_be_looked_up)?;
@@ -239,10 +244,13 @@ impl Fs {
 
     /// Somebody goes from one file of a listing to the next: asks about those that come.
     fn look_ahead(self: &Arc<Self>, node: &Node) {
-        let Some(directory) = self.tree.get(node.parent()) else {
+        let Some(directory) = node.above() else {
             return;
         };
-        let before = std::mem::replace(&mut directory.state().asked, node.ino);
+        let before = {
+            let mut state = directory.state();
+            std::mem::replace(&mut state.directory_mut().asked, node.ino)
+        };
         if before + 1 != node.ino {
             return;
         }
@@ -251,7 +259,7 @@ impl Fs {
             let Some(next) = self.tree.get(ino).filter(follows) else {
                 continue;
             };
-            if next.state().said.is_some() || next.asking.try_lock().is_err() {
+            if next.state().said.is_some() || self.asking.are_taken(&ino) {
                 continue;
             }
             let Ok(permit) = self.looks_ahead.clone().try_acquire_owned() else {
@@ -260,7 +268,7 @@ impl Fs {
             let fs = self.clone();
             tokio::spawn(async move {
                 let _permit = permit;
-                let _alone = next.asking.lock().await;
+                let _alone = fs.asking.take(ino).await;
                 if next.state().said.is_none() {
                     // Whoever asks himself hears of it.
                     let _ = fs.refresh(&next).await;
@@ -271,24 +279,25 @@ impl Fs {
 
     /// Asks the store what a file (or a directory's marker) is now.
     pub(super) async fn refresh(&self, node: &Node) -> Result<()> {
-        if node.state().unlinked {
+        if !node.state().has_name() {
             // What has its name now is something else.
             return Ok(());
         }
-        let asked = Instant::now();
+        let asked = Moment::now();
         match self.store.head(&node.key()).await {
             Ok(object) if node.is_directory() => {
                 let mut state = node.state();
-                state.marker = true;
-                state.modified = object.modified;
                 state.said = object.attributes.map(|said| Arc::new(*said));
-                state.marker_asked = Some(Instant::now());
+                let directory = state.directory_mut();
+                directory.marker = true;
+                directory.modified = object.modified;
+                directory.marker_asked = Some(Moment::now());
                 Ok(())
             }
             Err(error) if node.is_directory() && error.kind == ErrorKind::Missing => {
                 let mut state = node.state();
                 state.said = None;
-                state.marker_asked = Some(Instant::now());
+                state.directory_mut().marker_asked = Some(Moment::now());
                 Ok(())
             }
             // Something newer has become known meanwhile, by a commit perhaps.
@@ -305,9 +314,10 @@ impl Fs {
                 let stale = {
                     let mut state = node.state();
                     state.saw(&object);
-                    let stale = state.shown.is_some_and(|size| size != object.size);
+                    let shown = state.shown();
+                    let stale = shown.is_some_and(|size| size != object.size);
                     // Until it asks again it believes nothing.
-                    state.shown = state.shown.filter(|_| !stale);
+                    state.show(shown.filter(|_| !stale));
                     stale
                 };
                 // It reads no further than the size it believes in.
@@ -344,7 +354,7 @@ impl Fs {
             ..change
         };
         if change.atime.is_some() {
-            node.state().accessed = change.atime;
+            node.state().used_mut().accessed = change.atime;
         }
         let rest = Posix {
             atime: None,
@@ -379,9 +389,9 @@ impl Fs {
         }
         {
             let mut state = node.state();
-            state.changed = Some(SystemTime::now());
-            if change.mtime.is_some() {
-                state.touched = None;
+            state.used_mut().changed = Some(SystemTime::now());
+            if change.mtime.is_some() && node.is_directory() {
+                state.directory_mut().touched = None;
             }
         }
         Ok(self.attributes(&node))
@@ -448,8 +458,8 @@ impl Fs {
             match copied.await {
                 Ok(version) => {
                     let mut state = node.state();
-                    let cached = state.cached.is_some() && state.cached == state.object;
-                    state.cached = Some(version.clone()).filter(|_| cached);
+                    let cached = state.is_cached();
+                    state.set_cached(Some(version.clone()).filter(|_| cached));
                     state.made(version, said);
                     return Ok(());
                 }
@@ -471,9 +481,10 @@ impl Fs {
             .put(&key, nothing, &said, &Precondition::None)
             .await?;
         let mut state = node.state();
-        state.marker = true;
         state.said = Some(Arc::new(said));
-        state.marker_asked = Some(Instant::now());
+        let directory = state.directory_mut();
+        directory.marker = true;
+        directory.marker_asked = Some(Moment::now());
         Ok(())
     }
 
@@ -560,8 +571,8 @@ impl Fs {
     /// A directory was made just now.
     pub(super) fn note_made(&self, node: &Node) {
         let mut state = node.state();
-        state.checked = Some(Instant::now());
-        let doubts = state.doubts;
-        state.knows_all(Instant::now(), doubts);
+        state.checked = Some(Moment::now());
+        let doubts = state.directory().doubts;
+        state.knows_all(Moment::now(), doubts);
     }
 }

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use super::file::{OpenFile, sticky};
-use super::tree::Node;
+use super::node::Node;
 use super::{Error, Fs, Posix, Result};
 use crate::draft::{Doom, Draft};
 use crate::host::process::{self, Fate, OpenedFile};
@@ -147,9 +147,9 @@ impl Fs {
         }
         {
             let mut state = file.node.state();
-            if state.unlinked && !file.node.is_open() {
+            if !state.has_name() && !state.is_open() {
                 // It was nowhere but here, and nobody has it any more.
-                state.draft = None;
+                state.drop_draft();
             }
         }
         self.tree.drop_if_idle(&file.node);
@@ -198,15 +198,16 @@ impl Fs {
         if draft.outcome().is_some() {
             let was_current = {
                 let mut state = node.state();
-                let current = state.draft.as_ref().is_some_and(|d| Arc::ptr_eq(d, draft));
+                let current = state.is_draft(draft);
                 if current {
-                    state.draft = None;
+                    state.drop_draft();
                 }
                 // In one step: nobody sees it as neither.
                 if let (true, Ok(Some(version))) = (current, &result) {
-                    state.changed = state.changed.max(Some(draft.times().changed));
+                    let used = state.used_mut();
+                    used.changed = used.changed.max(Some(draft.times().changed));
                     state.made(version.clone(), draft.attributes());
-                    state.cached = None;
+                    state.set_cached(None);
                 }
                 current
             };
@@ -234,9 +235,9 @@ impl Fs {
         draft.abort(Doom::Abandoned(why));
         let current = {
             let mut state = node.state();
-            let current = state.draft.as_ref().is_some_and(|d| Arc::ptr_eq(d, draft));
+            let current = state.is_draft(draft);
             if current && !draft.is_committing() {
-                state.draft = None;
+                state.drop_draft();
             }
             current
         };
@@ -253,9 +254,9 @@ impl Fs {
         }
         let current = {
             let mut state = node.state();
-            let current = state.draft.as_ref().is_some_and(|d| Arc::ptr_eq(d, draft));
+            let current = state.is_draft(draft);
             if current {
-                state.draft = None;
+                state.drop_draft();
             }
             current
         };
@@ -271,7 +272,7 @@ impl Fs {
             let mut state = node.state();
             // What the bucket has is to be asked anew.
             state.checked = None;
-            (state.object.is_none(), state.unlinked)
+            (state.object.is_none(), !state.has_name())
         };
         if never_was && !unlinked {
             if let Some(parent) = self.tree.get(node.parent()) {
@@ -291,8 +292,8 @@ impl Fs {
         });
         if !others {
             let mut state = node.state();
-            if state.draft.as_ref().is_some_and(|d| Arc::ptr_eq(d, draft)) {
-                state.draft = None;
+            if state.is_draft(draft) {
+                state.drop_draft();
             }
         }
     }

@@ -6,12 +6,13 @@
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::SystemTime;
 
 use tracing::warn;
 
-use super::listing::{Listed, Listing};
-use super::tree::{Kind, Node, ROOT};
+use super::listing::{Listed, Listing, Read};
+use super::moment::Moment;
+use super::node::{Kind, Node, ROOT};
 use super::{Attributes, Caller, Error, Fs, Result};
 use crate::store::ListEntry;
 
@@ -46,30 +47,36 @@ impl Fs {
     }
 
     /// The node of a listed entry, with what the listing knows of it.
-    pub fn node_of(&self, parent: &Node, listed: &Listed) -> (Arc<Node>, Attributes) {
+    pub fn node_of(&self, parent: &Arc<Node>, listed: &Listed<'_>) -> (Arc<Node>, Attributes) {
         // A listing does not tell a symbolic link from a file.
-        let known = self.tree.child(parent, &listed.name);
+        let known = self.tree.child(parent, listed.name);
         if let Some(known) = &known
             && !known.is_directory()
             && !known.is_news(listed.asked)
         {
             return (known.clone(), self.attributes(known));
         }
-        if let (Some(known), Some(seen)) = (&known, &listed.object) {
-            self.part_from_another(known, Some(seen));
-        }
-        let is_symlink = known.is_some_and(|known| known.kind == Kind::Symlink);
+        let is_symlink = known
+            .as_ref()
+            .is_some_and(|known| known.kind == Kind::Symlink);
         let kind = match listed.kind {
             Kind::File if is_symlink => Kind::Symlink,
             kind => kind,
         };
-        let node = self.tree.ensure(parent, &listed.name, kind);
+        let its = |known: &Arc<Node>| {
+            known.kind == kind
+                && !(listed.object).is_some_and(|seen| self.part_from_another(known, Some(seen)))
+        };
+        let node = match known.filter(its) {
+            Some(known) => known,
+            None => self.tree.ensure(parent, listed.name, kind),
+        };
         {
             let mut state = node.state();
-            if let Some(seen) = &listed.object {
+            if let Some(seen) = listed.object {
                 state.saw_version(seen);
             } else if listed.kind == Kind::Directory {
-                state.checked = Some(Instant::now());
+                state.checked = Some(Moment::now());
             }
         }
         let attributes = self.attributes(&node);
@@ -80,10 +87,10 @@ impl Fs {
         self.tree.remember(node);
     }
 
-    /// Every child up to here was given to the kernel: what is not among them is not there.
-    pub async fn listed_all(&self, listing: &Listing, offset: u64) {
-        if let Some((began, doubts)) = listing.complete_at(offset).await {
-            listing.node.state().knows_all(began, doubts);
+    /// Whoever read it knows what was given out: if that was all, what is not among it is not there.
+    pub fn note_read(&self, directory: &Node, read: Read) {
+        if let Read::All { began, doubts } = read {
+            directory.state().knows_all(began, doubts);
         }
     }
 
@@ -97,7 +104,7 @@ impl Fs {
                 Kind::Directory => !self.unpublished(child).is_empty(),
                 Kind::Symlink => false,
             })
-            .map(|child| (child.name().to_string(), child.kind))
+            .map(|child| (child.name().into(), child.kind))
             .collect()
     }
 
@@ -151,7 +158,7 @@ impl Fs {
             return Err(Error::quiet(libc::ENOTEMPTY));
         }
         let page = self.store.list(&node.key(), false, None, 2).await?;
-        let mut marker = node.state().marker;
+        let mut marker = node.state().directory().marker;
         for entry in &page.entries {
             match entry {
                 ListEntry::Object(object) if *object.key == *node.key() => marker = true,
@@ -196,7 +203,7 @@ impl Fs {
             return Err(error.into());
         }
         parent.state().touch();
-        node.state().changed = Some(SystemTime::now());
+        node.state().used_mut().changed = Some(SystemTime::now());
         self.tree.detach(&parent, &node);
         Ok(())
     }
@@ -208,8 +215,8 @@ impl Fs {
             let more_known = state
                 .complete_for()
                 .is_some_and(|long| long < self.options.metadata_ttl)
-                && state.children.len() > 1;
-            if state.marker || more_known {
+                && state.directory().children.len() > 1;
+            if state.directory().marker || more_known {
                 return Ok(());
             }
         }
@@ -220,7 +227,7 @@ impl Fs {
             .iter()
             .any(|e| matches!(e, ListEntry::Object(o) if *o.key == *directory.key()));
         if marker {
-            directory.state().marker = true;
+            directory.state().directory_mut().marker = true;
         } else if page.entries.len() < 2 {
             let said = directory.state().said.clone().unwrap_or_default();
             self.put_marker(directory, (*said).clone()).await?;

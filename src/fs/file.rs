@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use super::tree::{Kind, Node};
+use super::node::{Kind, Name, Node};
 use super::{Attributes, Caller, Error, Fs, Result};
 use crate::draft::{At, Base, Draft, Reshape, Version};
 use crate::host::process;
@@ -108,7 +108,7 @@ impl Fs {
             opener: process::process_of(tid),
             used: Mutex::new(used),
         };
-        file.node.opened();
+        file.node.state().opened();
         let handle = self.next_number();
         self.files
             .lock()
@@ -131,7 +131,7 @@ impl Fs {
         let mut found: HashMap<u64, (String, Arc<Draft>)> = HashMap::new();
         for (_, file) in self.open_files() {
             if let Some(draft) = file.node.live_draft() {
-                found.insert(file.node.ino, (file.node.key().to_string(), draft));
+                found.insert(file.node.ino, (file.node.key(), draft));
             }
         }
         found.into_values().collect()
@@ -140,7 +140,7 @@ impl Fs {
     pub(super) fn remove_file(&self, handle: u64) -> Option<Arc<OpenFile>> {
         let mut files = self.files.lock().expect("no panic while held");
         let file = files.remove(&handle)?;
-        file.node.closed();
+        file.node.state().closed();
         Some(file)
     }
 
@@ -248,11 +248,11 @@ impl Fs {
         let keep_cache = {
             let mut state = node.state();
             let version = |v: &Option<Version>| v.as_ref().map(|v| (v.etag.clone(), v.size));
-            let same = !direct
-                && state.cached.is_some()
-                && version(&state.cached) == version(&state.object);
+            let cached = &state.used().cached;
+            let same = !direct && cached.is_some() && version(cached) == version(&state.object);
             if !direct {
-                state.cached = state.object.clone();
+                let object = state.object.clone();
+                state.set_cached(object);
             }
             same
         };
@@ -266,7 +266,8 @@ impl Fs {
 
     /// Its name leads elsewhere now? The kernel looks it up again.
     pub(super) fn assert_named(&self, node: &Node) -> Result<()> {
-        match node.state().unlinked && node.live_draft().is_none() {
+        let has_name = node.state().has_name();
+        match !has_name && node.live_draft().is_none() {
             true => Err(Error::quiet(libc::ESTALE)),
             false => Ok(()),
         }
@@ -277,7 +278,7 @@ impl Fs {
     async fn assert_at_hand(&self, node: &Node) -> Result<()> {
         let (archive, object) = {
             let state = node.state();
-            (state.archive, state.object.clone())
+            (state.used().archive, state.object.clone())
         };
         let (Some(archive), Some(object)) = (archive, object) else {
             return Ok(());
@@ -338,12 +339,12 @@ impl Fs {
         let draft = self.new_draft(node, base, dirty);
         {
             let mut state = node.state();
-            if let Some(other) = state.draft.clone().filter(|d| d.outcome().is_none()) {
-                return other;
+            if let Some(other) = state.live_draft() {
+                return other.clone();
             }
-            state.draft = Some(draft.clone());
-            state.cached = None;
-            if state.unlinked {
+            state.set_draft(draft.clone());
+            state.set_cached(None);
+            if !state.has_name() {
                 draft.abort(crate::draft::Doom::Unlinked);
             }
         }
@@ -358,7 +359,7 @@ impl Fs {
             return Ok(None);
         };
         let object = Base {
-            key: node.key().to_string(),
+            key: node.key(),
             etag: etag.clone(),
             size,
         };
@@ -366,15 +367,15 @@ impl Fs {
             self.store.clone(),
             self.read_memory.clone(),
             self.options.read,
-            node.key().to_string(),
+            node.key(),
             etag,
             size,
-            state.version.clone(),
+            state.used().version.clone(),
         );
         Ok(Some(Pin {
             object,
             reader: Arc::new(reader),
-            commits: state.commits,
+            commits: state.used().commits,
         }))
     }
 
@@ -445,14 +446,14 @@ impl Fs {
     /// Has this mount made another version of what the file reads?
     async fn moved_on(&self, file: &OpenFile) -> bool {
         file.node.at_rest().await;
-        let commits = file.node.state().commits;
+        let commits = file.node.state().used().commits;
         let used = file.used();
         used.pin.as_ref().is_some_and(|pin| pin.commits != commits)
     }
 
     fn pinned(&self, file: &OpenFile) -> Result<Option<Arc<Reader>>> {
         let mut used = file.used();
-        let commits = file.node.state().commits;
+        let commits = file.node.state().used().commits;
         if used.pin.as_ref().is_none_or(|pin| pin.commits != commits) {
             used.pin = self.pin(&file.node)?;
         }
@@ -575,19 +576,23 @@ impl Fs {
 
     /// Begins a draft over the object as it is now.
     async fn draft_over_object(&self, file: &OpenFile) -> Result<Arc<Draft>> {
-        if file.node.state().vanished {
+        if file.node.state().name == Name::Lost {
             return Err(Error::quiet(libc::ESTALE));
         }
-        if file.node.state().object.is_none() && !file.node.state().unlinked {
+        let unknown = {
+            let state = file.node.state();
+            state.object.is_none() && state.has_name()
+        };
+        if unknown {
             self.refresh(&file.node).await?;
         }
         let base = file.node.state().object.as_ref().map(|object| Base {
-            key: file.node.key().to_string(),
+            key: file.node.key(),
             etag: object.etag.clone(),
             size: object.size,
         });
         let draft = self.attach_new_draft(&file.node, base, false);
-        if file.node.state().vanished {
+        if file.node.state().name == Name::Lost {
             // Another client took its name meanwhile.
             draft.lose("another client took its name");
             return Err(Error::quiet(libc::ESTALE));
@@ -728,7 +733,7 @@ impl Fs {
                 return Err(crate::draft::Error::Unchangeable.into());
             }
             let base = Base {
-                key: node.key().to_string(),
+                key: node.key(),
                 etag: object.etag,
                 size: object.size,
             };

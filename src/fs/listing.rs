@@ -1,4 +1,4 @@
-//! One reading of a directory: a snapshot that grows page by page as it is read.
+//! One reading of a directory: a snapshot that grows page by page as it is read, one page ahead of the reader.
 //!
 //! Invariants: an entry once given keeps its offset as long as the directory is open; no name comes
 //! twice; a file under the same name as a directory is hidden by it; what cannot be a file name is
@@ -6,16 +6,17 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Instant;
 
 use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
 use tracing::warn;
 
+use super::moment::Moment;
 use super::names::{is_blank, is_name};
-use super::tree::{Kind, Node, version_of};
-use super::{Fs, Result};
+use super::node::{Kind, Node, version_of};
+use super::{Error, Fs, Result};
 use crate::draft::Version;
-use crate::store::{Continuation, ListEntry};
+use crate::store::{self, Continuation, ListEntry, ListPage};
 
 pub(super) const PAGE: u32 = 1000;
 
@@ -28,9 +29,9 @@ pub struct Listing {
 
 #[derive(Default)]
 struct Snapshot {
-    /// All names behind each other, so that 100,000 entries are not 100,000 allocations.
-    names: String,
-    entries: Vec<Entry>,
+    pages: Vec<Page>,
+    /// The pages before this one are read: of theirs names are kept, and nothing else.
+    read: usize,
     progress: Progress,
     /// Files that a directory of the same name may yet follow (`foo` … `foo/`).
     undecided: Vec<(String, Version)>,
@@ -38,7 +39,7 @@ struct Snapshot {
     unpublished: HashMap<String, Kind>,
     hidden: usize,
     example: Option<String>,
-    began: Option<Instant>,
+    began: Option<Moment>,
     /// The directory's doubts when it began.
     doubts: u64,
 }
@@ -47,25 +48,62 @@ struct Snapshot {
 enum Progress {
     #[default]
     Fresh,
+    /// This page is wanted next, and nobody has asked for it.
     At(Continuation),
+    Coming(Coming),
     Done,
 }
 
+/// A page on its way.
+struct Coming {
+    /// Asked for after this one.
+    from: Option<Continuation>,
+    prefix: String,
+    answer: JoinHandle<store::Result<ListPage>>,
+}
+
+/// Nobody waits for it any more.
+impl Drop for Coming {
+    fn drop(&mut self) {
+        self.answer.abort();
+    }
+}
+
+/// A million entries are a few thousand allocations.
+#[derive(Default)]
+struct Page {
+    /// How many entries come before it.
+    before: usize,
+    /// All names behind each other.
+    names: String,
+    entries: Vec<Entry>,
+    /// The entries' objects, until they are read.
+    objects: Vec<Option<Version>>,
+}
+
 struct Entry {
-    name_end: usize,
+    name_end: u32,
     kind: Kind,
-    object: Option<Version>,
 }
 
 /// An entry as it is given out.
-pub struct Listed {
-    pub name: String,
+pub struct Listed<'a> {
+    pub name: &'a str,
     pub kind: Kind,
-    pub object: Option<Version>,
+    pub object: Option<&'a Version>,
     /// When the store was asked, at the latest.
-    pub asked: Instant,
+    pub asked: Moment,
     /// Where to go on behind this entry.
     pub next: u64,
+}
+
+/// How far a reading came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Read {
+    /// There may be more.
+    Some,
+    /// Every child has been given out: as they were at that moment, if there were no more doubts since.
+    All { began: Moment, doubts: u64 },
 }
 
 impl Listing {
@@ -85,79 +123,137 @@ impl Listing {
         }
     }
 
-    /// Up to `max` entries from `offset`; fewer only at the end. From 0 on, the directory is read anew.
-    pub async fn read(&self, fs: &Fs, offset: u64, max: usize) -> Result<Vec<Listed>> {
+    /// Gives out the entries from `offset` on that are here, one at least if there is one, as long as they are
+    /// taken. From 0 on, the directory is read anew.
+    pub async fn read(
+        &self,
+        fs: &Fs,
+        offset: u64,
+        mut take: impl FnMut(Listed<'_>) -> bool,
+    ) -> Result<Read> {
         let mut snapshot = self.snapshot.lock().await;
         if offset == 0 {
             *snapshot = Snapshot {
                 unpublished: fs.unpublished(&self.node),
-                began: Some(Instant::now()),
-                doubts: self.node.state().doubts,
+                began: Some(Moment::now()),
+                doubts: self.node.state().directory().doubts,
                 ..Snapshot::default()
             };
         }
         let start = usize::try_from(offset).unwrap_or(usize::MAX);
-        while snapshot.entries.len() < start.saturating_add(max)
-            && !matches!(snapshot.progress, Progress::Done)
-        {
+        while snapshot.len() <= start && !matches!(snapshot.progress, Progress::Done) {
             self.next_page(fs, &mut snapshot).await?;
         }
-        let end = snapshot.entries.len().min(start.saturating_add(max));
-        Ok((start..end).map(|i| snapshot.listed(i)).collect())
+        snapshot.let_go_before(start);
+        let end = snapshot.len();
+        let untaken = (start..end).find(|at| !take(snapshot.listed(*at)));
+        let began = snapshot.began.filter(|_| untaken.is_none());
+        Ok(match (&snapshot.progress, began) {
+            (Progress::Done, Some(began)) => Read::All {
+                began,
+                doubts: snapshot.doubts,
+            },
+            _ => Read::Some,
+        })
     }
 
-    /// When the snapshot was begun, and with which doubts, if `offset` is its end: then every child was
-    /// given out.
-    pub async fn complete_at(&self, offset: u64) -> Option<(Instant, u64)> {
-        let snapshot = self.snapshot.lock().await;
-        let all = matches!(snapshot.progress, Progress::Done)
-            && offset as usize >= snapshot.entries.len();
-        let began = snapshot.began.filter(|_| all)?;
-        Some((began, snapshot.doubts))
-    }
-
+    /// Takes the next page in, and asks for the one behind it.
     async fn next_page(&self, fs: &Fs, snapshot: &mut Snapshot) -> Result<()> {
-        let prefix = &self.node.key();
         let from = match &snapshot.progress {
-            Progress::At(from) => Some(from.clone()),
-            _ => None,
+            Progress::Coming(_) => None,
+            Progress::At(from) => Some(Some(from.clone())),
+            Progress::Fresh | Progress::Done => Some(None),
         };
-        let page = fs.store.list(prefix, true, from.as_ref(), PAGE).await?;
+        if let Some(from) = from {
+            snapshot.progress = Progress::Coming(self.ask(fs, from));
+        }
+        let Progress::Coming(coming) = &mut snapshot.progress else {
+            unreachable!("it was asked for");
+        };
+        // Whoever waits may leave, and another go on waiting.
+        let answer = (&mut coming.answer).await;
+        let (from, prefix) = (coming.from.take(), std::mem::take(&mut coming.prefix));
+        // Should it have failed, it can be asked for again.
+        snapshot.progress = from.map_or(Progress::Fresh, Progress::At);
+        let page = answer.map_err(|_| Error::quiet(libc::EIO))??;
+        snapshot.turn_page(page.entries.len());
         for entry in page.entries {
-            snapshot.take(prefix, entry);
+            snapshot.take(&prefix, entry);
         }
         snapshot.progress = match page.next {
-            Some(next) => Progress::At(next),
+            Some(next) => Progress::Coming(self.ask(fs, Some(next))),
             None => {
                 snapshot.finish();
                 if !self.behind {
-                    snapshot.tell_what_is_hidden(prefix);
+                    snapshot.tell_what_is_hidden(&prefix);
                 }
                 Progress::Done
             }
         };
         Ok(())
     }
+
+    fn ask(&self, fs: &Fs, from: Option<Continuation>) -> Coming {
+        let (store, prefix) = (fs.store.clone(), self.node.key());
+        let (asked, below) = (from.clone(), prefix.clone());
+        let answer =
+            tokio::spawn(async move { store.list(&below, true, asked.as_ref(), PAGE).await });
+        Coming {
+            from,
+            prefix,
+            answer,
+        }
+    }
 }
 
 impl Snapshot {
-    fn take(&mut self, prefix: &str, entry: ListEntry) {
-        let key = match &entry {
-            ListEntry::Object(object) => object.key.as_str(),
-            ListEntry::Prefix(prefix) => prefix.as_str(),
-        };
-        // The directory's own marker.
-        if key == prefix {
-            return;
+    fn len(&self) -> usize {
+        let last = self.pages.last();
+        last.map_or(0, |page| page.before + page.entries.len())
+    }
+
+    /// What is pushed from now on, so many entries perhaps, is on a page of its own.
+    fn turn_page(&mut self, entries: usize) {
+        let before = self.len();
+        if let Some(last) = self.pages.last_mut() {
+            last.names.shrink_to_fit();
         }
-        let Some(rest) = key.strip_prefix(prefix).map(str::to_string) else {
-            return;
+        self.pages.push(Page {
+            before,
+            // And one of the page before, which was undecided.
+            entries: Vec::with_capacity(entries + 1),
+            objects: Vec::with_capacity(entries + 1),
+            ..Page::default()
+        });
+    }
+
+    /// Whoever is past a page has been told what is on it; what became of it since, its nodes know.
+    fn let_go_before(&mut self, start: usize) {
+        while let Some(page) = self.pages.get_mut(self.read)
+            && page.before + page.entries.len() <= start
+        {
+            page.objects = Vec::new();
+            self.read += 1;
+        }
+    }
+
+    fn take(&mut self, prefix: &str, entry: ListEntry) {
+        let (mut key, object) = match entry {
+            ListEntry::Object(mut object) => {
+                let key = std::mem::take(&mut object.key);
+                (key, Some(version_of(&object)))
+            }
+            ListEntry::Prefix(prefix) => (prefix, None),
         };
-        let name = rest.strip_suffix('/').unwrap_or(&rest);
-        let blank = matches!(entry, ListEntry::Object(_)) && is_blank(key);
-        if !is_name(name) || blank {
+        // Nothing: the directory's own marker.
+        let rest = match key.strip_prefix(prefix) {
+            None | Some("") => return,
+            Some(rest) => rest,
+        };
+        let name = rest.strip_suffix('/').unwrap_or(rest);
+        if !is_name(name) || (object.is_some() && is_blank(&key)) {
             self.hidden += 1;
-            self.example.get_or_insert_with(|| key.to_string());
+            self.example.get_or_insert(key);
             return;
         }
         // Whatever this entry no longer begins with will not be followed by a directory of its name.
@@ -168,8 +264,8 @@ impl Snapshot {
             let (name, version) = self.undecided.pop().expect("just seen");
             self.push(&name, Kind::File, Some(version));
         }
-        match entry {
-            ListEntry::Prefix(_) => {
+        match object {
+            None => {
                 if let Some(at) = self.undecided.iter().position(|(file, _)| file == name) {
                     self.undecided.remove(at);
                     self.hidden += 1;
@@ -178,8 +274,10 @@ impl Snapshot {
                 }
                 self.push(name, Kind::Directory, None);
             }
-            ListEntry::Object(object) => {
-                self.undecided.push((name.to_string(), version_of(&object)))
+            Some(object) => {
+                key.truncate(prefix.len() + name.len());
+                key.drain(..prefix.len());
+                self.undecided.push((key, object));
             }
         }
     }
@@ -204,26 +302,29 @@ impl Snapshot {
 
     fn push(&mut self, name: &str, kind: Kind, object: Option<Version>) {
         self.unpublished.remove(name);
-        self.names.push_str(name);
-        self.entries.push(Entry {
-            name_end: self.names.len(),
+        let page = self.pages.last_mut().expect("a page was begun");
+        page.names.push_str(name);
+        page.entries.push(Entry {
+            name_end: u32::try_from(page.names.len()).expect("names of a page are few and short"),
             kind,
-            object,
         });
+        page.objects.push(object);
     }
 
-    fn listed(&self, index: usize) -> Listed {
-        let entry = &self.entries[index];
-        let start = if index == 0 {
-            0
-        } else {
-            self.entries[index - 1].name_end
+    fn listed(&self, index: usize) -> Listed<'_> {
+        let page = self.pages.partition_point(|page| page.before <= index) - 1;
+        let page = &self.pages[page];
+        let at = index - page.before;
+        let entry = &page.entries[at];
+        let start = match at {
+            0 => 0,
+            at => page.entries[at - 1].name_end,
         };
         Listed {
-            name: self.names[start..entry.name_end].to_string(),
+            name: &page.names[start as usize..entry.name_end as usize],
             kind: entry.kind,
-            object: entry.object.clone(),
-            asked: self.began.unwrap_or_else(Instant::now),
+            object: page.objects.get(at).and_then(Option::as_ref),
+            asked: self.began.unwrap_or_else(Moment::now),
             next: index as u64 + 1,
         }
     }
@@ -240,7 +341,7 @@ mod tests {
         ListEntry::Object(ObjectInfo {
             key: key.to_string(),
             size: 1,
-            etag: ETag("e".to_string()),
+            etag: ETag::new("e"),
             modified: SystemTime::UNIX_EPOCH,
             storage_class: None,
             archive: None,
@@ -257,11 +358,14 @@ mod tests {
                 .collect(),
             ..Snapshot::default()
         };
-        for entry in entries {
-            snapshot.take("d/", entry);
+        for page in entries.chunks(2) {
+            snapshot.turn_page(page.len());
+            for entry in page {
+                snapshot.take("d/", entry.clone());
+            }
         }
         snapshot.finish();
-        let names = (0..snapshot.entries.len())
+        let names = (0..snapshot.len())
             .map(|i| {
                 let listed = snapshot.listed(i);
                 format!(

@@ -7,7 +7,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::tree::Kind;
+use super::node::Kind;
 use crate::store::{Attributes, Metadata};
 
 /// What is said of a file; `None`: nothing, so the mount's own rules hold.

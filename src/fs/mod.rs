@@ -19,14 +19,18 @@ use tokio::sync::watch;
 
 mod attributes;
 mod calls;
+mod children;
 mod closing;
 mod copies;
 mod directory;
 mod error;
 mod file;
+mod inodes;
 mod listing;
 mod metadata;
+mod moment;
 mod names;
+mod node;
 mod parting;
 mod rename;
 mod renewal;
@@ -38,17 +42,19 @@ pub use attributes::{Attributes, Caller};
 pub use calls::{Answers, Call, Calls, WAITS};
 pub use error::{Error, Result};
 pub use file::{OpenFile, Opened};
-pub use listing::{Listed, Listing};
+pub use listing::{Listed, Listing, Read};
 pub use metadata::Posix;
 pub use names::NAME_MAX;
+pub use node::{Kind, Node, ROOT};
 pub use rename::Renaming;
-pub use tree::{Kind, Node, ROOT};
 pub use xattr::Setting;
 
 use crate::draft::{Draft, Target, Works};
 use crate::read::{ReadMemory, Settings as ReadSettings};
 use crate::store::{ErrorKind, ListEntry, ObjectInfo, Precondition, Store};
+use crate::turns::Turns;
 use crate::upload::ledger::Before;
+use moment::Moment;
 use tree::Tree;
 
 #[derive(Clone, Debug)]
@@ -91,6 +97,8 @@ pub struct Fs {
     read_memory: Arc<ReadMemory>,
     options: Options,
     tree: Tree,
+    /// Files whose objects the store is being asked about: each is asked about once.
+    asking: Turns<u64>,
     files: Mutex<HashMap<u64, Arc<OpenFile>>>,
     listings: Mutex<HashMap<u64, Arc<Listing>>>,
     /// Names the store just said are not there, for the create that follows such a lookup.
@@ -122,6 +130,7 @@ impl Fs {
             read_memory,
             options,
             tree: Tree::new(),
+            asking: Turns::default(),
             files: Mutex::new(HashMap::new()),
             listings: Mutex::new(HashMap::new()),
             absent: Mutex::new(LruCache::new(ABSENT_MAX)),
@@ -210,8 +219,7 @@ impl Fs {
         if let Some(child) = self.tree.child(parent, name) {
             let known = {
                 let state = child.state();
-                state.draft.as_ref().is_some_and(|d| d.outcome().is_none())
-                    || state.is_fresh(self.options.metadata_ttl)
+                state.live_draft().is_some() || state.is_fresh(self.options.metadata_ttl)
             };
             return known.then_some(Ok(child));
         }
@@ -244,7 +252,7 @@ impl Fs {
                 false => self.store.list(&prefix, false, None, 1).await,
             }
         };
-        let asked = Instant::now();
+        let asked = Moment::now();
         let (object, below) = tokio::join!(head, list);
         // A draft may have begun while we asked, or ended: it is the truth of this mount.
         if let Some(child) = self.tree.child(parent, name)
@@ -256,12 +264,13 @@ impl Fs {
         if let Some(first) = below.entries.first() {
             let node = self.tree.ensure(parent, name, Kind::Directory);
             let mut state = node.state();
-            state.checked = Some(Instant::now());
+            state.checked = Some(Moment::now());
             if let ListEntry::Object(object) = first
                 && object.key == prefix
             {
-                state.marker = true;
-                state.modified = object.modified;
+                let directory = state.directory_mut();
+                directory.marker = true;
+                directory.modified = object.modified;
             }
             drop(state);
             return Ok(node);
@@ -300,9 +309,9 @@ impl Fs {
             .is_some_and(|at| at.elapsed() < self.options.metadata_ttl)
     }
 
-    fn saw_file(&self, parent: &Node, name: &str, object: &ObjectInfo) -> Arc<Node> {
+    fn saw_file(&self, parent: &Arc<Node>, name: &str, object: &ObjectInfo) -> Arc<Node> {
         if let Some(known) = self.tree.child(parent, name) {
-            self.part_from_another(&known, Some(&tree::version_of(object)));
+            self.part_from_another(&known, Some(&node::version_of(object)));
         }
         let node = self.tree.ensure(parent, name, self.kind_of(object));
         node.state().saw(object);

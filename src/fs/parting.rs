@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tracing::debug;
 
-use super::tree::Node;
+use super::node::Node;
 use super::{Error, Fs, Result};
 use crate::draft::{Base, Doom, Version};
 
@@ -47,7 +47,7 @@ impl Fs {
                     return;
                 };
                 let base = Base {
-                    key: node.key().to_string(),
+                    key: node.key(),
                     etag: object.etag,
                     size: object.size,
                 };
@@ -82,8 +82,8 @@ impl Fs {
     /// Of what nobody has written to.
     fn forget_draft(&self, node: &Arc<Node>) {
         let mut state = node.state();
-        if state.draft.as_ref().is_some_and(|draft| !draft.is_dirty()) {
-            state.draft = None;
+        if state.draft().is_some_and(|draft| !draft.is_dirty()) {
+            state.drop_draft();
         }
     }
 }

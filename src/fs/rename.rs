@@ -19,7 +19,8 @@ use futures_util::stream;
 use tracing::{info, warn};
 
 use super::copies::TRIES;
-use super::tree::{Kind, Node};
+use super::moment::Moment;
+use super::node::{self, Kind, Node};
 use super::{Error, Fs, Result, metadata};
 use crate::draft::{Draft, Version};
 use crate::store::{self, Attributes, ETag, ErrorKind, ListEntry, ObjectInfo};
@@ -91,7 +92,7 @@ impl Fs {
             whole.perform().await?;
             whole.from.state().touch();
             whole.to.state().touch();
-            whole.source.state().changed = Some(SystemTime::now());
+            whole.source.state().used_mut().changed = Some(SystemTime::now());
             Ok(())
         });
         done.await.unwrap_or_else(|_| Err(Error::quiet(libc::EIO)))
@@ -209,13 +210,13 @@ impl Rename {
         }
         fs.tree.rename(source, &self.from, &self.to, &self.new_name);
         let mut state = source.state();
-        let cached = state.cached.is_some() && state.cached == state.object;
-        state.cached = moved.clone().filter(|_| cached);
+        let cached = state.is_cached();
+        state.set_cached(moved.clone().filter(|_| cached));
         state.object = moved;
-        state.stored = None;
-        state.checked = Some(Instant::now());
+        state.stored_is_unknown();
+        state.checked = Some(Moment::now());
         // Who reads it reads on, under its new key.
-        state.commits += 1;
+        state.used_mut().commits += 1;
         Ok(true)
     }
 
@@ -351,7 +352,7 @@ impl Rename {
             fs.tree.detach(&self.to, target);
         }
         fs.tree.rename(source, &self.from, &self.to, &self.new_name);
-        source.state().checked = Some(Instant::now());
+        source.state().checked = Some(Moment::now());
         for node in fs.tree.below(source) {
             let mut state = node.state();
             if !node.is_directory() {
@@ -359,8 +360,8 @@ impl Rename {
                     Some(copy) => state.was_copied(&copy.source, &copy.version),
                     None => (state.object, state.checked) = (None, None),
                 }
-                state.cached = None;
-                state.commits += 1;
+                state.set_cached(None);
+                state.used_mut().commits += 1;
             }
         }
         let deleted = self.delete_all(&old, copied, &mut progress).await;
@@ -435,7 +436,7 @@ impl Rename {
             let mut copies = stream::iter(objects)
                 .map(|object| async move {
                     let rest = object.key[old.len()..].to_string();
-                    let version = super::tree::version_of(&object);
+                    let version = node::version_of(&object);
                     let to = format!("{new}{rest}");
                     let done = fs
                         .copy_object(&object.key, &version, &to, Before::Nothing, None)

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use tracing::debug;
 
-use super::listing::{self, Listing};
-use super::tree::{Node, State};
+use super::listing::{self, Listing, Read};
+use super::node::{Node, State};
 use super::{Fs, Result};
 
 /// A page of a listing is worth so many questions after single names.
@@ -26,16 +26,18 @@ impl Fs {
     /// Counts that a name in it is asked for. Is it time to list it again?
     pub(super) fn count_wanted(&self, directory: &Node) -> bool {
         let mut state = directory.state();
-        state.wanted = state.wanted.saturating_add(1);
+        let wanted = &mut state.directory_mut().wanted;
+        *wanted = wanted.saturating_add(1);
         self.due(&state)
     }
 
     fn due(&self, state: &State) -> bool {
-        let pages = (state.children.len() / PAGE + 1) as u32;
-        state.children.len() <= LARGEST
+        let directory = state.directory();
+        let pages = (directory.children.len() / PAGE + 1) as u32;
+        directory.children.len() <= LARGEST
             && self.options.metadata_ttl >= SHORTEST
-            && !state.renewing
-            && state.wanted >= pages * WORTH
+            && !directory.renewing
+            && directory.wanted >= pages * WORTH
             && state
                 .complete_for()
                 .is_some_and(|long| long >= self.options.metadata_ttl / 2)
@@ -48,10 +50,11 @@ impl Fs {
         }
         {
             let mut state = directory.state();
-            if std::mem::replace(&mut state.renewing, true) {
+            let directory = state.directory_mut();
+            if std::mem::replace(&mut directory.renewing, true) {
                 return;
             }
-            state.wanted = 0;
+            directory.wanted = 0;
         }
         let (fs, directory) = (self.clone(), directory.clone());
         tokio::spawn(async move {
@@ -59,7 +62,7 @@ impl Fs {
                 // Whoever asks himself hears of it.
                 debug!("/{}: {}", directory.key(), error.why.unwrap_or_default());
             }
-            directory.state().renewing = false;
+            directory.state().directory_mut().renewing = false;
         });
     }
 
@@ -67,22 +70,24 @@ impl Fs {
         let listing = Listing::behind(directory.clone());
         let mut at = 0;
         let mut all_known = true;
-        loop {
-            let page = listing.read(self, at, PAGE).await?;
-            for listed in &page {
+        while at as usize <= LARGEST {
+            let read = listing.read(self, at, |listed| {
                 // A node for what the kernel has not heard of would never be forgotten again.
-                match self.tree.child(directory, &listed.name) {
-                    Some(_) => drop(self.node_of(directory, listed)),
+                match self.tree.child(directory, listed.name) {
+                    Some(_) => drop(self.node_of(directory, &listed)),
                     None => all_known = false,
                 }
+                at = listed.next;
+                true
+            });
+            let read = read.await?;
+            if read == Read::Some {
+                continue;
             }
-            at += page.len() as u64;
-            if page.len() < PAGE || at as usize > LARGEST {
-                break;
+            if all_known {
+                self.note_read(directory, read);
             }
-        }
-        if all_known {
-            self.listed_all(&listing, at).await;
+            break;
         }
         Ok(())
     }

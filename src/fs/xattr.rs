@@ -15,7 +15,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 use super::attributes::Change;
-use super::tree::Node;
+use super::node::Node;
 use super::{Error, Fs, Result};
 use crate::store::{ErrorKind, Metadata};
 
@@ -145,7 +145,7 @@ impl Fs {
                     answer => answer?,
                 };
                 match what {
-                    "etag" => Some(object.etag.0),
+                    "etag" => Some(object.etag.to_string()),
                     "version" => object.version,
                     // Stores that name none mean this one.
                     _ => Some(object.storage_class.unwrap_or("STANDARD".to_string())),

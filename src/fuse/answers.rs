@@ -52,9 +52,6 @@ pub(super) fn file_attr(attributes: &Attributes) -> FileAttr {
     }
 }
 
-/// At most this many entries go into one answer; the kernel's buffer is the real limit.
-const ENTRIES_AT_ONCE: usize = 1024;
-
 pub(super) async fn read_directory(
     fs: Arc<Fs>,
     handle: u64,
@@ -90,31 +87,26 @@ pub(super) async fn read_directory(
             }
         }
     }
-    let read = listing.read(&fs, at - 2, ENTRIES_AT_ONCE);
-    let entries = match unless(left, read).await {
-        Ok(entries) => entries,
-        Err(error) => return Err((reply, error)),
-    };
-    let given = entries.len();
-    for listed in entries {
+    let read = listing.read(&fs, at - 2, |listed| {
         let (child, attributes) = fs.node_of(&node, &listed);
         // Counted before the kernel can forget it.
         fs.remember(&child);
-        if reply.add(
+        let full = reply.add(
             INodeNo(child.ino),
             listed.next + 2,
-            &listed.name,
+            listed.name,
             &attributes.ttl,
             &file_attr(&attributes),
             GENERATION,
-        ) {
+        );
+        if full {
             fs.forget(child.ino, 1);
-            reply.ok();
-            return Ok(());
         }
-    }
-    if given < ENTRIES_AT_ONCE {
-        fs.listed_all(&listing, at - 2 + given as u64).await;
+        !full
+    });
+    match unless(left, read).await {
+        Ok(read) => fs.note_read(&node, read),
+        Err(error) => return Err((reply, error)),
     }
     reply.ok();
     Ok(())

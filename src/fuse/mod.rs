@@ -12,6 +12,8 @@ use std::future::Future;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Waker};
 use std::time::{Duration, Instant, SystemTime};
 
 use fuser::{
@@ -40,6 +42,10 @@ use device::Device;
 struct Frontend {
     fs: Arc<Fs>,
     runtime: Handle,
+    /// Extended attributes are there. Where they are not, the kernel does not ask a second time.
+    xattrs: bool,
+    /// It was said that they are not.
+    refused_xattr: AtomicBool,
     device: Arc<Device>,
 }
 
@@ -82,6 +88,16 @@ impl Frontend {
         });
     }
 
+    /// On this thread as far as that goes without waiting. Waking another takes as long as an answer that is at hand.
+    fn at_once(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let mut work = Box::pin(work);
+        let _within = self.runtime.enter();
+        let begun = work.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        if begun.is_pending() {
+            self.runtime.spawn(work);
+        }
+    }
+
     fn say(
         &self,
         call: Call,
@@ -93,6 +109,28 @@ impl Frontend {
         move |error| log_refusal(&fs, call.name(), ino, name, error)
     }
 }
+
+impl Frontend {
+    /// Told this, the kernel asks for nothing of the kind any more, and answers EOPNOTSUPP by itself. What it
+    /// or `ls` wanted to know of every file is no reason to say anything.
+    fn no_xattrs(&self, call: Call, ino: INodeNo, name: Option<&OsStr>) -> Errno {
+        self.fs.calls().waited(call, Instant::now());
+        let ours = name.filter(|name| name.as_encoded_bytes().starts_with(USER));
+        if let Some(name) = ours
+            && !self.refused_xattr.swap(true, Ordering::Relaxed)
+        {
+            warn!(
+                "{} {}: {name:?}: extended attributes are off: mount with --xattrs to have them",
+                call.name(),
+                self.fs.path_of(ino.0)
+            );
+        }
+        Errno::ENOSYS
+    }
+}
+
+/// What the extended attributes that can be had begin with.
+const USER: &[u8] = b"user.";
 
 /// The errno of a refusal, logged if it has something to say.
 fn log_refusal(fs: &Fs, operation: &str, ino: u64, name: Option<OsString>, error: &Error) -> Errno {
@@ -641,7 +679,7 @@ impl Filesystem for Frontend {
         // The reply collects entries as they are found, so it is there that the caller's leaving is minded.
         let (began, calls) = (Instant::now(), self.fs.clone());
         let left = left(request.pid(), process::is_being_interrupted);
-        self.runtime.spawn(async move {
+        self.at_once(async move {
             if let Err((reply, error)) = read_directory(fs, handle.0, offset, reply, left).await {
                 reply.error(say(&error));
             }
@@ -699,6 +737,9 @@ impl Filesystem for Frontend {
         _position: u32,
         reply: ReplyEmpty,
     ) {
+        if !self.xattrs {
+            return reply.error(self.no_xattrs(Call::SetXattr, ino, Some(name)));
+        }
         let setting = match flags {
             libc::XATTR_CREATE => Setting::New,
             libc::XATTR_REPLACE => Setting::Existing,
@@ -721,8 +762,11 @@ impl Filesystem for Frontend {
         size: u32,
         reply: ReplyXattr,
     ) {
+        if !self.xattrs {
+            return reply.error(self.no_xattrs(Call::GetXattr, ino, Some(name)));
+        }
         // The kernel and ls ask for others of every file: never the store's business.
-        if !name.as_encoded_bytes().starts_with(b"user.") {
+        if !name.as_encoded_bytes().starts_with(USER) {
             return reply.error(Errno::ENODATA);
         }
         let (fs, name) = (self.fs.clone(), name.to_os_string());
@@ -734,6 +778,9 @@ impl Filesystem for Frontend {
     }
 
     fn listxattr(&self, request: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
+        if !self.xattrs {
+            return reply.error(self.no_xattrs(Call::ListXattr, ino, None));
+        }
         let fs = self.fs.clone();
         let say = self.say(Call::ListXattr, ino.0, None);
         let work = async move { fs.list_xattr(ino.0).await };
@@ -743,6 +790,9 @@ impl Filesystem for Frontend {
     }
 
     fn removexattr(&self, request: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        if !self.xattrs {
+            return reply.error(self.no_xattrs(Call::RemoveXattr, ino, Some(name)));
+        }
         let (fs, name) = (self.fs.clone(), name.to_os_string());
         let say = self.say(Call::RemoveXattr, ino.0, None);
         let work = async move { fs.remove_xattr(ino.0, &name).await };

@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use fuser::{Config, MountOption, Session, SessionACL};
 use tokio::runtime::Handle;
@@ -23,6 +24,8 @@ pub struct MountOptions {
     pub read_only: bool,
     pub no_exec: bool,
     pub allow_other: bool,
+    /// Extended attributes are there, to be asked for and to be set.
+    pub xattrs: bool,
     pub threads: usize,
     /// It is mounted already.
     pub given: Option<Given>,
@@ -76,6 +79,8 @@ pub fn mount(
     let frontend = Frontend {
         fs: fs.clone(),
         runtime,
+        xattrs: options.xattrs,
+        refused_xattr: AtomicBool::new(false),
         device: device.clone(),
     };
     let session = match &options.given {

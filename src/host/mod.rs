@@ -2,6 +2,7 @@
 
 use std::ffi::{CStr, CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 pub mod daemon;
 pub mod given;
@@ -60,6 +61,29 @@ pub fn raise_descriptor_limit() {
             limit.rlim_cur = limit.rlim_max;
             libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
         }
+    }
+}
+
+/// Hands the memory of very many small things that are no more to the machine, which the allocator keeps to itself
+/// as long as anything small lies behind them. Behind whoever calls: it takes a moment.
+pub fn give_memory_back() {
+    static UNDER_WAY: AtomicBool = AtomicBool::new(false);
+    if !cfg!(target_env = "gnu") || UNDER_WAY.swap(true, Ordering::Relaxed) {
+        return;
+    }
+    let giving = std::thread::Builder::new()
+        .name("memory".to_string())
+        .spawn(|| {
+            #[cfg(target_env = "gnu")]
+            // SAFETY: it takes a number, and may be called at any time.
+            unsafe {
+                libc::malloc_trim(0);
+            }
+            UNDER_WAY.store(false, Ordering::Relaxed);
+        });
+    // Later, then.
+    if giving.is_err() {
+        UNDER_WAY.store(false, Ordering::Relaxed);
     }
 }
 

@@ -184,7 +184,13 @@ impl TryFrom<String> for Hex {
 
 #[derive(Serialize, Deserialize)]
 #[serde(remote = "ETag")]
-struct ETagForm(String);
+struct ETagForm(#[serde(getter = "ETag::to_string")] String);
+
+impl From<ETagForm> for ETag {
+    fn from(form: ETagForm) -> ETag {
+        ETag::new(form.0)
+    }
+}
 
 #[derive(Serialize, Deserialize)]
 #[serde(remote = "UploadId")]

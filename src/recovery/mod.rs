@@ -17,11 +17,11 @@ use tracing::{debug, info, warn};
 
 use crate::journal::{self, Identity, Instance, Note, OpenUpload};
 use crate::store::{Error, ErrorKind, Precondition, Store, UploadId};
+use crate::turns::{Turn, Turns};
 use crate::upload::ledger::Before;
 use crate::upload::life::{Ending, Record, Search};
 use crate::upload::recovery::{Action, Base, Event, Journal, Outcome, Recovery};
 use crate::upload::search::{SearchWindow, Siblings, find_upload};
-use crate::upload::turns::{Turn, Turns};
 use crate::upload::{answers, pause};
 
 mod renames;
@@ -309,7 +309,7 @@ async fn end_upload(store: &Arc<dyn Store>, instance: &Instance, upload: &OpenUp
 }
 
 /// One search for a lost upload of a key at a time, so that two do not find the same one.
-static NAMELESS: LazyLock<Turns> = LazyLock::new(Turns::default);
+static NAMELESS: LazyLock<Turns<String>> = LazyLock::new(Turns::default);
 
 struct Performer<'a> {
     store: &'a Arc<dyn Store>,
@@ -343,7 +343,7 @@ impl Performer<'_> {
                     Err(behind) => self.upload.began - behind.duration(),
                 };
                 let window = SearchWindow::of_the_dead(began, store.request_timeout());
-                self.turn = Some(NAMELESS.take(&self.instance.identity().path_of(key)).await);
+                self.turn = Some(NAMELESS.take(self.instance.identity().path_of(key)).await);
                 let siblings = async || self.siblings().await;
                 let token = &self.upload.token;
                 let found = find_upload(&**store, key, token, &window, siblings).await;

@@ -20,6 +20,7 @@ use futures_util::future::join_all;
 
 mod body;
 mod error;
+mod etag;
 mod fields;
 pub mod glacier;
 pub mod s3;
@@ -27,6 +28,7 @@ pub mod tally;
 
 pub use body::Body;
 pub use error::{Error, ErrorKind};
+pub use etag::ETag;
 pub use fields::{Override, Value};
 pub use glacier::PROVIDER as VAULT_PROVIDER;
 
@@ -34,10 +36,6 @@ pub use glacier::PROVIDER as VAULT_PROVIDER;
 pub const TOKEN_KEY: &str = "wholefs-token";
 
 pub type Result<T> = std::result::Result<T, Error>;
-
-/// An object's version, as the store names it, without the quotes it travels in.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ETag(pub String);
 
 /// The store's name of an open multipart upload.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -50,6 +48,7 @@ pub struct ObjectInfo {
     pub size: u64,
     pub etag: ETag,
     pub modified: SystemTime,
+    /// HEAD tells.
     pub storage_class: Option<String>,
     /// Where its bytes are, if they may have to be restored before they can be read (and HEAD tells).
     pub archive: Option<Archive>,
@@ -109,6 +108,14 @@ pub enum ListEntry {
     Object(ObjectInfo),
     /// A common prefix, with its trailing delimiter.
     Prefix(String),
+}
+
+impl ListEntry {
+    pub fn key(&self) -> &str {
+        match self {
+            ListEntry::Object(ObjectInfo { key, .. }) | ListEntry::Prefix(key) => key,
+        }
+    }
 }
 
 /// Where a listing goes on: opaque to callers (a token for V2, a marker for V1).

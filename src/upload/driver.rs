@@ -19,13 +19,13 @@ use super::life::{
     AbortAnswer, Action, Event, Life, Listing, PartAnswer, Record, Search, Token, Verdict,
 };
 use super::search::{SearchWindow, Siblings, find_upload};
-use super::turns::{Turn, Turns};
 use crate::flow::Gate;
 use crate::random::{random_token, random_u64};
 use crate::store::{
     Attributes, Body, CompletedPart, ETag, Error, ErrorKind, Metadata, PartReceipt, Precondition,
     Store, TOKEN_KEY, UploadId,
 };
+use crate::turns::{Turn, Turns};
 
 /// What all uploads of a mount share.
 pub struct Uploads {
@@ -36,8 +36,8 @@ pub struct Uploads {
     next_id: AtomicU64,
     /// The store's names of those that are open.
     ids: Mutex<HashSet<UploadId>>,
-    /// Uploads without a name yet: one a key.
-    nameless: Turns,
+    /// Uploads without a name yet: one a key. Two of one key could not be told apart when their Creates are lost.
+    nameless: Turns<String>,
     alive: watch::Sender<usize>,
     /// At shutdown, waiting between tries gives way to trying.
     hurry: watch::Sender<bool>,
@@ -749,7 +749,7 @@ const LONGEST_TURN: Duration = Duration::from_secs(120);
 async fn my_turn(uploads: &Uploads, key: &str, given_up: &Notify) -> Result<Turn, Failure> {
     tokio::select! {
         biased;
-        turn = uploads.nameless.take(key) => Ok(turn),
+        turn = uploads.nameless.take(key.to_string()) => Ok(turn),
         () = given_up.notified() => Err(Failure::Aborted(Why::Dropped)),
         () = tokio::time::sleep(LONGEST_TURN) => Err(Failure::Store(Error {
             kind: ErrorKind::Transient,

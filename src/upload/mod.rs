@@ -14,7 +14,6 @@ pub mod life;
 mod life_tests;
 pub mod recovery;
 pub(crate) mod search;
-pub(crate) mod turns;
 mod words;
 
 pub use counts::{Acknowledged, Counts, Why};

@@ -679,7 +679,13 @@ impl Twins {
 
     fn mount(store: &Store, place: &Place) -> Mount {
         let source = format!("s3://{}", store.bucket);
-        Mount::within(place, "mnt", store, &source, &["--part-size", "5M"])
+        Mount::within(
+            place,
+            "mnt",
+            store,
+            &source,
+            &["--xattrs", "--part-size", "5M"],
+        )
     }
 
     fn step(&mut self, operation: &Operation, history: &str) {

@@ -218,7 +218,7 @@ async fn conditions() {
         let (store, attributes) = (&store, &attributes);
         async move { kind(store.put("k", body(10), attributes, &condition).await) }
     };
-    let wrong = Precondition::Matches(ETag("0123".into()));
+    let wrong = Precondition::Matches(ETag::new("0123"));
     let etag = put(Precondition::Absent).await.expect("absent");
     assert_eq!(put(Precondition::Absent).await, Err(ErrorKind::Conflict));
     assert_eq!(put(wrong.clone()).await, Err(ErrorKind::Conflict));
@@ -409,7 +409,7 @@ async fn an_upload_aborted() {
         .await;
     assert_eq!(kind(done), Err(ErrorKind::NoSuchUpload));
     let copied = store
-        .copy_part("k", &id, 1, "none", &ETag("e".into()), 0..1)
+        .copy_part("k", &id, 1, "none", &ETag::new("e"), 0..1)
         .await;
     assert!(matches!(
         kind(copied),
@@ -436,7 +436,7 @@ async fn what_a_complete_names_is_checked() {
     let receipt = part(&store, "k", &id, 1, 10).await;
     let wrong = CompletedPart {
         number: 1,
-        etag: ETag("0123".into()),
+        etag: ETag::new("0123"),
         crc64: None,
     };
     let done = store
@@ -825,7 +825,7 @@ async fn the_same_elsewhere() {
         read(&store, odd, &etag, 5..105).await.expect("bytes"),
         bytes(105)[5..]
     );
-    let error = read(&store, odd, &ETag("0123".into()), 5..105)
+    let error = read(&store, odd, &ETag::new("0123"), 5..105)
         .await
         .expect_err("another version");
     assert_eq!(error.kind, ErrorKind::Conflict);

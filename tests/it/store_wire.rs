@@ -56,7 +56,7 @@ fn asked(script: &Script) -> Vec<Asked> {
 }
 
 fn etag(tag: &str) -> ETag {
-    ETag(tag.into())
+    ETag::new(tag)
 }
 
 pub fn body() -> Body {

@@ -192,7 +192,7 @@ mod long {
         let seconds = std::env::var("WHOLEFS_STRESS_SECONDS");
         let seconds: u64 = seconds.map_or(60, |text| text.parse().expect("seconds"));
         let store = Store::embedded();
-        let mount = Mount::with(&store, &["--part-size", "5M"]);
+        let mount = Mount::with(&store, &["--xattrs", "--part-size", "5M"]);
         let folder = mount.path("stress");
         std::fs::create_dir(&folder).expect("made");
         let each = (seconds / STRESSORS.len() as u64).max(1).to_string();

@@ -7,7 +7,10 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::process::Command;
 
+use crate::support::mount::PROGRAM;
+use crate::support::tools::{run_within, sh_ok};
 use crate::support::{Content, MIB, Mount, PART, Store, eventually, on_both_stores, seconds};
 
 fn c(text: &[u8]) -> CString {
@@ -91,7 +94,7 @@ fn assert_errno<T: std::fmt::Debug>(result: io::Result<T>, errno: i32) {
 }
 
 fn they_are_kept_with_the_file(store: &Store) {
-    let mut mount = Mount::with(store, &["--part-size", "5M"]);
+    let mut mount = Mount::with(store, &["--xattrs", "--part-size", "5M"]);
     for (name, size) in [("empty", 0), ("small", 1000), ("large", 12 * MIB)] {
         fs::write(mount.path(name), Content::new(1, size).bytes()).expect("written");
     }
@@ -112,7 +115,7 @@ fn they_are_kept_with_the_file(store: &Store) {
         .expect("appended");
     mount = {
         assert!(mount.terminate().success());
-        Mount::new(store)
+        Mount::with(store, &["--xattrs"])
     };
     for name in ["empty", "renamed", "large", "directory"] {
         let path = mount.path(name);
@@ -134,7 +137,7 @@ on_both_stores!(they_are_kept_with_the_file);
 #[test]
 fn what_is_too_small_too_large_or_forbidden_is_refused() {
     let store = Store::embedded();
-    let mount = Mount::new(&store);
+    let mount = Mount::with(&store, &["--xattrs"]);
     let file = mount.path("file");
     fs::write(&file, "x").expect("written");
     set(&file, "user.a", b"12345").expect("set");
@@ -162,7 +165,7 @@ fn what_is_too_small_too_large_or_forbidden_is_refused() {
     assert_eq!(fs::read(&file).expect("read"), b"x");
     assert!(mount.terminate().success());
 
-    let plain = Mount::with(&store, &["--metadata", "none"]);
+    let plain = Mount::with(&store, &["--xattrs", "--metadata", "none"]);
     assert_errno(set(&plain.path("file"), "user.c", b"1"), libc::EOPNOTSUPP);
     assert!(plain.terminate().success());
 }
@@ -170,7 +173,7 @@ fn what_is_too_small_too_large_or_forbidden_is_refused() {
 #[test]
 fn those_of_a_file_being_written_go_up_with_it() {
     let store = Store::embedded();
-    let mount = Mount::with(&store, &["--part-size", "5M"]);
+    let mount = Mount::with(&store, &["--xattrs", "--part-size", "5M"]);
     for (name, size) in [("small", 10), ("large", 12 * MIB)] {
         let path = mount.path(name);
         let mut file = File::create(&path).expect("created");
@@ -203,7 +206,7 @@ fn those_s3fs_wrote_are_read() {
         "%7B%22user.comment%22%3A%22aGVsbG8%3D%22%7D".to_owned(),
     )]);
     store.put_with("theirs", "bytes", &said, "text/plain");
-    let mount = Mount::new(&store);
+    let mount = Mount::with(&store, &["--xattrs"]);
     assert_eq!(text(&mount.path("theirs"), "user.comment"), "hello");
     assert!(mount.terminate().success());
 }
@@ -211,7 +214,7 @@ fn those_s3fs_wrote_are_read() {
 #[test]
 fn the_mount_tells_what_it_knows_of_a_file() {
     let store = Store::embedded();
-    let mount = Mount::with(&store, &["--part-size", "5M"]);
+    let mount = Mount::with(&store, &["--xattrs", "--part-size", "5M"]);
     let path = mount.path("file");
     let mut file = File::create(&path).expect("created");
     assert_errno(get(&path, "user.wholefs.etag"), libc::ENODATA);
@@ -235,10 +238,58 @@ fn the_mount_tells_what_it_knows_of_a_file() {
     assert!(mount.terminate().success());
 }
 
+/// How often the kernel has asked the mount for an extended attribute.
+fn asked(mount: &Mount) -> u64 {
+    let state = mount.aside("state");
+    let mut command = Command::new(PROGRAM);
+    command.args(["status", "--json", "--state-dir"]).arg(state);
+    let outcome = run_within(&mut command, seconds(30));
+    assert!(outcome.ok(), "{}", outcome.err);
+    let status: serde_json::Value = serde_json::from_str(&outcome.out).expect("JSON");
+    let waits = &status[0]["calls"]["getxattr"]["classes"];
+    let classes = waits.as_array().map_or(&[][..], Vec::as_slice);
+    classes.iter().filter_map(serde_json::Value::as_u64).sum()
+}
+
+#[test]
+fn without_the_flag_there_are_none_and_nobody_asks_for_them() {
+    let store = Store::embedded();
+    let mount = Mount::new(&store);
+    for n in 0..50 {
+        fs::write(mount.path(&format!("file {n}")), "x").expect("written");
+    }
+    let path = mount.path("file 0");
+    for _ in 0..2 {
+        // As `ls -l` does, of each of them.
+        for n in 0..50 {
+            let path = mount.path(&format!("file {n}"));
+            assert_errno(get(&path, "security.none"), libc::EOPNOTSUPP);
+        }
+        sh_ok("ls -l \"$1\"", &[&mount.at]);
+    }
+    assert_eq!(asked(&mount), 1, "told once, the kernel knows");
+    assert_eq!(
+        mount.stderr().matches("--xattrs").count(),
+        0,
+        "who asked was no program"
+    );
+    for _ in 0..2 {
+        assert_errno(set(&path, "user.a", b"1"), libc::EOPNOTSUPP);
+        assert_errno(get(&path, "user.a"), libc::EOPNOTSUPP);
+        assert_errno(remove(&path, "user.a"), libc::EOPNOTSUPP);
+        assert_errno(list_into(&path, 100), libc::EOPNOTSUPP);
+    }
+    let said = || mount.stderr().matches("--xattrs").count();
+    eventually(seconds(10), "a line that names the flag", || said() > 0);
+    assert_eq!(said(), 1, "{}", mount.stderr());
+    assert!(mount.stderr().contains("/file 0"), "{}", mount.stderr());
+    assert!(mount.terminate().success());
+}
+
 #[test]
 fn writing_asks_for_none() {
     let store = Store::embedded();
-    let mount = Mount::new(&store);
+    let mount = Mount::with(&store, &["--xattrs"]);
     let mut file = File::create(mount.path("file")).expect("created");
     for _ in 0..1000 {
         file.write_all(&[1; 100]).expect("written");

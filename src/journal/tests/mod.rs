@@ -42,7 +42,7 @@ fn begin(id: u64, key: &str) -> Record {
     let before = match id % 3 {
         0 => Before::Unknown,
         1 => Before::Nothing,
-        _ => Before::Version(ETag(format!("etag-before-{id}"))),
+        _ => Before::Version(ETag::new(format!("etag-before-{id}"))),
     };
     Record::Begin {
         id,
@@ -63,7 +63,7 @@ fn opened(id: u64) -> Record {
 fn commit(id: u64, parts: u32) -> Record {
     let part = |number| CompletedPart {
         number,
-        etag: ETag(format!("{:032x}", u64::from(number) * id)),
+        etag: ETag::new(format!("{:032x}", u64::from(number) * id)),
         crc64: (number % 2 == 1).then_some(u64::MAX - u64::from(number)),
     };
     Record::Commit {
@@ -72,7 +72,7 @@ fn commit(id: u64, parts: u32) -> Record {
         condition: match id % 3 {
             0 => Precondition::None,
             1 => Precondition::Absent,
-            _ => Precondition::Matches(ETag(format!("etag-before-{id}"))),
+            _ => Precondition::Matches(ETag::new(format!("etag-before-{id}"))),
         },
         parts: (1..=parts).map(|n| Part::from(&part(n))).collect(),
     }

@@ -32,7 +32,7 @@ async fn record_on(journal: &Journal, id: u64, record: Record) -> std::io::Resul
     let upload_id = UploadId(format!("upload-{id}"));
     let parts = [CompletedPart {
         number: 1,
-        etag: ETag("e".to_string()),
+        etag: ETag::new("e"),
         crc64: Some(1 << 63),
     }];
     journal

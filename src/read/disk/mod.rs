@@ -154,10 +154,10 @@ impl DiskCache {
 
     /// What the cache calls a version; nothing that has no ETag is kept.
     pub(super) fn object(&self, key: &str, etag: &ETag, size: u64) -> Option<Object> {
-        if etag.0.is_empty() {
+        if etag.is_empty() {
             return None;
         }
-        let name = format!("{}\n{key}\n{}\n{size}", self.source, etag.0);
+        let name = format!("{}\n{key}\n{}\n{size}", self.source, etag);
         let id = digest(&SHA256, name.as_bytes()).as_ref()[..16].try_into();
         let id = id.expect("sixteen of thirty-two bytes");
         Some(Object { id, size })

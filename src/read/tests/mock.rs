@@ -71,7 +71,7 @@ impl Mock {
     }
 
     pub(super) fn etag() -> ETag {
-        ETag("v1".into())
+        ETag::new("v1")
     }
 
     pub(super) fn reader(self: &Arc<Self>, memory: &Arc<ReadMemory>, settings: Settings) -> Reader {
@@ -208,7 +208,7 @@ impl Store for Mock {
         }
         Ok(Download {
             etag: match fault {
-                Fault::Replaced => ETag("v2".into()),
+                Fault::Replaced => ETag::new("v2"),
                 _ => Mock::etag(),
             },
             object_size: self.size,

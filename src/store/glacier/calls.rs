@@ -331,11 +331,7 @@ impl Store for GlacierStore {
         self.call(op, key, patience.clone(), request, |part| {
             let checksum = part.checksum().filter(|sum| tree::from_hex(sum).is_some());
             Ok(PartReceipt {
-                etag: ETag(
-                    checksum
-                        .ok_or_else(|| incomplete(op, key, "no tree hash"))?
-                        .to_string(),
-                ),
+                etag: ETag::new(checksum.ok_or_else(|| incomplete(op, key, "no tree hash"))?),
                 crc64: None,
             })
         })
@@ -370,7 +366,7 @@ impl Store for GlacierStore {
         }
         let hashes: Option<Vec<tree::Hash>> = parts
             .iter()
-            .map(|part| tree::from_hex(&part.etag.0))
+            .map(|part| tree::from_hex(&part.etag.to_string()))
             .collect();
         let hashes = hashes.ok_or_else(|| {
             op.error(
@@ -434,7 +430,7 @@ impl Store for GlacierStore {
         recorded.await?;
         self.begun().remove(upload);
         self.delete_garbage().await;
-        Ok(ETag(archive))
+        Ok(ETag::new(archive))
     }
 
     async fn abort_upload(&self, key: &str, upload: &UploadId) -> Result<()> {
@@ -473,7 +469,7 @@ impl Store for GlacierStore {
             Some(ListedPart {
                 number: u32::try_from(first / self.capabilities.part_max + 1).ok()?,
                 size: last.checked_sub(first)? + 1,
-                etag: ETag(part.sha256_tree_hash()?.to_string()),
+                etag: ETag::new(part.sha256_tree_hash()?),
             })
         });
         Ok(parts.collect())

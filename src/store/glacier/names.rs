@@ -69,9 +69,9 @@ impl Entry {
     }
 
     pub fn etag(&self) -> ETag {
-        ETag(match &self.content {
-            Content::Archive { id, .. } => id.clone(),
-            Content::Here { version, .. } => version.clone(),
+        ETag::new(match &self.content {
+            Content::Archive { id, .. } => id,
+            Content::Here { version, .. } => version,
         })
     }
 

@@ -18,6 +18,7 @@ use aws_sdk_s3::types::{
 };
 
 use super::classify::{self, Failure, Op};
+use super::contents::QuickContents;
 use super::forms::{decode_crc64, encode_crc64, quoted, unquoted};
 use super::list::{Next, Page, decoder, time};
 use super::{S3Store, keys};
@@ -118,21 +119,21 @@ impl Store for S3Store {
                     .set_continuation_token(from_text.clone())
                     .max_keys(max)
                     .encoding_type(EncodingType::Url)
+                    .customize()
+                    .interceptor(QuickContents)
                     .send()
             };
             let page = self
                 .call(Op::LIST, prefix, self.patience(0), request, Ok)
                 .await?;
             let next = match page.is_truncated() {
-                Some(true) => Next::Token(page.next_continuation_token()),
+                Some(true) => Next::Token(page.next_continuation_token),
                 _ => Next::Done,
             };
-            let objects = page.contents();
-            let prefixes = page.common_prefixes();
             let page = Page {
-                objects,
-                prefixes,
-                encoding: page.encoding_type(),
+                objects: page.contents.unwrap_or_default(),
+                prefixes: page.common_prefixes.unwrap_or_default(),
+                encoding: page.encoding_type,
                 next,
             };
             page.read(&self.prefix, prefix, from)
@@ -152,15 +153,13 @@ impl Store for S3Store {
                 .call(Op::LIST, prefix, self.patience(0), request, Ok)
                 .await?;
             let next = match page.is_truncated() {
-                Some(true) => Next::Marker(page.next_marker().filter(|m| !m.is_empty())),
+                Some(true) => Next::Marker(page.next_marker.filter(|m| !m.is_empty())),
                 _ => Next::Done,
             };
-            let objects = page.contents();
-            let prefixes = page.common_prefixes();
             let page = Page {
-                objects,
-                prefixes,
-                encoding: page.encoding_type(),
+                objects: page.contents.unwrap_or_default(),
+                prefixes: page.common_prefixes.unwrap_or_default(),
+                encoding: page.encoding_type,
                 next,
             };
             page.read(&self.prefix, prefix, from)
@@ -538,7 +537,7 @@ impl Store for S3Store {
         let text = decoder(page.encoding_type());
         let within = self.full(prefix);
         let uploads = page.uploads().iter().filter_map(|upload| {
-            let key = text(upload.key()?);
+            let key = text(upload.key()?.to_string());
             // Some stores ignore the prefix; what is outside is nobody's business here.
             let relative = self
                 .prefix
@@ -553,7 +552,11 @@ impl Store for S3Store {
         });
         let uploads = uploads.collect();
         let next = page.is_truncated().unwrap_or(false).then(|| {
-            let key = page.next_key_marker().map(&text).unwrap_or_default();
+            let key = page
+                .next_key_marker()
+                .map(str::to_string)
+                .map(&text)
+                .unwrap_or_default();
             (
                 key,
                 page.next_upload_id_marker().unwrap_or_default().to_string(),
@@ -602,7 +605,7 @@ pub(super) fn incomplete(op: Op, key: &str, what: &str) -> Failure {
 
 fn etag(op: Op, key: &str, etag: Option<&str>) -> std::result::Result<ETag, Failure> {
     match etag.map(unquoted) {
-        Some(etag) if !etag.0.is_empty() => Ok(etag),
+        Some(etag) if !etag.is_empty() => Ok(etag),
         _ => Err(incomplete(op, key, "no ETag")),
     }
 }

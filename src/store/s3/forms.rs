@@ -16,17 +16,13 @@ pub(super) fn content_range(header: &str) -> Option<(Range<u64>, u64)> {
 }
 
 pub(super) fn quoted(etag: &ETag) -> String {
-    format!("\"{}\"", etag.0)
+    format!("\"{etag}\"")
 }
 
 pub(super) fn unquoted(etag: &str) -> ETag {
     let etag = etag.trim();
-    ETag(
-        etag.strip_prefix("W/")
-            .unwrap_or(etag)
-            .trim_matches('"')
-            .to_string(),
-    )
+    let strong = etag.strip_prefix("W/").unwrap_or(etag);
+    ETag::new(strong.trim_matches('"'))
 }
 
 pub(super) fn encode_crc64(crc: u64) -> String {
@@ -59,10 +55,10 @@ mod tests {
 
     #[test]
     fn etags() {
-        assert_eq!(unquoted("\"abc-2\""), ETag("abc-2".into()));
-        assert_eq!(unquoted("W/\"abc\""), ETag("abc".into()));
-        assert_eq!(unquoted("abc"), ETag("abc".into()));
-        assert_eq!(quoted(&ETag("abc".into())), "\"abc\"");
+        assert_eq!(unquoted("\"abc-2\""), ETag::new("abc-2"));
+        assert_eq!(unquoted("W/\"abc\""), ETag::new("abc"));
+        assert_eq!(unquoted("abc"), ETag::new("abc"));
+        assert_eq!(quoted(&ETag::new("abc")), "\"abc\"");
     }
 
     #[test]

@@ -95,6 +95,6 @@ fn same_version(key: &str, asked: &ETag, got: &ETag) -> Result<()> {
     if asked == got {
         return Ok(());
     }
-    let message = format!("asked for version {}, it is {} now", asked.0, got.0);
+    let message = format!("asked for version {asked}, it is {got} now");
     Err(Op::GET.error(ErrorKind::Conflict, key, "VersionChanged", &message))
 }

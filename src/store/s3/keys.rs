@@ -32,12 +32,21 @@ impl Prefix {
     pub fn strip<'a>(&self, key: &'a str) -> Option<&'a str> {
         key.strip_prefix(&self.0)
     }
+
+    /// Makes one of the bucket's keys ours. Did it lie below the prefix?
+    pub fn strip_off(&self, key: &mut String) -> bool {
+        let is_below = key.starts_with(&self.0);
+        if is_below {
+            key.drain(..self.0.len());
+        }
+        is_below
+    }
 }
 
 /// Undoes `encoding-type=url`. `+` is a space there, as in forms; a plus sign comes as `%2B`.
-pub(super) fn decode(text: &str) -> String {
+pub(super) fn decode(text: String) -> String {
     if !text.contains(['%', '+']) {
-        return text.to_string();
+        return text;
     }
     let hex = |b: Option<&u8>| b.and_then(|&b| (b as char).to_digit(16));
     let bytes = text.as_bytes();
@@ -116,9 +125,9 @@ mod tests {
             ("%zz%4", "%zz%4"),
             ("%e2%82%ac", "€"),
         ] {
-            assert_eq!(decode(encoded), key, "{encoded}");
+            assert_eq!(decode(encoded.to_string()), key, "{encoded}");
         }
-        assert_eq!(decode("%FF"), "\u{fffd}");
+        assert_eq!(decode("%FF".to_string()), "\u{fffd}");
     }
 
     #[test]

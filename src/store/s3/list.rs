@@ -16,23 +16,23 @@ use super::keys::{Prefix, decode};
 use crate::store::{Continuation, ErrorKind, ListEntry, ListPage, ObjectInfo, Result};
 
 /// What a page says of the next one.
-pub(super) enum Next<'a> {
+pub(super) enum Next {
     /// V2: opaque, never encoded.
-    Token(Option<&'a str>),
+    Token(Option<String>),
     /// V1: where there is one. Without it, and it is left out where there is no delimiter, the
     /// listing goes on after the last entry.
-    Marker(Option<&'a str>),
+    Marker(Option<String>),
     Done,
 }
 
-pub(super) struct Page<'a> {
-    pub objects: &'a [Object],
-    pub prefixes: &'a [CommonPrefix],
-    pub encoding: Option<&'a EncodingType>,
-    pub next: Next<'a>,
+pub(super) struct Page {
+    pub objects: Vec<Object>,
+    pub prefixes: Vec<CommonPrefix>,
+    pub encoding: Option<EncodingType>,
+    pub next: Next,
 }
 
-impl Page<'_> {
+impl Page {
     /// The page as callers see it. `asked` is for messages, `from` what this page was asked with.
     pub fn read(
         self,
@@ -40,76 +40,57 @@ impl Page<'_> {
         asked: &str,
         from: Option<&Continuation>,
     ) -> Result<ListPage> {
-        let text = decoder(self.encoding);
-        let objects = self.objects.iter().filter_map(|o| {
-            let key = text(o.key()?);
-            let size = o.size().and_then(|s| u64::try_from(s).ok()).unwrap_or(0);
-            Some((
-                key,
-                Some(ObjectInfo {
-                    key: String::new(),
-                    size,
-                    etag: unquoted(o.e_tag().unwrap_or_default()),
-                    modified: time(o.last_modified()),
-                    storage_class: o.storage_class().map(|c| c.as_str().to_string()),
-                    archive: None,
-                    version: None,
-                    attributes: None,
-                }),
-            ))
+        let text = decoder(self.encoding.as_ref());
+        let objects = self.objects.into_iter().filter_map(|o| {
+            Some(ListEntry::Object(ObjectInfo {
+                key: text(o.key?),
+                size: o.size.and_then(|s| u64::try_from(s).ok()).unwrap_or(0),
+                etag: unquoted(o.e_tag.as_deref().unwrap_or_default()),
+                modified: time(o.last_modified.as_ref()),
+                storage_class: None,
+                archive: None,
+                version: None,
+                attributes: None,
+            }))
         });
-        let prefixes = self
-            .prefixes
-            .iter()
-            .filter_map(|p| Some((text(p.prefix()?), None)));
-        let mut found: Vec<(String, Option<ObjectInfo>)> = objects.chain(prefixes).collect();
-        found.sort_by(|a, b| a.0.cmp(&b.0));
+        let prefixes = self.prefixes.into_iter();
+        let prefixes = prefixes.filter_map(|p| Some(ListEntry::Prefix(text(p.prefix?))));
+        let mut entries: Vec<ListEntry> = objects.chain(prefixes).collect();
+        entries.sort_by(|a, b| a.key().cmp(b.key()));
 
+        let is_done = matches!(self.next, Next::Done);
         let next = match self.next {
-            Next::Done => None,
-            Next::Token(Some(token)) => Some(token.to_string()),
+            Next::Done | Next::Token(None) => None,
+            Next::Token(Some(token)) => Some(token),
             Next::Marker(Some(marker)) => Some(text(marker)),
-            Next::Marker(None) => found.last().map(|(key, _)| key.clone()),
-            Next::Token(None) => None,
+            Next::Marker(None) => entries.last().map(|entry| entry.key().to_string()),
         };
-        let stuck = match &self.next {
-            Next::Done => false,
-            _ => next.is_none() || next.as_ref() == from.map(|f| &f.0),
-        };
-        if stuck {
+        if !is_done && (next.is_none() || next.as_ref() == from.map(|f| &f.0)) {
             let message = "the store says there is more, and does not say where";
             return Err(Op::LIST.error(ErrorKind::Invalid, asked, "ListingStuck", message));
         }
 
-        let entries = found.into_iter().filter_map(|(key, object)| {
-            let Some(relative) = mount.strip(&key) else {
+        entries.retain_mut(|entry| {
+            let (ListEntry::Object(ObjectInfo { key, .. }) | ListEntry::Prefix(key)) = entry;
+            let is_below = mount.strip_off(key);
+            if !is_below {
                 tracing::debug!(key, "listed, though it is not below the prefix asked for");
-                return None;
-            };
-            Some(match object {
-                Some(info) => ListEntry::Object(ObjectInfo {
-                    key: relative.to_string(),
-                    ..info
-                }),
-                None => ListEntry::Prefix(relative.to_string()),
-            })
+            }
+            is_below
         });
         Ok(ListPage {
-            entries: entries.collect(),
+            entries,
             next: next.map(Continuation),
         })
     }
 }
 
 /// Decodes keys if the answer says that it encoded them: some stores ignore the wish.
-pub(super) fn decoder(encoding: Option<&EncodingType>) -> impl Fn(&str) -> String + use<> {
+pub(super) fn decoder(encoding: Option<&EncodingType>) -> impl Fn(String) -> String + use<> {
     let encoded = encoding == Some(&EncodingType::Url);
-    move |text| {
-        if encoded {
-            decode(text)
-        } else {
-            text.to_string()
-        }
+    move |text| match encoded {
+        true => decode(text),
+        false => text,
     }
 }
 
@@ -144,9 +125,9 @@ mod tests {
     #[test]
     fn objects_and_prefixes_are_merged_bytewise() {
         let page = Page {
-            objects: &[object("m/a"), object("m/b.txt"), object("m/c+%2B")],
-            prefixes: &[prefix("m/b/"), prefix("m/%C3%A9/")],
-            encoding: Some(&EncodingType::Url),
+            objects: vec![object("m/a"), object("m/b.txt"), object("m/c+%2B")],
+            prefixes: vec![prefix("m/b/"), prefix("m/%C3%A9/")],
+            encoding: Some(EncodingType::Url),
             next: Next::Done,
         };
         let page = page.read(&Prefix::new("m/"), "", None).expect("a page");
@@ -157,8 +138,8 @@ mod tests {
     #[test]
     fn keys_are_taken_as_they_are_where_nothing_was_encoded() {
         let page = Page {
-            objects: &[object("a+%41"), object("elsewhere")],
-            prefixes: &[],
+            objects: vec![object("a+%41"), object("elsewhere")],
+            prefixes: vec![],
             encoding: None,
             next: Next::Marker(None),
         };
@@ -170,8 +151,8 @@ mod tests {
     #[test]
     fn what_is_outside_the_prefix_is_left_out() {
         let page = Page {
-            objects: &[object("m/"), object("n/a")],
-            prefixes: &[],
+            objects: vec![object("m/"), object("n/a")],
+            prefixes: vec![],
             encoding: None,
             next: Next::Done,
         };
@@ -185,14 +166,13 @@ mod tests {
     fn a_listing_that_does_not_advance_is_an_error() {
         let from = Continuation("a".into());
         for next in [
-            Next::Marker(Some("a")),
+            Next::Marker(Some("a".to_string())),
             Next::Marker(None),
             Next::Token(None),
         ] {
-            let objects = [object("a")];
             let page = Page {
-                objects: &objects,
-                prefixes: &[],
+                objects: vec![object("a")],
+                prefixes: vec![],
                 encoding: None,
                 next,
             };

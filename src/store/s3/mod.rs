@@ -43,6 +43,7 @@ mod choice;
 pub(in crate::store) mod classify;
 mod clock;
 pub(in crate::store) mod connect;
+mod contents;
 mod cos;
 mod cos_signature;
 mod dates;

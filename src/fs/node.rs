@@ -1,0 +1,553 @@
+//! A node: a file or a directory that the kernel may name, and what is known of it.
+//!
+//! Nearly all of a large number of nodes are files that were listed, and nothing else. So what only some have is
+//! in a box that is made when they get it ([`Used`], [`Directory`]), names are in one place, and keys in none.
+//!
+//! Invariants:
+//! - A node's lock is held for a moment, and no other node's is taken with it but a place's, which comes last.
+//! - A key that is told was the node's at one moment, whatever is being renamed.
+
+use std::num::NonZeroU64;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::Notify;
+
+use super::children::Children;
+use super::moment::Moment;
+use crate::draft::{Draft, Version};
+use crate::store::{Archive, Attributes, ETag, ObjectInfo};
+
+pub const ROOT: u64 = 1;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    File,
+    Directory,
+    Symlink,
+}
+
+pub struct Node {
+    pub ino: u64,
+    pub kind: Kind,
+    /// Operations of this mount that are changing its object or its key just now.
+    changing: AtomicU32,
+    /// How often the kernel was told of it and has not forgotten it since.
+    pub(super) lookups: AtomicU64,
+    place: Mutex<Place>,
+    state: Mutex<State>,
+}
+
+/// Where a node is; a rename changes it.
+struct Place {
+    /// `None`: it is the root.
+    above: Option<Arc<Node>>,
+    name: Box<str>,
+}
+
+/// The last change of some node is over. One for all: few wait, and each looks at his own.
+static RESTS: Notify = Notify::const_new();
+
+impl Node {
+    pub fn new(ino: u64, kind: Kind, above: &Arc<Node>, name: &str) -> Arc<Node> {
+        Node::at(ino, kind, Some(above.clone()), name)
+    }
+
+    pub fn root(ino: u64, kind: Kind) -> Arc<Node> {
+        Node::at(ino, kind, None, "")
+    }
+
+    fn at(ino: u64, kind: Kind, above: Option<Arc<Node>>, name: &str) -> Arc<Node> {
+        let mut state = State::default();
+        if kind == Kind::Directory {
+            state.directory_mut().modified = SystemTime::now();
+        }
+        Arc::new(Node {
+            ino,
+            kind,
+            changing: AtomicU32::new(0),
+            lookups: AtomicU64::new(0),
+            place: Mutex::new(Place {
+                above,
+                name: name.into(),
+            }),
+            state: Mutex::new(state),
+        })
+    }
+
+    fn place(&self) -> MutexGuard<'_, Place> {
+        self.place.lock().expect("no panic while held")
+    }
+
+    /// The directory it is in; the root is in none.
+    pub fn above(&self) -> Option<Arc<Node>> {
+        self.place().above.clone()
+    }
+
+    pub fn parent(&self) -> u64 {
+        self.place().above.as_ref().map_or(ROOT, |above| above.ino)
+    }
+
+    pub fn name(&self) -> Box<str> {
+        self.place().name.clone()
+    }
+
+    pub fn with_name<T>(&self, look: impl FnOnce(&str) -> T) -> T {
+        look(&self.place().name)
+    }
+
+    /// Not to be called while it is among its directory's children.
+    pub(super) fn move_to(&self, above: &Arc<Node>, name: &str) {
+        let moved = Place {
+            above: Some(above.clone()),
+            name: name.into(),
+        };
+        // What it leaves may be the last of its directory: not under the lock.
+        let _left = std::mem::replace(&mut *self.place(), moved);
+    }
+
+    /// The object's key; for a directory its prefix, with the slash (empty for the root).
+    ///
+    /// Each place on the way up stays locked until the key is put together: none of them can be another one by
+    /// the time the root is reached, so this is where the node was at that moment. Nobody waits in a circle,
+    /// because whoever holds a place waits for that of the directory above it, as it is as long as he holds it.
+    pub fn key(&self) -> String {
+        self.spell(0)
+    }
+
+    /// With room for as much as comes `behind`.
+    fn spell(&self, behind: usize) -> String {
+        let place = self.place();
+        let Some(above) = &place.above else {
+            return String::with_capacity(behind);
+        };
+        let mut key = above.spell(place.name.len() + 1 + behind);
+        key.push_str(&place.name);
+        if self.is_directory() {
+            key.push('/');
+        }
+        key
+    }
+
+    pub fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no panic while held")
+    }
+
+    /// The draft that is being written now, if any.
+    pub fn live_draft(&self) -> Option<Arc<Draft>> {
+        self.state().live_draft().cloned()
+    }
+
+    pub fn is_directory(&self) -> bool {
+        self.kind == Kind::Directory
+    }
+
+    pub fn is_open(&self) -> bool {
+        self.state().is_open()
+    }
+
+    /// Its object or its key is changed until the answer is dropped.
+    pub fn change(&self) -> Changing<'_> {
+        self.changing.fetch_add(1, Ordering::AcqRel);
+        Changing(self)
+    }
+
+    /// Until nothing of this mount is changing it.
+    pub async fn at_rest(&self) {
+        loop {
+            let rests = RESTS.notified();
+            if self.changing.load(Ordering::Acquire) == 0 {
+                return;
+            }
+            rests.await;
+        }
+    }
+
+    /// Is what the store answered to a question of that moment later than what is known? What this mount
+    /// is about to make of a file is not in it, and is not another client's doing.
+    pub fn is_news(&self, asked: Moment) -> bool {
+        let known = self.state().checked;
+        let at_rest = self.changing.load(Ordering::Acquire) == 0;
+        at_rest && known.is_none_or(|known| known <= asked)
+    }
+
+    /// Have programs opened it as another version than the one that is there now (`None`: none is)? Then
+    /// it stays that version: the kernel's pages and size of an inode are of one version only.
+    pub fn is_open_as_another(&self, now: Option<&Version>) -> bool {
+        let state = self.state();
+        state.draft().is_none()
+            && state.name == Name::Its
+            && state.is_open()
+            && !self.is_directory()
+            && match (&state.object, now) {
+                (Some(opened), Some(now)) => opened.etag != now.etag || opened.size != now.size,
+                (Some(_), None) => true,
+                (None, _) => false,
+            }
+    }
+}
+
+pub struct Changing<'a>(&'a Node);
+
+impl Drop for Changing<'_> {
+    fn drop(&mut self) {
+        if self.0.changing.fetch_sub(1, Ordering::AcqRel) == 1 {
+            RESTS.notify_waiters();
+        }
+    }
+}
+
+/// Whose its name is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Name {
+    #[default]
+    Its,
+    /// A program here took it away, or gave it to another file.
+    Taken,
+    /// Another client took it away or replaced the file, or it was never published: what is written to it from
+    /// now on has nowhere to go.
+    Lost,
+}
+
+#[derive(Default)]
+pub struct State {
+    /// The object as last seen; `None` for a file not yet committed.
+    pub object: Option<Version>,
+    /// What is said of the object (of a directory's marker); `None`: not known, a listing does not tell.
+    pub said: Option<Arc<Attributes>>,
+    /// When the store last confirmed the object (or the directory's existence).
+    pub checked: Option<Moment>,
+    /// The size the kernel was told and may still believe in, and one.
+    shown: Option<NonZeroU64>,
+    used: Option<Box<Used>>,
+    pub name: Name,
+    stored: Stored,
+}
+
+/// Is the time of the version also the store's own time of the object?
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Stored {
+    #[default]
+    Unknown,
+    AsObject,
+    /// It is another: [`Used::stored`].
+    Apart,
+}
+
+/// What only some nodes have.
+#[derive(Default)]
+pub struct Used {
+    draft: Option<Arc<Draft>>,
+    /// Descriptors the kernel has of it.
+    opens: u64,
+    /// Commits through this mount: a reader pinned before one moves on to the new version.
+    pub commits: u64,
+    /// The version the kernel's page cache was filled from.
+    pub cached: Option<Version>,
+    /// The store's own name of the object's version, where it keeps versions and HEAD told.
+    pub version: Option<String>,
+    /// The archive it may be in, as HEAD told last.
+    pub archive: Option<Archive>,
+    /// What was said of it before it became unknown: shown until it is known again.
+    pub said_before: Option<Arc<Attributes>>,
+    /// When anything of it was last changed through this mount.
+    pub changed: Option<SystemTime>,
+    /// What utimensat(2) said was its last access; reading it is not noted.
+    pub accessed: Option<SystemTime>,
+    /// When this was made: the time of a file that was never published.
+    pub since: Option<SystemTime>,
+    stored: Option<SystemTime>,
+    directory: Option<Box<Directory>>,
+}
+
+/// What only directories have.
+pub struct Directory {
+    /// The children in the table.
+    pub children: Children,
+    /// When the store last said what their marker says, or that they have none.
+    pub marker_asked: Option<Moment>,
+    /// The child that was last asked about. Whoever asks about the next goes through all.
+    pub asked: u64,
+    /// A marker object is known to be there, so that they stay when they are empty.
+    pub marker: bool,
+    /// All children were listed (or there were none) at this moment.
+    complete: Option<Moment>,
+    /// How often that came into doubt.
+    pub doubts: u64,
+    /// Names asked for since it was listed.
+    pub wanted: u32,
+    /// It is being listed again, for those.
+    pub renewing: bool,
+    pub modified: SystemTime,
+    /// When a name was made or taken away here last, through this mount.
+    pub touched: Option<SystemTime>,
+}
+
+/// Of nodes that have none.
+static UNUSED: Used = Used {
+    draft: None,
+    opens: 0,
+    commits: 0,
+    cached: None,
+    version: None,
+    archive: None,
+    said_before: None,
+    changed: None,
+    accessed: None,
+    since: None,
+    stored: None,
+    directory: None,
+};
+
+static NO_DIRECTORY: Directory = Directory::new(SystemTime::UNIX_EPOCH);
+
+impl Directory {
+    const fn new(modified: SystemTime) -> Directory {
+        Directory {
+            children: Children::new(),
+            marker_asked: None,
+            asked: 0,
+            marker: false,
+            complete: None,
+            doubts: 0,
+            wanted: 0,
+            renewing: false,
+            modified,
+            touched: None,
+        }
+    }
+}
+
+impl State {
+    pub fn used(&self) -> &Used {
+        self.used.as_deref().unwrap_or(&UNUSED)
+    }
+
+    pub fn used_mut(&mut self) -> &mut Used {
+        self.used.get_or_insert_with(|| {
+            Box::new(Used {
+                since: Some(SystemTime::now()),
+                ..Used::default()
+            })
+        })
+    }
+
+    pub fn directory(&self) -> &Directory {
+        self.used().directory.as_deref().unwrap_or(&NO_DIRECTORY)
+    }
+
+    pub fn directory_mut(&mut self) -> &mut Directory {
+        let directory = &mut self.used_mut().directory;
+        directory.get_or_insert_with(|| Box::new(Directory::new(SystemTime::now())))
+    }
+
+    /// What is being written, or was until a moment ago.
+    pub fn draft(&self) -> Option<&Arc<Draft>> {
+        self.used().draft.as_ref()
+    }
+
+    pub fn live_draft(&self) -> Option<&Arc<Draft>> {
+        self.draft().filter(|draft| draft.outcome().is_none())
+    }
+
+    pub fn is_draft(&self, draft: &Arc<Draft>) -> bool {
+        self.draft().is_some_and(|its| Arc::ptr_eq(its, draft))
+    }
+
+    pub fn set_draft(&mut self, draft: Arc<Draft>) {
+        self.used_mut().draft = Some(draft);
+    }
+
+    pub fn drop_draft(&mut self) {
+        if let Some(used) = &mut self.used {
+            used.draft = None;
+        }
+    }
+
+    /// Is what the kernel's page cache holds of the object as it is?
+    pub fn is_cached(&self) -> bool {
+        let cached = &self.used().cached;
+        cached.is_some() && *cached == self.object
+    }
+
+    /// The kernel's page cache is filled from this version from now on.
+    pub fn set_cached(&mut self, cached: Option<Version>) {
+        if cached.is_some() || self.used.is_some() {
+            self.used_mut().cached = cached;
+        }
+    }
+
+    pub fn opened(&mut self) {
+        self.used_mut().opens += 1;
+    }
+
+    pub fn closed(&mut self) {
+        self.used_mut().opens -= 1;
+    }
+
+    pub fn is_open(&self) -> bool {
+        self.used().opens > 0
+    }
+
+    pub fn has_name(&self) -> bool {
+        self.name == Name::Its
+    }
+
+    /// The size the kernel was told and may still believe in.
+    pub fn shown(&self) -> Option<u64> {
+        self.shown.map(|size| size.get() - 1)
+    }
+
+    pub fn show(&mut self, size: Option<u64>) {
+        self.shown = size.map(|size| NonZeroU64::MIN.saturating_add(size));
+    }
+
+    /// The store's own time of the object, where it is known.
+    pub fn stored(&self) -> Option<SystemTime> {
+        match self.stored {
+            Stored::Unknown => None,
+            Stored::AsObject => self.object.as_ref().map(|object| object.modified),
+            Stored::Apart => self.used().stored,
+        }
+    }
+
+    pub fn stored_is_unknown(&mut self) {
+        self.stored = Stored::Unknown;
+    }
+
+    pub fn is_fresh(&self, ttl: Duration) -> bool {
+        self.checked.is_some_and(|at| at.elapsed() < ttl)
+    }
+
+    /// Takes note of the object as the store shows it now. What a commit of ours said of
+    /// this version (its time) stays, so that attributes do not change by themselves.
+    pub fn saw(&mut self, object: &ObjectInfo) {
+        self.saw_version(&version_of(object));
+        if object.version.is_some() {
+            self.used_mut().version.clone_from(&object.version);
+        }
+        if let Some(said) = &object.attributes {
+            if object.archive.is_some() || self.used.is_some() {
+                self.used_mut().archive = object.archive;
+            }
+            self.said = Some(Arc::new((**said).clone()));
+        }
+    }
+
+    /// The same, of a listing.
+    pub fn saw_version(&mut self, seen: &Version) {
+        self.checked = Some(Moment::now());
+        let known = self.object.as_ref();
+        let same = known.is_some_and(|known| known.etag == seen.etag && known.size == seen.size);
+        let stored = self.stored();
+        if !same {
+            self.object = Some(seen.clone());
+            self.is_another();
+            if let Some(used) = &mut self.used {
+                (used.accessed, used.changed) = (None, None);
+            }
+        }
+        self.stored = match &self.object {
+            Some(object) if object.modified == seen.modified => Stored::AsObject,
+            _ => {
+                self.used_mut().stored = Some(seen.modified);
+                Stored::Apart
+            }
+        };
+        // Listings tell fractions of a second, HEAD does not.
+        let seconds = |time: SystemTime| {
+            let since = time.duration_since(SystemTime::UNIX_EPOCH);
+            since.map_or(0, |since| since.as_secs())
+        };
+        if (!same || stored.is_some_and(|stored| seconds(stored) != seconds(seen.modified)))
+            && let Some(said) = self.said.take()
+        {
+            self.used_mut().said_before = Some(said);
+        }
+    }
+
+    /// What was known of the version is not of this one.
+    fn is_another(&mut self) {
+        if let Some(used) = &mut self.used {
+            (used.version, used.archive) = (None, None);
+        }
+    }
+
+    /// Of a directory: for how long has it been known that what is not among its children is not there?
+    pub fn complete_for(&self) -> Option<Duration> {
+        self.directory().complete.map(Moment::elapsed)
+    }
+
+    /// All children are known as they were at that moment, if there has been no doubt since.
+    pub fn knows_all(&mut self, at: Moment, doubts: u64) {
+        let directory = self.directory_mut();
+        if directory.doubts == doubts {
+            directory.complete = Some(at);
+            directory.wanted = 0;
+        }
+    }
+
+    /// A child may be there that is not known.
+    pub fn doubt(&mut self) {
+        let directory = self.directory_mut();
+        directory.complete = None;
+        directory.doubts += 1;
+    }
+
+    /// A name in this directory was made or taken away.
+    pub fn touch(&mut self) {
+        let now = SystemTime::now();
+        self.directory_mut().touched = Some(now);
+        self.used_mut().changed = Some(now);
+    }
+
+    /// Takes note that its object is now a copy, with all that was said of it, of that version.
+    pub fn was_copied(&mut self, source: &ETag, copy: &Version) {
+        let same = self.object.as_ref().is_some_and(|o| o.etag == *source);
+        let said = self.said.clone().filter(|_| same);
+        self.saw_version(copy);
+        self.said = said;
+        // The store's time of the copy is not known.
+        self.stored = Stored::Unknown;
+    }
+
+    /// Takes note of what a commit or a copy of ours made.
+    pub fn made(&mut self, version: Version, said: Attributes) {
+        self.object = Some(version);
+        self.is_another();
+        self.said = Some(Arc::new(said));
+        self.stored = Stored::Unknown;
+        self.checked = Some(Moment::now());
+        self.used_mut().commits += 1;
+    }
+}
+
+pub fn version_of(object: &ObjectInfo) -> Version {
+    Version {
+        etag: object.etag.clone(),
+        size: object.size,
+        modified: object.modified,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_was_only_listed_is_small() {
+        // With the two counts of its `Arc`, and what the allocator adds: 176 bytes.
+        assert!(size_of::<Node>() <= 152, "{} bytes", size_of::<Node>());
+        let file = Node::root(2, Kind::File);
+        let seen = Version {
+            etag: ETag::new("0123456789abcdef0123456789abcdef"),
+            size: 5,
+            modified: SystemTime::UNIX_EPOCH,
+        };
+        file.state().saw_version(&seen);
+        file.state().show(Some(5));
+        assert_eq!(file.state().stored(), Some(seen.modified));
+        assert!(!file.is_open() && file.state().used.is_none());
+    }
+}
