@@ -15,9 +15,9 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt};
 
-use super::Failure;
 use super::out::{complain, say};
 use super::status::{living, place};
+use super::{Failure, lasting_path};
 use crate::host::journald::Journald;
 use crate::shown::InJson;
 use crate::status::{Recent, Unrepeated, ask_level, changeable, fields, said};
@@ -26,7 +26,7 @@ use crate::status::{Recent, Unrepeated, ask_level, changeable, fields, said};
 #[command(next_help_heading = "Log and metrics")]
 pub(super) struct LogArguments {
     /// Append it to this file (else it goes to the journal or to syslog, in the foreground to the terminal)
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = lasting_path())]
     log_file: Option<PathBuf>,
     /// How a line of it is written, to a file or a terminal
     #[arg(long, value_enum, value_name = "FORM", default_value_t = Form::Text)]

@@ -4,8 +4,10 @@
 //! manual: 1, the call is wrong; 32, the mount failed.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::builder::{PathBufValueParser, TypedValueParser};
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 
@@ -35,6 +37,12 @@ mod unmount;
 mod uploads;
 mod vault;
 mod words;
+
+/// A path that a mount goes on using: it means the same when the mount has gone into the background, which is
+/// in another directory.
+fn lasting_path() -> impl TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new().try_map(std::path::absolute)
+}
 
 #[derive(Parser)]
 #[command(

@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 use clap::{Args, ValueEnum};
 use tracing::{error, info, warn};
 
-use super::Failure;
 use super::config::Named;
 use super::log::LogArguments;
 use super::out::complain;
 use super::serve::{Settings, serve};
 use super::store_flags::{StoreArguments, identity};
 use super::tuning::TuningArguments;
+use super::{Failure, lasting_path};
 use crate::fuse::MountOptions;
 use crate::host::given::Given;
 use crate::host::guardian::{self, End, Lifeline, Side};
@@ -78,7 +78,7 @@ pub(crate) struct MountArguments {
     restart: bool,
     /// Where the journal of open uploads is kept [default: /var/lib/wholefs for root, else
     /// $XDG_STATE_HOME/wholefs]
-    #[arg(long, value_name = "DIR", help_heading = "Its end, and crashes")]
+    #[arg(long, value_name = "DIR", value_parser = lasting_path(), help_heading = "Its end, and crashes")]
     state_dir: Option<PathBuf>,
     /// For measuring what the journal costs
     #[arg(long, value_enum, default_value_t = Journalling::On, hide = true)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::{Failure, arn, units};
+use super::{Failure, arn, lasting_path, units};
 use crate::journal::Identity;
 use crate::store::glacier::VaultOptions;
 use crate::store::s3::{
@@ -27,7 +27,7 @@ pub(super) struct StoreArguments {
     #[arg(long, value_name = "NAME", help_heading = "Credentials")]
     profile: Option<String>,
     /// A file of keys in AWS's form, instead of ~/.aws/credentials
-    #[arg(long, value_name = "FILE", help_heading = "Credentials")]
+    #[arg(long, value_name = "FILE", value_parser = lasting_path(), help_heading = "Credentials")]
     credentials_file: Option<PathBuf>,
     /// Do not sign requests: for public buckets
     #[arg(long, conflicts_with_all = ["profile", "credentials_file", "auth"], help_heading = "Credentials")]

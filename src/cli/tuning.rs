@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use super::serve::{Cache, Settings};
-use super::{Failure, units};
+use super::{Failure, lasting_path, units};
 use crate::draft::SpoolSpace;
 use crate::fs::Options as FsOptions;
 use crate::fuse::MountOptions;
@@ -59,7 +59,7 @@ pub(super) struct TuningArguments {
     #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = units::size, help_heading = "Memory and disk")]
     pub read_memory: u64,
     /// Keep what was read in this directory, for the next time and the next mount (it is checked when it is read)
-    #[arg(long, value_name = "DIR", help_heading = "Memory and disk")]
+    #[arg(long, value_name = "DIR", value_parser = lasting_path(), help_heading = "Memory and disk")]
     pub cache: Option<PathBuf>,
     /// How much of that directory's disk the cache may take (default: half of what is free at first)
     #[arg(long, value_name = "SIZE", value_parser = units::size, requires = "cache", help_heading = "Memory and disk")]
@@ -69,6 +69,7 @@ pub(super) struct TuningArguments {
         long,
         value_name = "DIR",
         default_value = "/var/tmp",
+        value_parser = lasting_path(),
         help_heading = "Memory and disk"
     )]
     pub spool_dir: PathBuf,

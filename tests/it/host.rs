@@ -1,7 +1,7 @@
 //! On a host: called by mount(8), named in a configuration file, watched by a supervisor, installed.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{FileExt, symlink};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -374,4 +374,47 @@ fn it_is_installed_and_removed_without_a_trace() {
         root.join("usr/local/share/theirs").display().to_string()
     );
     assert!(!there("usr/local/share/wholefs") && !there("usr/local/share/doc/wholefs"));
+}
+
+#[test]
+fn relative_paths_mean_the_same_when_the_mount_is_in_the_background() {
+    let host = Host::new();
+    let folder = host.place.path("folder");
+    for name in ["spool", "cache"] {
+        fs::create_dir_all(folder.join(name)).expect("made");
+    }
+    host.store.put("read", vec![5; 100_000]);
+    let mut command = host.command(Path::new(PROGRAM));
+    let endpoint = &host.store.endpoint;
+    command.args(["mount", "--endpoint-url", endpoint, "--state-dir", "state"]);
+    command.args([
+        "--spool-dir",
+        "spool",
+        "--cache",
+        "cache",
+        "--log-file",
+        "log",
+    ]);
+    command
+        .arg(format!("s3://{}", host.store.bucket))
+        .arg(&host.at);
+    let mounted = run_within(command.current_dir(&folder), seconds(30));
+    assert!(mounted.ok(), "{}", mounted.err);
+    // From its end to its beginning: it waits in the spool.
+    let file = fs::File::create_new(host.at.join("written")).expect("created");
+    for at in (0..4).rev() {
+        file.write_all_at(&[at as u8; 4096], at * 4096)
+            .expect("written");
+    }
+    drop(file);
+    assert_eq!(fs::read(host.at.join("read")).expect("read").len(), 100_000);
+    let cached = || sh_ok("find \"$1\" -type f -name '*-0'", &[&folder.join("cache")]);
+    eventually(seconds(10), "it is in the cache", || !cached().is_empty());
+    let at = host.at.display().to_string();
+    let state = folder.join("state").display().to_string();
+    let unmounted = host.wholefs(&["unmount", &at, "--state-dir", &state]);
+    assert!(unmounted.ok(), "{}", unmounted.err);
+    assert_eq!(host.store.get("written").expect("published").len(), 16_384);
+    let log = fs::read_to_string(folder.join("log")).expect("the log is where it was said");
+    assert!(log.contains("unmounted"), "{log}");
 }
