@@ -187,6 +187,8 @@ pub struct Capabilities {
     pub parts_equal: bool,
     /// UploadPartCopy is there, for ranges.
     pub part_copy: bool,
+    /// A copy whose source is another version than was named is refused; else its source is looked at.
+    pub copy_conditions: bool,
     /// RenameObject is there, for objects.
     pub rename: bool,
     /// The largest object a single PUT takes. Nothing: only what is empty is put, the rest goes up in parts.

@@ -21,6 +21,7 @@ mod archives;
 mod bad_input;
 mod bandwidth;
 mod connecting;
+mod copied_versions;
 mod copies;
 mod costs;
 mod crashes;
