@@ -308,7 +308,8 @@ pub trait Store: Send + Sync + 'static {
 
     /// Makes `key` what `source` is, as long as that is the version `etag` ([`ErrorKind::Conflict`]
     /// otherwise): with all that is said of it, or with `attributes` instead. At most
-    /// [`Capabilities::copy_max`] bytes. Answers the version it made. Repeating it is harmless.
+    /// [`Capabilities::copy_max`] bytes. Answers the version it made. Repeating it is harmless. Without
+    /// [`Capabilities::copy_conditions`] a Conflict may come when `key` is another version of `source` already.
     async fn copy(
         &self,
         key: &str,
