@@ -19,7 +19,7 @@ use crate::random::random_token;
 use crate::shown::Shown;
 use crate::store::glacier::GlacierStore;
 use crate::store::s3::{ABORT_RULE, ConnectError, S3Store};
-use crate::store::{self, Attributes, Body, Error, ErrorKind, Precondition, Store};
+use crate::store::{self, Attributes, Body, ETag, Error, ErrorKind, Precondition, Store};
 use vault::of_the_vault;
 
 mod vault;
@@ -392,6 +392,7 @@ async fn of_objects(report: &mut Report, store: &S3Store, key: &str) {
         "without it nothing can be renamed, and no mode or time changed: mount --metadata none",
         &copy,
     ) {
+        of_copies(report, store, key, size).await;
         let _ = store.delete(&format!("{key}-copy")).await;
     }
     of_conditions(report, store, key, body()).await;
@@ -404,6 +405,29 @@ async fn of_objects(report: &mut Report, store: &S3Store, key: &str) {
         "without s3:DeleteObject nothing can be removed or renamed",
         &delete,
     );
+}
+
+async fn of_copies(report: &mut Report, store: &S3Store, key: &str, size: u64) {
+    if !store.capabilities().copy_conditions {
+        return report.ok(
+            "copied versions",
+            "are not known to be told apart by this provider: sources of copies are looked at before and after",
+        );
+    }
+    let another = ETag("00000000000000000000000000000000".to_string());
+    let copied = store
+        .copy(&format!("{key}-copy"), key, &another, size, None)
+        .await;
+    match copied {
+        Err(error) if error.kind == ErrorKind::Conflict => {
+            report.ok("copied versions", "are told apart by the store")
+        }
+        Ok(_) => report.fail(
+            "copied versions",
+            "are not told apart by this store: mount with --capability copy_conditions=false",
+        ),
+        Err(error) => report.warn("copied versions", error.to_string()),
+    }
 }
 
 async fn of_conditions(report: &mut Report, store: &S3Store, key: &str, body: Body) {

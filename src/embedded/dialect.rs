@@ -15,6 +15,8 @@ pub struct Dialect {
     pub complete_repeated: CompleteRepeated,
     /// Whether `If-Match` and `If-None-Match` on writes mean anything, or are silently ignored.
     pub conditional_writes: ConditionalWrites,
+    /// Conditions on the source of a copy are ignored in silence (moto, Ceph).
+    pub copy_conditions_ignored: bool,
     /// ListMultipartUploads returns uploads only when `prefix` is exactly their key (MinIO).
     pub list_uploads_exact_key_only: bool,
     /// ListObjectsV2 is answered with 501 NotImplemented (Ncloud).
@@ -89,6 +91,7 @@ impl Default for Dialect {
         Dialect {
             complete_repeated: CompleteRepeated::Succeeds,
             conditional_writes: ConditionalWrites::Honoured,
+            copy_conditions_ignored: false,
             list_uploads_exact_key_only: false,
             list_v1_only: false,
             equal_parts: false,
@@ -119,6 +122,7 @@ impl Dialect {
         let silent = Dialect {
             complete_repeated: CompleteRepeated::NoSuchUpload,
             conditional_writes: ConditionalWrites::Ignored,
+            copy_conditions_ignored: true,
             ..Dialect::default()
         };
         Some(match name {
@@ -143,6 +147,7 @@ impl Dialect {
                 refuse_checksums: true,
                 multi_delete_md5: true,
                 key_max: 850,
+                copy_conditions_ignored: false,
                 signatures: Signatures::CosToo,
                 vendor: Some(Vendor::Cos),
                 ..silent

@@ -46,7 +46,7 @@ impl Override {
 }
 
 impl Capabilities {
-    pub fn fields(&self) -> [(&'static str, Value); 17] {
+    pub fn fields(&self) -> [(&'static str, Value); 18] {
         use Value::{Flag, Number};
         [
             ("virtual_host", Flag(self.virtual_host)),
@@ -57,6 +57,7 @@ impl Capabilities {
             ("crc64", Flag(self.crc64)),
             ("conditional_writes", Flag(self.conditional_writes)),
             ("part_copy", Flag(self.part_copy)),
+            ("copy_conditions", Flag(self.copy_conditions)),
             ("rename", Flag(self.rename)),
             ("parts_equal", Flag(self.parts_equal)),
             ("part_min", Number(self.part_min)),
@@ -82,6 +83,7 @@ impl Capabilities {
                 ("crc64", Flag(flag)) => self.crc64 = flag,
                 ("conditional_writes", Flag(flag)) => self.conditional_writes = flag,
                 ("part_copy", Flag(flag)) => self.part_copy = flag,
+                ("copy_conditions", Flag(flag)) => self.copy_conditions = flag,
                 ("rename", Flag(flag)) => self.rename = flag,
                 ("parts_equal", Flag(flag)) => self.parts_equal = flag,
                 ("part_min", Number(n)) => self.part_min = n,

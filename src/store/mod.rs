@@ -194,6 +194,8 @@ pub struct Capabilities {
     pub parts_equal: bool,
     /// UploadPartCopy is there, for ranges.
     pub part_copy: bool,
+    /// A copy whose source is another version than was named is refused; else its source is looked at.
+    pub copy_conditions: bool,
     /// RenameObject is there, for objects.
     pub rename: bool,
     /// The largest object a single PUT takes. Nothing: only what is empty is put, the rest goes up in parts.
@@ -313,7 +315,8 @@ pub trait Store: Send + Sync + 'static {
 
     /// Makes `key` what `source` is, as long as that is the version `etag` ([`ErrorKind::Conflict`]
     /// otherwise): with all that is said of it, or with `attributes` instead. At most
-    /// [`Capabilities::copy_max`] bytes. Answers the version it made. Repeating it is harmless.
+    /// [`Capabilities::copy_max`] bytes. Answers the version it made. Repeating it is harmless. Without
+    /// [`Capabilities::copy_conditions`] a Conflict may come when `key` is another version of `source` already.
     async fn copy(
         &self,
         key: &str,

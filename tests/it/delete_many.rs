@@ -8,7 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use md5::{Digest, Md5};
 use wholefs::embedded::{self, Dialect, Server};
-use wholefs::store::s3::{Auth, Keys, Options, S3Store};
+use wholefs::store::s3::{Auth, CaBundle, Keys, Options, S3Store};
 use wholefs::store::{Attributes, Body, Error, ErrorKind, Limits, Precondition, Store};
 
 use crate::embedded::operations::raw;
@@ -375,6 +375,9 @@ fn many_keys_are_deleted_in_few_requests(store: &support::Store) {
         secret_access_key: store.secret_key.clone(),
         session_token: None,
     });
+    if let Some(authority) = &store.authority {
+        options.ca_bundle = Some(CaBundle::read(&authority.file()).expect("a bundle"));
+    }
     options.limits.request_timeout = Duration::from_secs(30);
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(async {

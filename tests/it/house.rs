@@ -159,3 +159,23 @@ fn only_one_module_uses_the_sdk_and_one_the_kernel() {
         }
     }
 }
+
+#[test]
+fn the_scenarios_that_are_chosen_are_there() {
+    let script = fs::read_to_string(root().join("scripts/test")).expect("the script");
+    let (_, chosen) = script.split_once("\nchosen=(\n").expect("a choice");
+    let (chosen, _) = chosen.split_once("\n)").expect("its end");
+    let tests: String = sources("tests/it")
+        .into_iter()
+        .map(|(_, text)| text)
+        .collect();
+    let mut all = 0;
+    for name in chosen.split_whitespace() {
+        let scenario = format!("fn {name}(store: &Store)");
+        let of_calls = format!("fn {name}(store: &support::Store)");
+        let there = tests.contains(&scenario) || tests.contains(&of_calls);
+        assert!(there, "scripts/test: there is no scenario {name}");
+        all += 1;
+    }
+    assert!(all >= 12, "{all} scenarios");
+}

@@ -22,6 +22,7 @@ mod bad_input;
 mod bandwidth;
 mod commands;
 mod connecting;
+mod copied_versions;
 mod copies;
 mod costs;
 mod crashes;

@@ -11,6 +11,7 @@ use crate::support::{Content, KIB, MIB, Mount, Store};
 use crate::{deaths, edits, endings, rename};
 
 mod aborts;
+mod places;
 
 /// Empty, small, several parts; written, read by another mount, deleted.
 fn files_of_several_sizes_come_and_go(store: &Store) {

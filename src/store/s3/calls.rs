@@ -231,6 +231,7 @@ impl Store for S3Store {
         let op = Op::COPY;
         let replaces = attributes.is_some();
         let said = attributes.cloned().unwrap_or_default();
+        self.expect_source(op, source, version).await?;
         let request = || {
             self.client
                 .copy_object()
@@ -247,11 +248,17 @@ impl Store for S3Store {
                 .set_metadata(metadata(&said))
                 .send()
         };
-        self.call(op, key, self.patience(size), request, |copied| {
-            let result = copied.copy_object_result();
-            etag(op, key, result.and_then(|r| r.e_tag()))
-        })
-        .await
+        let made = self
+            .call(op, key, self.patience(size), request, |copied| {
+                let result = copied.copy_object_result();
+                etag(op, key, result.and_then(|r| r.e_tag()))
+            })
+            .await?;
+        match key == source {
+            true => self.expect_itself(op, key, &made, size).await?,
+            false => self.expect_source(op, source, version).await?,
+        }
+        Ok(made)
     }
 
     async fn rename(&self, key: &str, source: &str, version: &ETag) -> Result<()> {
@@ -407,17 +414,21 @@ impl Store for S3Store {
                 .copy_source_range(format!("bytes={}-{}", range.start, range.end - 1))
                 .send()
         };
-        self.call(op, key, self.patience(bytes), request, |copied| {
-            let Some(result) = copied.copy_part_result() else {
-                return Err(incomplete(op, key, "no result"));
-            };
-            let crc64 = result.checksum_crc64_nvme().and_then(decode_crc64);
-            Ok(PartReceipt {
-                etag: etag(op, key, result.e_tag())?,
-                crc64,
+        let copied = self
+            .call(op, key, self.patience(bytes), request, |copied| {
+                let Some(result) = copied.copy_part_result() else {
+                    return Err(incomplete(op, key, "no result"));
+                };
+                let crc64 = result.checksum_crc64_nvme().and_then(decode_crc64);
+                Ok(PartReceipt {
+                    etag: etag(op, key, result.e_tag())?,
+                    crc64,
+                })
             })
-        })
-        .await
+            .await?;
+        // Nothing is published before Complete: that it was the source is soon enough.
+        self.expect_source(op, source, version).await?;
+        Ok(copied)
     }
 
     async fn complete_upload(

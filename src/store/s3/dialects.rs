@@ -68,6 +68,7 @@ const GENERIC: Capabilities = Capabilities {
     object_max: 5 * TIB,
     parts_equal: false,
     part_copy: true,
+    copy_conditions: false,
     rename: false,
     put_max: 5 * GIB,
     copy_max: 5 * GIB,
@@ -110,6 +111,7 @@ pub(super) static TABLE: &[Row] = &[
             crc64: true,
             conditional_writes: true,
             virtual_host: true,
+            copy_conditions: true,
             ..GENERIC
         },
         facts: Facts {
@@ -133,6 +135,7 @@ pub(super) static TABLE: &[Row] = &[
             conditional_writes: true,
             virtual_host: true,
             rename: true,
+            copy_conditions: true,
             ..GENERIC
         },
         facts: Facts {
@@ -220,6 +223,7 @@ pub(super) static TABLE: &[Row] = &[
             name: "garage",
             part_min: 1,
             crc64: true,
+            copy_conditions: true,
             ..GENERIC
         },
         facts: Facts {
@@ -235,6 +239,7 @@ pub(super) static TABLE: &[Row] = &[
             name: "minio",
             conditional_writes: true,
             uploads_by_prefix: false,
+            copy_conditions: true,
             ..GENERIC
         },
         facts: Facts {
@@ -247,7 +252,8 @@ pub(super) static TABLE: &[Row] = &[
         ..NOBODY
     },
     Row {
-        // Only recent releases honour conditions, older ones ignore them: not promised.
+        // Only recent releases honour conditions, older ones ignore them: not promised. That of a copy's
+        // source it looks for under another header's name.
         capabilities: Capabilities {
             name: "ceph",
             ..GENERIC
@@ -262,7 +268,8 @@ pub(super) static TABLE: &[Row] = &[
         ..NOBODY
     },
     Row {
-        // Conditions hold on PutObject but are not documented for Complete: not promised.
+        // Conditions hold on PutObject but are not documented for Complete, and of a part's source they are
+        // said not to: not promised.
         capabilities: Capabilities {
             name: "r2",
             parts_equal: true,
@@ -405,6 +412,7 @@ pub(super) static TABLE: &[Row] = &[
             name: "embedded",
             crc64: true,
             conditional_writes: true,
+            copy_conditions: true,
             ..GENERIC
         },
         facts: Facts {

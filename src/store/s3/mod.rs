@@ -10,6 +10,7 @@
 //! - `renewal`: the keys, asked for again when they expire or are refused.
 //! - `calls`: each call of the trait, as S3's request and answer; `get`: the one whose answer is a stream.
 //! - `delete_many`: the one call that answers for each of many keys.
+//! - `source`: of copies, where the store does not look at it.
 //! - `lifecycle`: the bucket's own rule against uploads left open.
 //! - `transport`: whom TLS trusts, and the proxies. `pace`: the limit of bandwidth.
 //! - `payload`: what a signature says of a body.
@@ -61,6 +62,7 @@ mod payload;
 mod refusal;
 pub(in crate::store) mod renewal;
 pub(in crate::store) mod retry;
+mod source;
 pub(in crate::store) mod transport;
 mod witness;
 
