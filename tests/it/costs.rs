@@ -253,10 +253,11 @@ fn appending_costs_the_bytes_appended_and_a_copy_each_256_megabytes() {
 
 fn kept_on_disk(mount: &Mount) -> u64 {
     let mut status = Command::new(PROGRAM);
-    status.args(["status", "--json"]).arg(&mount.at);
+    status.args(["status", "--json", "--state-dir"]);
+    status.arg(mount.aside("state"));
     let said = status.output().expect("the program runs").stdout;
     let status: serde_json::Value = serde_json::from_slice(&said).expect("JSON");
-    status["disk_cache"]["used"].as_u64().expect("a number")
+    status[0]["disk_cache"]["used"].as_u64().expect("a number")
 }
 
 #[test]

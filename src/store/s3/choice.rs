@@ -215,9 +215,13 @@ fn by_name(name: &str) -> Option<&'static Row> {
     TABLE.iter().find(|row| row.capabilities.name == name)
 }
 
-/// The names of all rows.
+/// The names of all whose buckets can be mounted.
 pub fn providers() -> impl Iterator<Item = &'static str> {
-    TABLE.iter().map(|row| row.capabilities.name)
+    let of_buckets = |row: &&Row| !matches!(row.address, Address::Vaults);
+    TABLE
+        .iter()
+        .filter(of_buckets)
+        .map(|row| row.capabilities.name)
 }
 
 fn unknown(name: &str) -> String {
