@@ -266,13 +266,12 @@ impl Fs {
         if before + 1 != node.ino {
             return;
         }
-        let is_told = |other: &Node| self.is_told(other);
         let follows = |other: &Arc<Node>| other.parent() == node.parent() && !other.is_directory();
         for ino in node.ino + 1..=node.ino + AHEAD as u64 {
             let Some(next) = self.tree.get(ino).filter(follows) else {
                 continue;
             };
-            if is_told(&next) || self.asking.are_taken(&ino) {
+            if self.is_told(&next) || self.asking.are_taken(&ino) {
                 continue;
             }
             let Ok(permit) = self.looks_ahead.clone().try_acquire_owned() else {

@@ -185,7 +185,7 @@ impl Listing {
         snapshot.progress = from.map_or(Progress::Fresh, Progress::At);
         let page = answer.map_err(|_| Error::quiet(libc::EIO))??;
         let (found, sample) = match self.behind {
-            true => (Found::Nobody, None),
+            true => (Found::Unasked, None),
             false => fs.sample(&self.node, &page, snapshot.pages.is_empty()),
         };
         snapshot.sample = sample;

@@ -501,6 +501,12 @@ impl State {
             (Beyond::Nothing, Found::Something) => Beyond::Unknown,
             (same, _) => same,
         };
+        if self.beyond == Beyond::Nothing
+            && let Some(used) = &mut self.used
+        {
+            // Of another object under this name, perhaps.
+            used.said_before = None;
+        }
         before == Beyond::Nothing && self.beyond != before
     }
 

@@ -41,9 +41,9 @@ impl Drop for Sample {
 /// What a reading of a directory found to be said of a page of its files.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Found {
-    /// It did not look.
+    /// It did not look, or does not know yet.
     #[default]
-    Nobody,
+    Unasked,
     Nothing,
     /// Or it may well be.
     Something,
@@ -114,14 +114,14 @@ impl Fs {
         is_first: bool,
     ) -> (Found, Option<Sample>) {
         if !self.options.trusts_listings {
-            return (Found::Nobody, None);
+            return (Found::Unasked, None);
         }
         let is_small = is_first && page.next.is_none() && page.entries.len() <= SMALL;
         if is_small || directory.state().directory().keeps {
             return (Found::Something, None);
         }
         let sample = Sample::of(&self.store, page, &directory.key());
-        (Found::Nobody, Some(sample))
+        (Found::Unasked, Some(sample))
     }
 
     /// Something is said of a file of this directory: all of them are asked about from now on.
