@@ -30,8 +30,9 @@ pub(super) struct TuningArguments {
     /// Permissions taken from files of which nothing is said
     #[arg(long, value_name = "MODE", default_value = "022", value_parser = units::octal)]
     pub umask: u32,
-    /// Where modes, owners and times are kept: with each object, as s3fs does, or nowhere
-    #[arg(long, value_name = "HOW", value_enum, default_value_t = Keep::Full)]
+    /// Modes, owners and times: kept with each object, as s3fs does, and asked for of each file that is listed (full), in
+    /// large directories only where a sample of the files has any (auto); or plain objects (none)
+    #[arg(long, value_name = "HOW", value_enum, default_value_t = Keep::Auto)]
     pub metadata: Keep,
     /// Keep extended attributes (user.*) with the objects; `ls -l` asks for them of each file
     #[arg(long)]
@@ -95,6 +96,7 @@ pub(super) enum AbortOn {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Keep {
+    Auto,
     Full,
     None,
 }
@@ -159,7 +161,8 @@ impl TuningArguments {
                 umask: self.umask,
                 owner: self.uid,
                 group: self.gid,
-                keeps_metadata: self.metadata == Keep::Full,
+                keeps_metadata: self.metadata != Keep::None,
+                trusts_listings: self.metadata == Keep::Auto,
                 mount_point: mount_point.clone(),
                 abort_on_failure: self.abort_on == AbortOn::Failure,
                 fail_on_conflict: self.on_conflict == OnConflict::Fail,

@@ -157,6 +157,13 @@ impl Fs {
                 ..Posix::default()
             };
             posix.say_in(&mut said.metadata);
+            let is_usual = kind == Kind::File
+                && mode & 0o7777 == 0o666 & !self.options.umask
+                && posix.uid == Some(self.options.uid)
+                && posix.gid == Some(self.options.gid);
+            if kind != Kind::Directory && !is_usual {
+                self.keeps(parent);
+            }
         }
         said
     }
@@ -167,7 +174,7 @@ impl Fs {
         let size = state.object.as_ref().map_or(0, |object| object.size);
         self.options.keeps_metadata
             && node.kind == Kind::File
-            && state.said.is_none()
+            && !state.is_said()
             && size < TARGET_MAX
             && state.live_draft().is_none()
     }
@@ -227,7 +234,7 @@ impl Fs {
                 Kind::Directory => {
                     node.ino == ROOT || state.directory().marker_asked.is_some_and(believed)
                 }
-                Kind::File | Kind::Symlink => state.said.is_some(),
+                Kind::File | Kind::Symlink => state.is_said(),
             }
     }
 
@@ -240,6 +247,11 @@ impl Fs {
             self.refresh(&node).await.map_err(to_be_looked_up)?;
         }
         Ok(self.attributes(&node))
+    }
+
+    fn is_told(&self, node: &Node) -> bool {
+        let state = node.state();
+        state.said.is_some() || (state.is_said() && state.is_fresh(self.options.metadata_ttl))
     }
 
     /// Somebody goes from one file of a listing to the next: asks about those that come.
@@ -259,7 +271,7 @@ impl Fs {
             let Some(next) = self.tree.get(ino).filter(follows) else {
                 continue;
             };
-            if next.state().said.is_some() || self.asking.are_taken(&ino) {
+            if self.is_told(&next) || self.asking.are_taken(&ino) {
                 continue;
             }
             let Ok(permit) = self.looks_ahead.clone().try_acquire_owned() else {
@@ -269,7 +281,7 @@ impl Fs {
             tokio::spawn(async move {
                 let _permit = permit;
                 let _alone = fs.asking.take(ino).await;
-                if next.state().said.is_none() {
+                if !fs.is_told(&next) {
                     // Whoever asks himself hears of it.
                     let _ = fs.refresh(&next).await;
                 }
@@ -292,6 +304,8 @@ impl Fs {
                 directory.marker = true;
                 directory.modified = object.modified;
                 directory.marker_asked = Some(Moment::now());
+                drop(state);
+                self.marker_says(node);
                 Ok(())
             }
             Err(error) if node.is_directory() && error.kind == ErrorKind::Missing => {
@@ -305,6 +319,7 @@ impl Fs {
             Ok(object) if node.live_draft().is_none() && self.kind_of(&object) != node.kind => {
                 // A listing took it for a file. The kernel looks the name up again.
                 if let Some(parent) = self.tree.get(node.parent()) {
+                    self.keeps(&parent);
                     self.tree.replace(&parent, node);
                 }
                 Err(Error::quiet(libc::ESTALE))
@@ -320,6 +335,7 @@ impl Fs {
                     state.show(shown.filter(|_| !stale));
                     stale
                 };
+                self.heard_of(node);
                 // It reads no further than the size it believes in.
                 if stale && let Some(kernel) = self.kernel.get() {
                     kernel.forget_attributes(node.ino);
@@ -403,6 +419,11 @@ impl Fs {
         node: &Arc<Node>,
         change: Change,
     ) -> Result<()> {
+        if !node.is_directory()
+            && let Some(directory) = node.above()
+        {
+            self.keeps(&directory);
+        }
         while let Some(draft) = node.live_draft() {
             let mut done = Ok(());
             if draft.say(|said| done = change(&mut said.metadata)) {
@@ -485,6 +506,8 @@ impl Fs {
         let directory = state.directory_mut();
         directory.marker = true;
         directory.marker_asked = Some(Moment::now());
+        drop(state);
+        self.marker_says(node);
         Ok(())
     }
 

@@ -79,6 +79,9 @@ impl Fs {
                 state.checked = Some(Moment::now());
             }
         }
+        if listed.object.is_some() {
+            self.believe(parent, &node, listed.found);
+        }
         let attributes = self.attributes(&node);
         (node, attributes)
     }

@@ -14,6 +14,7 @@ use tracing::warn;
 use super::moment::Moment;
 use super::names::{is_blank, is_name};
 use super::node::{Kind, Node, version_of};
+use super::sample::{Found, Sample};
 use super::{Error, Fs, Result};
 use crate::draft::Version;
 use crate::store::{self, Continuation, ListEntry, ListPage};
@@ -33,6 +34,8 @@ struct Snapshot {
     /// The pages before this one are read: of theirs names are kept, and nothing else.
     read: usize,
     progress: Progress,
+    /// Of the last page.
+    sample: Option<Sample>,
     /// Files that a directory of the same name may yet follow (`foo` … `foo/`).
     undecided: Vec<(String, Version)>,
     /// Children the bucket does not have (yet): files being written.
@@ -79,6 +82,8 @@ struct Page {
     entries: Vec<Entry>,
     /// The entries' objects, until they are read.
     objects: Vec<Option<Version>>,
+    /// What is said of them.
+    found: Found,
 }
 
 struct Entry {
@@ -93,6 +98,8 @@ pub struct Listed<'a> {
     pub object: Option<&'a Version>,
     /// When the store was asked, at the latest.
     pub asked: Moment,
+    /// What is said of such as are on its page.
+    pub found: Found,
     /// Where to go on behind this entry.
     pub next: u64,
 }
@@ -145,6 +152,7 @@ impl Listing {
             self.next_page(fs, &mut snapshot).await?;
         }
         snapshot.let_go_before(start);
+        self.wait_for_sample(fs, &mut snapshot).await;
         let end = snapshot.len();
         let untaken = (start..end).find(|at| !take(snapshot.listed(*at)));
         let began = snapshot.began.filter(|_| untaken.is_none());
@@ -176,7 +184,12 @@ impl Listing {
         // Should it have failed, it can be asked for again.
         snapshot.progress = from.map_or(Progress::Fresh, Progress::At);
         let page = answer.map_err(|_| Error::quiet(libc::EIO))??;
-        snapshot.turn_page(page.entries.len());
+        let (found, sample) = match self.behind {
+            true => (Found::Unasked, None),
+            false => fs.sample(&self.node, &page, snapshot.pages.is_empty()),
+        };
+        snapshot.sample = sample;
+        snapshot.turn_page(page.entries.len(), found);
         for entry in page.entries {
             snapshot.take(&prefix, entry);
         }
@@ -191,6 +204,16 @@ impl Listing {
             }
         };
         Ok(())
+    }
+
+    async fn wait_for_sample(&self, fs: &Fs, snapshot: &mut Snapshot) {
+        if let Some(sample) = &mut snapshot.sample {
+            let found = sample.found(fs, &self.node).await;
+            snapshot.sample = None;
+            if let Some(page) = snapshot.pages.last_mut() {
+                page.found = found;
+            }
+        }
     }
 
     fn ask(&self, fs: &Fs, from: Option<Continuation>) -> Coming {
@@ -213,7 +236,7 @@ impl Snapshot {
     }
 
     /// What is pushed from now on, so many entries perhaps, is on a page of its own.
-    fn turn_page(&mut self, entries: usize) {
+    fn turn_page(&mut self, entries: usize, found: Found) {
         let before = self.len();
         if let Some(last) = self.pages.last_mut() {
             last.names.shrink_to_fit();
@@ -223,6 +246,7 @@ impl Snapshot {
             // And one of the page before, which was undecided.
             entries: Vec::with_capacity(entries + 1),
             objects: Vec::with_capacity(entries + 1),
+            found,
             ..Page::default()
         });
     }
@@ -325,6 +349,7 @@ impl Snapshot {
             kind: entry.kind,
             object: page.objects.get(at).and_then(Option::as_ref),
             asked: self.began.unwrap_or_else(Moment::now),
+            found: page.found,
             next: index as u64 + 1,
         }
     }
@@ -359,7 +384,7 @@ mod tests {
             ..Snapshot::default()
         };
         for page in entries.chunks(2) {
-            snapshot.turn_page(page.len());
+            snapshot.turn_page(page.len(), Found::default());
             for entry in page {
                 snapshot.take("d/", entry.clone());
             }

@@ -8,6 +8,7 @@
 use std::time::{Duration, SystemTime};
 
 use super::node::Kind;
+use super::xattr;
 use crate::store::{Attributes, Metadata};
 
 /// What is said of a file; `None`: nothing, so the mount's own rules hold.
@@ -66,6 +67,13 @@ pub fn kind_bits(kind: Kind) -> u32 {
 /// Is it a symbolic link, by s3fs's form (a mode, and the target as its bytes) or geesefs's?
 pub fn is_symlink(metadata: &Metadata) -> bool {
     metadata.contains_key(GEESEFS_TARGET) || Posix::of(metadata).is_symlink()
+}
+
+/// Is anything said of it that a listing does not tell?
+pub fn is_anything_said(metadata: &Metadata) -> bool {
+    Posix::of(metadata) != Posix::default()
+        || is_symlink(metadata)
+        || metadata.contains_key(xattr::ENTRY)
 }
 
 /// Where geesefs keeps a symbolic link's target; the object itself is empty.

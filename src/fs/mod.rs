@@ -34,6 +34,7 @@ mod node;
 mod parting;
 mod rename;
 mod renewal;
+mod sample;
 mod tree;
 mod xattr;
 
@@ -70,6 +71,8 @@ pub struct Options {
     pub group: Option<u32>,
     /// Modes, owners and times are kept with the objects.
     pub keeps_metadata: bool,
+    /// Where nothing is said of a sample of a large directory's files, nothing is said of any.
+    pub trusts_listings: bool,
     /// Where it is mounted, to recognise descriptors of our files in /proc.
     pub mount_point: PathBuf,
     /// A program that ends with a failure without having closed its file did not finish it.
@@ -315,6 +318,7 @@ impl Fs {
         }
         let node = self.tree.ensure(parent, name, self.kind_of(object));
         node.state().saw(object);
+        self.heard_of(&node);
         node
     }
 

@@ -16,6 +16,7 @@ use tokio::sync::Notify;
 
 use super::children::Children;
 use super::moment::Moment;
+use super::sample::Found;
 use crate::draft::{Draft, Version};
 use crate::store::{Archive, Attributes, ETag, ObjectInfo};
 
@@ -223,6 +224,18 @@ pub struct State {
     used: Option<Box<Used>>,
     pub name: Name,
     stored: Stored,
+    beyond: Beyond,
+}
+
+/// Is something said of it that a listing did not tell? As long as it is not known what.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Beyond {
+    #[default]
+    Unknown,
+    /// By a sample of its directory, not.
+    Nothing,
+    /// It changed since it was seen: whoever did that may have said something.
+    Changed,
 }
 
 /// Is the time of the version also the store's own time of the object?
@@ -269,6 +282,8 @@ pub struct Directory {
     pub marker_asked: Option<Moment>,
     /// The child that was last asked about. Whoever asks about the next goes through all.
     pub asked: u64,
+    /// Something is said of files in it.
+    pub keeps: bool,
     /// A marker object is known to be there, so that they stay when they are empty.
     pub marker: bool,
     /// All children were listed (or there were none) at this moment.
@@ -308,6 +323,7 @@ impl Directory {
             children: Children::new(),
             marker_asked: None,
             asked: 0,
+            keeps: false,
             marker: false,
             complete: None,
             doubts: 0,
@@ -439,6 +455,7 @@ impl State {
     pub fn saw_version(&mut self, seen: &Version) {
         self.checked = Some(Moment::now());
         let known = self.object.as_ref();
+        let is_new = known.is_none();
         let same = known.is_some_and(|known| known.etag == seen.etag && known.size == seen.size);
         let stored = self.stored();
         if !same {
@@ -460,11 +477,37 @@ impl State {
             let since = time.duration_since(SystemTime::UNIX_EPOCH);
             since.map_or(0, |since| since.as_secs())
         };
-        if (!same || stored.is_some_and(|stored| seconds(stored) != seconds(seen.modified)))
-            && let Some(said) = self.said.take()
-        {
-            self.used_mut().said_before = Some(said);
+        if !same || stored.is_some_and(|stored| seconds(stored) != seconds(seen.modified)) {
+            self.beyond = match is_new {
+                true => Beyond::Unknown,
+                false => Beyond::Changed,
+            };
+            if let Some(said) = self.said.take() {
+                self.used_mut().said_before = Some(said);
+            }
         }
+    }
+
+    /// Is it known what is said of it, or to be nothing, nearly for sure?
+    pub fn is_said(&self) -> bool {
+        self.said.is_some() || self.beyond == Beyond::Nothing
+    }
+
+    /// What a page of a listing that shows it was found to say. Answers whether it had been believed otherwise.
+    pub fn believe(&mut self, found: Found) -> bool {
+        let before = self.beyond;
+        self.beyond = match (before, found) {
+            (Beyond::Unknown, Found::Nothing) => Beyond::Nothing,
+            (Beyond::Nothing, Found::Something) => Beyond::Unknown,
+            (same, _) => same,
+        };
+        if self.beyond == Beyond::Nothing
+            && let Some(used) = &mut self.used
+        {
+            // Of another object under this name, perhaps.
+            used.said_before = None;
+        }
+        before == Beyond::Nothing && self.beyond != before
     }
 
     /// What was known of the version is not of this one.
@@ -506,8 +549,12 @@ impl State {
     pub fn was_copied(&mut self, source: &ETag, copy: &Version) {
         let same = self.object.as_ref().is_some_and(|o| o.etag == *source);
         let said = self.said.clone().filter(|_| same);
+        let beyond = self.beyond;
         self.saw_version(copy);
         self.said = said;
+        if same {
+            self.beyond = beyond;
+        }
         // The store's time of the copy is not known.
         self.stored = Stored::Unknown;
     }

@@ -21,6 +21,7 @@ use tracing::{info, warn};
 use super::copies::TRIES;
 use super::moment::Moment;
 use super::node::{self, Kind, Node};
+use super::sample::Found;
 use super::{Error, Fs, Result, metadata};
 use crate::draft::{Draft, Version};
 use crate::store::{self, Attributes, ETag, ErrorKind, ListEntry, ObjectInfo};
@@ -209,14 +210,19 @@ impl Rename {
             fs.tree.detach(&self.to, target);
         }
         fs.tree.rename(source, &self.from, &self.to, &self.new_name);
-        let mut state = source.state();
-        let cached = state.is_cached();
-        state.set_cached(moved.clone().filter(|_| cached));
-        state.object = moved;
-        state.stored_is_unknown();
-        state.checked = Some(Moment::now());
-        // Who reads it reads on, under its new key.
-        state.used_mut().commits += 1;
+        {
+            let mut state = source.state();
+            let cached = state.is_cached();
+            state.set_cached(moved.clone().filter(|_| cached));
+            state.object = moved;
+            state.stored_is_unknown();
+            state.checked = Some(Moment::now());
+            // A sample of where it was tells nothing of where it is.
+            state.believe(Found::Something);
+            // Who reads it reads on, under its new key.
+            state.used_mut().commits += 1;
+        }
+        fs.heard_of(source);
         Ok(true)
     }
 

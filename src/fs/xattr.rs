@@ -20,7 +20,7 @@ use super::{Error, Fs, Result};
 use crate::store::{ErrorKind, Metadata};
 
 /// The metadata entry that carries them.
-const ENTRY: &str = "xattr";
+pub(super) const ENTRY: &str = "xattr";
 
 /// All names and values of an object's metadata together: S3's 2 KB, but for what a commit adds (the time,
 /// the upload's token).

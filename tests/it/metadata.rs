@@ -242,7 +242,7 @@ fn whoever_goes_through_a_directory_finds_it_asked_ahead() {
     for n in 0..count {
         store.put(&format!("dir/{n:03}"), "x");
     }
-    let mount = Mount::with(&store, &["--metadata-ttl", "1m"]);
+    let mount = Mount::with(&store, &["--metadata-ttl", "1m", "--metadata", "full"]);
     let asked = || store.log().count("HeadObject");
     let names = fs::read_dir(mount.path("dir")).expect("listed");
     let mut names: Vec<_> = names.map(|entry| entry.expect("an entry").path()).collect();
@@ -407,5 +407,116 @@ fn who_looks_while_a_file_is_published_sees_it_as_it_is() {
         looker.join().expect("nothing else was seen")
     });
     println!("{looks} looks at {FILES} files");
+    assert!(mount.terminate().success());
+}
+
+/// A directory of so many files, of which those that are given say something: not the ones a sample has.
+fn large_directory(count: usize, said: &[(usize, &str)]) -> Store {
+    let store = Store::embedded();
+    for n in 0..count {
+        let key = format!("dir/{n:04}");
+        match said.iter().find(|(at, _)| *at == n) {
+            Some((_, mode)) => {
+                let mode = HashMap::from([("mode".to_owned(), mode.to_string())]);
+                store.put_with(&key, "target", &mode, "");
+            }
+            None => store.put(&key, "target"),
+        }
+    }
+    store
+}
+
+/// The kind of file and the mode of all, as `ls -l` has them.
+fn modes(mount: &Mount) -> Vec<u32> {
+    let mut shown: Vec<_> = fs::read_dir(mount.path("dir"))
+        .expect("listed")
+        .map(|entry| {
+            let path = entry.expect("an entry").path();
+            let mode = fs::symlink_metadata(&path).expect("there").mode();
+            (path, mode)
+        })
+        .collect();
+    shown.sort();
+    shown.into_iter().map(|(_, mode)| mode).collect()
+}
+
+const PRIVATE: &str = "33152";
+const LINK: &str = "41471";
+
+#[test]
+fn a_large_directory_is_shown_with_the_modes_that_are_kept_in_it() {
+    let all: Vec<_> = (0..1000).map(|n| (n, PRIVATE)).collect();
+    let store = large_directory(1000, &all);
+    let mount = Mount::with(&store, &["--metadata-ttl", "1h"]);
+    assert_eq!(modes(&mount), [0o100_600; 1000]);
+    assert!(mount.terminate().success());
+}
+
+#[test]
+fn of_a_small_directory_each_file_is_asked() {
+    let store = large_directory(256, &[(0, PRIVATE), (77, LINK)]);
+    let mount = Mount::with(&store, &["--metadata-ttl", "1h"]);
+    let shown = modes(&mount);
+    assert_eq!((shown[0], shown[1]), (0o100_600, 0o100_644));
+    assert_eq!(shown[77] & libc::S_IFMT, libc::S_IFLNK);
+    assert!(mount.terminate().success());
+}
+
+#[test]
+fn a_large_directory_of_plain_files_is_shown_as_the_listing_tells_until_something_is_heard() {
+    const SAID: [(usize, &str); 3] = [(0, PRIVATE), (1, PRIVATE), (2, LINK)];
+    let open = |mount: &Mount| drop(File::open(mount.path("dir/0000")).expect("opened"));
+    let chmod = |mount: &Mount| {
+        let path = mount.path("dir/0500");
+        fs::set_permissions(path, Permissions::from_mode(0o640)).expect("chmod");
+    };
+    let make = |mount: &Mount| {
+        let mut options = File::options();
+        let options = options.write(true).create_new(true).mode(0o600);
+        options.open(mount.path("dir/made")).expect("made");
+    };
+    let heard: [(&str, &dyn Fn(&Mount)); 3] =
+        [("opened", &open), ("chmod", &chmod), ("made", &make)];
+    for (what, hear) in heard {
+        let store = large_directory(1000, &SAID);
+        let mount = Mount::with(&store, &["--metadata-ttl", "1h"]);
+        let asked = || store.log().count("HeadObject");
+        let before = asked();
+        assert_eq!(modes(&mount), [0o100_644; 1000], "{what}");
+        let looks = asked() - before;
+        assert!(looks <= 16 + 5, "{what}: {looks} looks");
+        hear(&mount);
+        // What the kernel believed of the others is forgotten, too.
+        assert_eq!(mode(&mount.path("dir/0001")), 0o600, "{what}");
+        let shown = modes(&mount);
+        assert_eq!(shown[..2], [0o100_600; 2], "{what}");
+        assert_eq!(shown[2] & libc::S_IFMT, libc::S_IFLNK, "{what}");
+        match what {
+            "chmod" => assert_eq!(shown[500], 0o100_640),
+            "made" => assert_eq!(shown[1000], 0o100_600),
+            _ => assert_eq!(shown[500], 0o100_644),
+        }
+        assert!(mount.terminate().success());
+    }
+}
+
+#[test]
+fn in_a_directory_whose_marker_says_something_each_file_is_asked() {
+    let store = large_directory(1000, &[(0, PRIVATE)]);
+    let theirs = HashMap::from([("mode".to_owned(), "16877".to_owned())]);
+    store.put_with("dir/", "", &theirs, "application/x-directory");
+    let mount = Mount::with(&store, &["--metadata-ttl", "1h"]);
+    assert_eq!(modes(&mount)[0], 0o100_600);
+    assert!(mount.terminate().success());
+}
+
+#[test]
+fn a_file_that_was_changed_since_it_was_listed_is_asked() {
+    let store = large_directory(1000, &[]);
+    let mount = Mount::with(&store, &["--metadata-ttl", "1h"]);
+    assert_eq!(modes(&mount), [0o100_644; 1000]);
+    let theirs = HashMap::from([("mode".to_owned(), PRIVATE.to_owned())]);
+    store.put_with("dir/0000", "changed", &theirs, "");
+    assert_eq!(modes(&mount)[0], 0o100_600);
     assert!(mount.terminate().success());
 }
