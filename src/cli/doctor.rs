@@ -414,7 +414,7 @@ async fn of_copies(report: &mut Report, store: &S3Store, key: &str, size: u64) {
             "are not known to be told apart by this provider: sources of copies are looked at before and after",
         );
     }
-    let another = ETag("00000000000000000000000000000000".to_string());
+    let another = ETag::new("00000000000000000000000000000000");
     let copied = store
         .copy(&format!("{key}-copy"), key, &another, size, None)
         .await;
