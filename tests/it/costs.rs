@@ -177,7 +177,7 @@ fn reading_a_gigabyte_costs_a_request_each_eight_megabytes() {
     });
     let total: u64 = costs.iter().map(|(_, count)| count).sum();
     // 8 MiB each, a few smaller ones at the beginning, and again where the machine stood still.
-    assert!((128..200).contains(&total), "{costs:?}");
+    assert!((128..300).contains(&total), "{costs:?}");
 }
 
 #[test]

@@ -16,12 +16,16 @@ pub fn shout(line: &str) {
     let _ = writeln!(std::io::stderr().lock(), "wholefs tests: {name}: {line}");
 }
 
-/// The child gets SIGTERM when the thread that starts it ends, however that ends.
+/// The child gets SIGTERM when the thread that starts it ends, however that ends. And signals mean to it what
+/// they mean to a program that is started by hand, also where the tests run under nohup or behind `&`.
 pub fn die_with_parent(command: &mut Command) {
-    // SAFETY: prctl is a plain system call, allowed between fork and exec.
+    // SAFETY: both are plain system calls, allowed between fork and exec.
     unsafe {
         command.pre_exec(|| {
             libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM);
+            for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT] {
+                libc::signal(signal, libc::SIG_DFL);
+            }
             Ok(())
         });
     }
