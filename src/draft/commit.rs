@@ -31,13 +31,13 @@ impl Draft {
         let result = self.publish(&mut contents).await;
         let result = match (result, self.doom.get()) {
             // The name went away during the commit: there is nothing to say to whoever closes it.
-            (Err(_), Some(Doom::Unlinked)) => {
+            (Err(error), Some(Doom::Unlinked)) if !error.leaves_it_open() => {
                 self.said().last = false;
                 self.committing.store(false, Ordering::Release);
                 return Ok(None);
             }
             (Err(_), Some(Doom::Abandoned(why))) => Err(Error::Aborted(why)),
-            (Err(error), None) => Err(error),
+            (Err(error), Some(Doom::Unlinked) | None) => Err(error),
             (Ok(etag), _) => Ok(Version {
                 etag,
                 size: contents.size,

@@ -122,6 +122,13 @@ impl From<store::Error> for Error {
     }
 }
 
+impl Error {
+    /// The store may do yet what it was asked.
+    fn leaves_it_open(&self) -> bool {
+        matches!(self, Error::Store(error) if error.kind == ErrorKind::Unknown)
+    }
+}
+
 /// Why a draft is given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Doom {
@@ -368,9 +375,14 @@ impl Draft {
         self.outcome.get()
     }
 
+    /// Its name is gone, or about to go.
+    pub fn is_unlinked(&self) -> bool {
+        self.doom.get() == Some(&Doom::Unlinked)
+    }
+
     /// Its commit failed without the store saying whether it was applied: it may be yet.
     pub fn is_uncertain(&self) -> bool {
-        matches!(self.outcome(), Some(Err(Error::Store(e))) if e.kind == ErrorKind::Unknown)
+        matches!(self.outcome(), Some(Err(error)) if error.leaves_it_open())
     }
 
     pub fn keep_all(&self) {

@@ -184,6 +184,7 @@ impl Fs {
     /// Commits a draft and brings the node up to date. Must run to its end.
     async fn finish_commit(&self, node: &Node, draft: &Arc<Draft>) -> Result<()> {
         let under_way = UnderWay::new(&self.commits);
+        let _turn = self.publishing.take(node.ino).await;
         if self.options.keeps_metadata {
             let time = Posix {
                 mtime: Some(draft.times().modified),

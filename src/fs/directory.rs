@@ -199,7 +199,8 @@ impl Fs {
         }
         self.keep_directory(&parent).await?;
         let _changing = node.change();
-        if self.part_with(&node).await?
+        let parting = self.part_with(&node).await?;
+        if parting.published
             && let Err(error) = self.store.delete(&node.key()).await
         {
             self.not_parted(&node);

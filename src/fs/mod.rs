@@ -102,6 +102,8 @@ pub struct Fs {
     tree: Tree,
     /// Files whose objects the store is being asked about: each is asked about once.
     asking: Turns<u64>,
+    /// Files that are being published or lose their names: one at a time.
+    publishing: Turns<u64>,
     files: Mutex<HashMap<u64, Arc<OpenFile>>>,
     listings: Mutex<HashMap<u64, Arc<Listing>>>,
     /// Names the store just said are not there, for the create that follows such a lookup.
@@ -134,6 +136,7 @@ impl Fs {
             options,
             tree: Tree::new(),
             asking: Turns::default(),
+            publishing: Turns::default(),
             files: Mutex::new(HashMap::new()),
             listings: Mutex::new(HashMap::new()),
             absent: Mutex::new(LruCache::new(ABSENT_MAX)),

@@ -8,34 +8,45 @@ use tracing::debug;
 use super::node::Node;
 use super::{Error, Fs, Result};
 use crate::draft::{Base, Doom, Version};
+use crate::turns::Turn;
 
 /// So much of an object is fetched for those who have it open when its name goes. Of a larger one they
 /// read on where the bucket keeps versions, and are told ESTALE elsewhere.
 const KEPT_MAX: u64 = 64 << 20;
 
+/// A name that is being taken away.
+pub(super) struct Parting {
+    /// The bucket may hold an object of it.
+    pub published: bool,
+    _turn: Turn,
+}
+
 impl Fs {
-    /// The file's name is about to go. Answers whether the bucket may hold an object to delete.
-    pub(super) async fn part_with(self: &Arc<Self>, node: &Arc<Node>) -> Result<bool> {
-        let mut published = node.state().object.is_some();
-        if let Some(draft) = node.live_draft() {
+    /// The file's name is about to go. As long as the answer is held, nothing is published under it; what
+    /// somebody begins to write meanwhile waits for what becomes of the name.
+    pub(super) async fn part_with(self: &Arc<Self>, node: &Arc<Node>) -> Result<Parting> {
+        let written = node.live_draft();
+        if let Some(draft) = &written {
             draft.abort(Doom::Unlinked);
-            if draft.is_committing() {
-                // Too late to stop it, perhaps: wait for its end, then delete what it made.
-                self.commit_to_the_end(node, &draft).await.ok();
-                if draft.is_uncertain() {
-                    // A request may be on its way that would bring the file back after a delete.
-                    return Err(Error::loud(
-                        libc::EIO,
-                        "the store does not say whether it was published; try again when it answers",
-                    ));
-                }
-                published = true;
-            }
         }
+        let was_committing = written.as_ref().is_some_and(|draft| draft.is_committing());
+        // Too late to stop it, perhaps: wait for its end, then delete what it made.
+        let turn = self.publishing.take(node.ino).await;
+        if written.is_some_and(|draft| draft.is_uncertain()) {
+            // A request may be on its way that would bring the file back after a delete.
+            return Err(Error::loud(
+                libc::EIO,
+                "the store does not say whether it was published; try again when it answers",
+            ));
+        }
+        let published = was_committing || node.state().object.is_some();
         if published && node.is_open() {
             self.keep_for_those_who_have_it_open(node).await;
         }
-        Ok(published)
+        Ok(Parting {
+            published,
+            _turn: turn,
+        })
     }
 
     async fn keep_for_those_who_have_it_open(&self, node: &Arc<Node>) {
@@ -61,9 +72,10 @@ impl Fs {
         }
     }
 
-    /// The name could not be taken away: the file is what the bucket has.
+    /// The name could not be taken away: the file is what the bucket has, or what somebody has begun to write
+    /// since.
     pub(super) fn not_parted(&self, node: &Arc<Node>) {
-        if let Some(draft) = node.live_draft() {
+        if let Some(draft) = node.live_draft().filter(|draft| draft.is_unlinked()) {
             draft.lose("its name could not be taken away");
             self.forget_draft(node);
         }

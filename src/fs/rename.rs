@@ -166,9 +166,10 @@ impl Rename {
             None => None,
         };
         let old_key = source.key();
-        if let Some(target) = &self.target {
-            fs.part_with(target).await?;
-        }
+        let _parting = match &self.target {
+            Some(target) => Some(fs.part_with(target).await?),
+            None => None,
+        };
         // Where the store has a way to do that, and nothing else is to be said of it.
         let in_one_step = fs.store.capabilities().rename && self.said_under(&new_key).is_none();
         let moved = match in_one_step {

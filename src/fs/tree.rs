@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::inodes::Inodes;
 use super::node::{Kind, Name, Node, ROOT};
+use crate::draft::Doom;
 use crate::host;
 
 pub struct Tree {
@@ -104,12 +105,19 @@ impl Tree {
         }
     }
 
-    /// Takes a name away: the node stays for those who have it open.
+    /// Takes a name away: the node stays for those who have it open, and what they write to it stays with them.
     pub fn detach(&self, parent: &Node, node: &Node) {
         {
             let mut state = node.state();
             state.name = state.name.max(Name::Taken);
+            if let Some(draft) = state.live_draft() {
+                draft.abort(Doom::Unlinked);
+            }
         }
+        self.take_out(parent, node);
+    }
+
+    fn take_out(&self, parent: &Node, node: &Node) {
         parent.state().directory_mut().children.take(node);
         self.drop_if_idle(node);
     }
@@ -119,7 +127,7 @@ impl Tree {
         node.state().name = Name::Lost;
         // Whose the name is now, no listing of before can tell.
         parent.state().doubt();
-        self.detach(parent, node);
+        self.take_out(parent, node);
     }
 
     /// Takes a node away that is not what it was taken for: its name leads to another one from now on.

@@ -44,6 +44,7 @@ mod model;
 mod network;
 mod operator;
 mod package;
+mod parting;
 mod place;
 mod random_writes;
 mod regions;
