@@ -521,7 +521,7 @@ impl Fs {
         if !self.options.keeps_metadata {
             return Err(Error::quiet(libc::EPERM));
         }
-        let (parent, name) = self.place_for_creation(parent, name)?;
+        let (parent, name) = self.place_for_creation(parent, name).await?;
         match self.ask_or_known(&parent, &name).await {
             Ok(_) => return Err(Error::quiet(libc::EEXIST)),
             Err(error) if error.is_missing() => {}

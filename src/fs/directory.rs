@@ -118,7 +118,7 @@ impl Fs {
         mode: u32,
         caller: Caller,
     ) -> Result<Arc<Node>> {
-        let (parent, name) = self.place_for_creation(parent, name)?;
+        let (parent, name) = self.place_for_creation(parent, name).await?;
         match self.ask_or_known(&parent, &name).await {
             Ok(_) => return Err(Error::quiet(libc::EEXIST)),
             Err(error) if error.is_missing() => {}
@@ -160,6 +160,7 @@ impl Fs {
         if !self.unpublished(&node).is_empty() {
             return Err(Error::quiet(libc::ENOTEMPTY));
         }
+        self.settle(&node).await?;
         let page = self.store.list(&node.key(), false, None, 2).await?;
         let mut marker = node.state().directory().marker;
         for entry in &page.entries {
@@ -191,21 +192,25 @@ impl Fs {
     }
 
     /// Takes a file's name away. What is being written under it is never published.
-    pub async fn unlink(self: &Arc<Self>, parent: u64, name: &OsStr) -> Result<()> {
+    pub async fn unlink(self: &Arc<Self>, parent: u64, name: &OsStr, caller: u32) -> Result<()> {
         let (parent, name) = self.place(parent, name)?;
         let node = self.ask_or_known(&parent, &name).await?;
         if node.is_directory() {
             return Err(Error::quiet(libc::EISDIR));
         }
-        self.keep_directory(&parent).await?;
-        let _changing = node.change();
-        if self.part_with(&node).await?
-            && let Err(error) = self.store.delete(&node.key()).await
-        {
-            self.not_parted(&node);
-            return Err(error.into());
+        if !self.leaves_others(&parent, &node) {
+            self.keep_directory(&parent).await?;
         }
-        parent.state().touch();
+        if !self.sweep(&parent, &node).await {
+            let _changing = node.change();
+            if self.part_with(&node).await?
+                && let Err(error) = self.store.delete(&node.key()).await
+            {
+                self.not_parted(&node);
+                return Err(error.into());
+            }
+        }
+        parent.state().lost_a_name(caller);
         node.state().used_mut().changed = Some(SystemTime::now());
         self.tree.detach(&parent, &node);
         Ok(())
@@ -223,6 +228,8 @@ impl Fs {
                 return Ok(());
             }
         }
+        // What is to go is no reason to stay.
+        self.sweeps.settle(&directory.key()).await;
         // Two keys or more: another stays (if that one goes too, it comes by here).
         let page = self.store.list(&directory.key(), false, None, 2).await?;
         let marker = page
@@ -238,7 +245,8 @@ impl Fs {
         Ok(())
     }
 
-    pub(super) fn place_for_creation(
+    /// Waits for the end of what had the name, if that is on its way.
+    pub(super) async fn place_for_creation(
         &self,
         parent: u64,
         name: &OsStr,
@@ -262,7 +270,11 @@ impl Fs {
             Ok(component) if parent.ino == ROOT && super::names::is_blank(component) => Err(
                 Error::loud(libc::EINVAL, "a key that is all blank cannot be asked for"),
             ),
-            Ok(component) => Ok((parent, component.to_string())),
+            Ok(component) => {
+                let key = format!("{}{component}", parent.key());
+                self.sweeps.settle(&key).await;
+                Ok((parent, component.to_string()))
+            }
             Err(super::names::BadName::TooLong) => Err(Error::quiet(libc::ENAMETOOLONG)),
             Err(super::names::BadName::NotUtf8) => Err(Error::loud(
                 libc::EILSEQ,

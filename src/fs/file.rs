@@ -154,7 +154,7 @@ impl Fs {
         caller: Caller,
         tid: u32,
     ) -> Result<(Arc<Node>, Attributes, Opened)> {
-        let (parent, name) = self.place_for_creation(parent, name)?;
+        let (parent, name) = self.place_for_creation(parent, name).await?;
         self.keep_known(&parent);
         // The kernel looked the name up a moment ago; that answer holds for this call.
         let existing = match self.known(&parent, &name) {

@@ -35,6 +35,7 @@ mod parting;
 mod rename;
 mod renewal;
 mod sample;
+mod sweep;
 mod tree;
 mod xattr;
 
@@ -56,6 +57,7 @@ use crate::store::{ErrorKind, ListEntry, ObjectInfo, Precondition, Store};
 use crate::turns::Turns;
 use crate::upload::ledger::Before;
 use moment::Moment;
+use sweep::Sweeps;
 use tree::Tree;
 
 #[derive(Clone, Debug)]
@@ -100,6 +102,7 @@ pub struct Fs {
     read_memory: Arc<ReadMemory>,
     options: Options,
     tree: Tree,
+    sweeps: Arc<Sweeps>,
     /// Files whose objects the store is being asked about: each is asked about once.
     asking: Turns<u64>,
     files: Mutex<HashMap<u64, Arc<OpenFile>>>,
@@ -128,6 +131,7 @@ impl Fs {
         options: Options,
     ) -> Arc<Fs> {
         Arc::new(Fs {
+            sweeps: Sweeps::new(store.clone()),
             store,
             works,
             read_memory,
@@ -219,17 +223,16 @@ impl Fs {
 
     /// What is known of a name without asking: a file being written, or what was seen within the TTL.
     fn known(&self, parent: &Node, name: &str) -> Option<Result<Arc<Node>>> {
+        let believed = self.believed(parent);
         if let Some(child) = self.tree.child(parent, name) {
             let known = {
                 let state = child.state();
-                state.live_draft().is_some() || state.is_fresh(self.options.metadata_ttl)
+                state.live_draft().is_some() || state.is_fresh(believed)
             };
             return known.then_some(Ok(child));
         }
-        let all_listed = parent
-            .state()
-            .complete_for()
-            .is_some_and(|long| long < self.options.metadata_ttl);
+        let complete = parent.state().complete_for();
+        let all_listed = complete.is_some_and(|long| long < believed);
         all_listed.then(|| Err(Error::quiet(libc::ENOENT)))
     }
 
@@ -239,6 +242,9 @@ impl Fs {
         let key = format!("{}{name}", parent.key());
         if key.len() > self.store.capabilities().key_max {
             return Err(Error::quiet(libc::ENAMETOOLONG));
+        }
+        if self.sweeps.holds(&key) {
+            return Err(Error::quiet(libc::ENOENT));
         }
         let prefix = format!("{key}/");
         let head = async {

@@ -54,7 +54,7 @@ impl Fs {
         renaming: Renaming,
     ) -> Result<()> {
         let (from, name) = self.place(parent, name)?;
-        let (to, new_name) = self.place_for_creation(new_parent, new_name)?;
+        let (to, new_name) = self.place_for_creation(new_parent, new_name).await?;
         let source = self.ask_or_known(&from, &name).await?;
         let target = match self.ask_or_known(&to, &new_name).await {
             Ok(target) => Some(target),
@@ -80,6 +80,9 @@ impl Fs {
             }
         }
         self.keep_directory(&from).await?;
+        if source.is_directory() {
+            self.settle(&source).await?;
+        }
         let whole = Rename {
             fs: self.clone(),
             source,
@@ -104,6 +107,7 @@ impl Fs {
         if !self.unpublished(directory).is_empty() {
             return Err(Error::quiet(libc::ENOTEMPTY));
         }
+        self.settle(directory).await?;
         let page = self.store.list(&directory.key(), false, None, 2).await?;
         let mut others = page.entries.iter().filter(
             |entry| !matches!(entry, ListEntry::Object(object) if *object.key == *directory.key()),

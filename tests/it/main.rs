@@ -52,6 +52,7 @@ mod rename_crashes;
 mod secrecy;
 mod sizes;
 mod suites;
+mod sweeps;
 mod systemd;
 mod tls;
 mod together;
