@@ -521,7 +521,7 @@ impl Fs {
         if !self.options.keeps_metadata {
             return Err(Error::quiet(libc::EPERM));
         }
-        let (parent, name) = self.place_for_creation(parent, name)?;
+        let (parent, name) = self.place_for_creation(parent, name).await?;
         match self.ask_or_known(&parent, &name).await {
             Ok(_) => return Err(Error::quiet(libc::EEXIST)),
             Err(error) if error.is_missing() => {}
@@ -534,7 +534,7 @@ impl Fs {
             ..Posix::default()
         };
         time.say_in(&mut said.metadata);
-        let node = self.tree.ensure(&parent, &name, Kind::Symlink);
+        let node = self.new_node(&parent, &name, Kind::Symlink)?;
         let target = target.as_bytes().to_vec();
         let size = target.len() as u64;
         let body = Body::from_bytes(target.into());

@@ -341,6 +341,7 @@ impl Fs {
                 self.give_up(&file.node, &draft, "it was still open when the mount ended");
             }
         }
+        self.end_sweeps(deadline).await;
         let _ = tokio::time::timeout_at(deadline, async {
             while commits.join_next().await.is_some() {}
         })

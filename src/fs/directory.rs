@@ -46,15 +46,19 @@ impl Fs {
             .ok_or_else(|| Error::quiet(libc::EBADF))
     }
 
-    /// The node of a listed entry, with what the listing knows of it.
-    pub fn node_of(&self, parent: &Arc<Node>, listed: &Listed<'_>) -> (Arc<Node>, Attributes) {
+    /// The node of a listed entry, with what the listing knows of it. `None`: its name is gone since.
+    pub fn node_of(
+        &self,
+        parent: &Arc<Node>,
+        listed: &Listed<'_>,
+    ) -> Option<(Arc<Node>, Attributes)> {
         // A listing does not tell a symbolic link from a file.
         let known = self.tree.child(parent, listed.name);
         if let Some(known) = &known
             && !known.is_directory()
             && !known.is_news(listed.asked)
         {
-            return (known.clone(), self.attributes(known));
+            return Some((known.clone(), self.attributes(known)));
         }
         let is_symlink = known
             .as_ref()
@@ -69,7 +73,7 @@ impl Fs {
         };
         let node = match known.filter(its) {
             Some(known) => known,
-            None => self.tree.ensure(parent, listed.name, kind),
+            None => self.tree.ensure(parent, listed.name, kind)?,
         };
         {
             let mut state = node.state();
@@ -83,7 +87,7 @@ impl Fs {
             self.believe(parent, &node, listed.found);
         }
         let attributes = self.attributes(&node);
-        (node, attributes)
+        Some((node, attributes))
     }
 
     pub fn remember(&self, node: &Arc<Node>) {
@@ -118,7 +122,7 @@ impl Fs {
         mode: u32,
         caller: Caller,
     ) -> Result<Arc<Node>> {
-        let (parent, name) = self.place_for_creation(parent, name)?;
+        let (parent, name) = self.place_for_creation(parent, name).await?;
         match self.ask_or_known(&parent, &name).await {
             Ok(_) => return Err(Error::quiet(libc::EEXIST)),
             Err(error) if error.is_missing() => {}
@@ -127,7 +131,7 @@ impl Fs {
         if parent.key().len() + name.len() + 1 > self.store.capabilities().key_max {
             return Err(Error::quiet(libc::ENAMETOOLONG));
         }
-        let node = self.tree.ensure(&parent, &name, Kind::Directory);
+        let node = self.new_node(&parent, &name, Kind::Directory)?;
         let said = self.said_of_new(Kind::Directory, &parent, &name, mode, caller);
         if let Err(error) = self.put_marker(&node, said).await {
             self.tree.detach(&parent, &node);
@@ -160,6 +164,7 @@ impl Fs {
         if !self.unpublished(&node).is_empty() {
             return Err(Error::quiet(libc::ENOTEMPTY));
         }
+        self.settle(&node).await?;
         let page = self.store.list(&node.key(), false, None, 2).await?;
         let mut marker = node.state().directory().marker;
         for entry in &page.entries {
@@ -191,24 +196,33 @@ impl Fs {
     }
 
     /// Takes a file's name away. What is being written under it is never published.
-    pub async fn unlink(self: &Arc<Self>, parent: u64, name: &OsStr) -> Result<()> {
+    pub async fn unlink(self: &Arc<Self>, parent: u64, name: &OsStr, caller: u32) -> Result<()> {
         let (parent, name) = self.place(parent, name)?;
         let node = self.ask_or_known(&parent, &name).await?;
         if node.is_directory() {
             return Err(Error::quiet(libc::EISDIR));
         }
-        self.keep_directory(&parent).await?;
+        if !self.leaves_others(&parent, &node) {
+            self.keep_directory(&parent).await?;
+        }
+        if !self.sweep(&parent, &node).await {
+            self.remove(&parent, &node).await?;
+        }
+        parent.state().lost_a_name(caller);
+        node.state().used_mut().changed = Some(SystemTime::now());
+        Ok(())
+    }
+
+    async fn remove(self: &Arc<Self>, parent: &Node, node: &Arc<Node>) -> Result<()> {
         let _changing = node.change();
-        let parting = self.part_with(&node).await?;
+        let parting = self.part_with(node).await?;
         if parting.published
             && let Err(error) = self.store.delete(&node.key()).await
         {
-            self.not_parted(&node);
+            self.not_parted(node);
             return Err(error.into());
         }
-        parent.state().touch();
-        node.state().used_mut().changed = Some(SystemTime::now());
-        self.tree.detach(&parent, &node);
+        self.tree.detach(parent, node);
         Ok(())
     }
 
@@ -224,6 +238,8 @@ impl Fs {
                 return Ok(());
             }
         }
+        // What is to go is no reason to stay.
+        self.sweeps.settle(&directory.key()).await;
         // Two keys or more: another stays (if that one goes too, it comes by here).
         let page = self.store.list(&directory.key(), false, None, 2).await?;
         let marker = page
@@ -239,7 +255,14 @@ impl Fs {
         Ok(())
     }
 
-    pub(super) fn place_for_creation(
+    pub(super) fn new_node(&self, parent: &Arc<Node>, name: &str, kind: Kind) -> Result<Arc<Node>> {
+        let node = self.tree.ensure(parent, name, kind);
+        // Somebody took the name away since its end was waited for.
+        node.ok_or(Error::quiet(libc::EBUSY))
+    }
+
+    /// Waits for the end of what had the name, if that is on its way.
+    pub(super) async fn place_for_creation(
         &self,
         parent: u64,
         name: &OsStr,
@@ -263,7 +286,11 @@ impl Fs {
             Ok(component) if parent.ino == ROOT && super::names::is_blank(component) => Err(
                 Error::loud(libc::EINVAL, "a key that is all blank cannot be asked for"),
             ),
-            Ok(component) => Ok((parent, component.to_string())),
+            Ok(component) => {
+                let key = format!("{}{component}", parent.key());
+                self.sweeps.settle(&key).await;
+                Ok((parent, component.to_string()))
+            }
             Err(super::names::BadName::TooLong) => Err(Error::quiet(libc::ENAMETOOLONG)),
             Err(super::names::BadName::NotUtf8) => Err(Error::loud(
                 libc::EILSEQ,

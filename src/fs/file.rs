@@ -154,7 +154,7 @@ impl Fs {
         caller: Caller,
         tid: u32,
     ) -> Result<(Arc<Node>, Attributes, Opened)> {
-        let (parent, name) = self.place_for_creation(parent, name)?;
+        let (parent, name) = self.place_for_creation(parent, name).await?;
         self.keep_known(&parent);
         // The kernel looked the name up a moment ago; that answer holds for this call.
         let existing = match self.known(&parent, &name) {
@@ -170,7 +170,7 @@ impl Fs {
                 self.tree.remember(&node);
                 return Ok((node.clone(), self.attributes(&node), opened));
             }
-            Err(error) if error.is_missing() => self.tree.ensure(&parent, &name, Kind::File),
+            Err(error) if error.is_missing() => self.new_node(&parent, &name, Kind::File)?,
             Err(error) => return Err(error),
         };
         let draft = self.attach_new_draft(&node, None, true);

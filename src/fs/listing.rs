@@ -217,10 +217,12 @@ impl Listing {
     }
 
     fn ask(&self, fs: &Fs, from: Option<Continuation>) -> Coming {
-        let (store, prefix) = (fs.store.clone(), self.node.key());
+        let (store, sweeps, prefix) = (fs.store.clone(), fs.sweeps.clone(), self.node.key());
         let (asked, below) = (from.clone(), prefix.clone());
-        let answer =
-            tokio::spawn(async move { store.list(&below, true, asked.as_ref(), PAGE).await });
+        let answer = tokio::spawn(async move {
+            sweeps.settle(&below).await;
+            store.list(&below, true, asked.as_ref(), PAGE).await
+        });
         Coming {
             from,
             prefix,

@@ -35,6 +35,7 @@ mod parting;
 mod rename;
 mod renewal;
 mod sample;
+mod sweep;
 mod tree;
 mod xattr;
 
@@ -56,6 +57,7 @@ use crate::store::{ErrorKind, ListEntry, ObjectInfo, Precondition, Store};
 use crate::turns::Turns;
 use crate::upload::ledger::Before;
 use moment::Moment;
+use sweep::Sweeps;
 use tree::Tree;
 
 #[derive(Clone, Debug)]
@@ -100,6 +102,7 @@ pub struct Fs {
     read_memory: Arc<ReadMemory>,
     options: Options,
     tree: Tree,
+    sweeps: Arc<Sweeps>,
     /// Files whose objects the store is being asked about: each is asked about once.
     asking: Turns<u64>,
     /// Files that are being published or lose their names: one at a time.
@@ -130,6 +133,7 @@ impl Fs {
         options: Options,
     ) -> Arc<Fs> {
         Arc::new(Fs {
+            sweeps: Arc::default(),
             store,
             works,
             read_memory,
@@ -222,17 +226,16 @@ impl Fs {
 
     /// What is known of a name without asking: a file being written, or what was seen within the TTL.
     fn known(&self, parent: &Node, name: &str) -> Option<Result<Arc<Node>>> {
+        let believed = self.believed(parent);
         if let Some(child) = self.tree.child(parent, name) {
             let known = {
                 let state = child.state();
-                state.live_draft().is_some() || state.is_fresh(self.options.metadata_ttl)
+                state.live_draft().is_some() || state.is_fresh(believed)
             };
             return known.then_some(Ok(child));
         }
-        let all_listed = parent
-            .state()
-            .complete_for()
-            .is_some_and(|long| long < self.options.metadata_ttl);
+        let complete = parent.state().complete_for();
+        let all_listed = complete.is_some_and(|long| long < believed);
         all_listed.then(|| Err(Error::quiet(libc::ENOENT)))
     }
 
@@ -242,6 +245,9 @@ impl Fs {
         let key = format!("{}{name}", parent.key());
         if key.len() > self.store.capabilities().key_max {
             return Err(Error::quiet(libc::ENAMETOOLONG));
+        }
+        if parent.state().directory().going.contains(name) {
+            return Err(Error::quiet(libc::ENOENT));
         }
         let prefix = format!("{key}/");
         let head = async {
@@ -269,6 +275,7 @@ impl Fs {
         let below = below?;
         if let Some(first) = below.entries.first() {
             let node = self.tree.ensure(parent, name, Kind::Directory);
+            let node = node.ok_or(Error::quiet(libc::ENOENT))?;
             let mut state = node.state();
             state.checked = Some(Moment::now());
             if let ListEntry::Object(object) = first
@@ -282,7 +289,7 @@ impl Fs {
             return Ok(node);
         }
         match object {
-            Ok(object) => Ok(self.saw_file(parent, name, &object)),
+            Ok(object) => self.saw_file(parent, name, &object),
             Err(error) if error.kind == ErrorKind::Missing => {
                 match self.tree.child(parent, name) {
                     // There because of a file that is being written below it.
@@ -315,14 +322,15 @@ impl Fs {
             .is_some_and(|at| at.elapsed() < self.options.metadata_ttl)
     }
 
-    fn saw_file(&self, parent: &Arc<Node>, name: &str, object: &ObjectInfo) -> Arc<Node> {
+    fn saw_file(&self, parent: &Arc<Node>, name: &str, object: &ObjectInfo) -> Result<Arc<Node>> {
         if let Some(known) = self.tree.child(parent, name) {
             self.part_from_another(&known, Some(&node::version_of(object)));
         }
         let node = self.tree.ensure(parent, name, self.kind_of(object));
+        let node = node.ok_or(Error::quiet(libc::ENOENT))?;
         node.state().saw(object);
         self.heard_of(&node);
-        node
+        Ok(node)
     }
 
     fn new_draft(&self, node: &Node, base: Option<crate::draft::Base>, dirty: bool) -> Arc<Draft> {

@@ -7,6 +7,7 @@
 //! - A node's lock is held for a moment, and no other node's is taken with it but a place's, which comes last.
 //! - A key that is told was the node's at one moment, whatever is being renamed.
 
+use std::collections::BTreeSet;
 use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -17,6 +18,7 @@ use tokio::sync::Notify;
 use super::children::Children;
 use super::moment::Moment;
 use super::sample::Found;
+use super::sweep::Row;
 use crate::draft::{Draft, Version};
 use crate::store::{Archive, Attributes, ETag, ObjectInfo};
 
@@ -140,6 +142,17 @@ impl Node {
         self.state().live_draft().cloned()
     }
 
+    /// Takes the name of a published file away, unless somebody uses it or changes it. Answers whether it did.
+    pub fn take_name_if_unused(&self) -> bool {
+        let mut state = self.state();
+        let unused = state.draft().is_none() && !state.is_open() && self.is_at_rest();
+        let taken = unused && state.has_name() && state.object.is_some();
+        if taken {
+            state.name = Name::Taken;
+        }
+        taken
+    }
+
     pub fn is_directory(&self) -> bool {
         self.kind == Kind::Directory
     }
@@ -154,11 +167,15 @@ impl Node {
         Changing(self)
     }
 
+    pub fn is_at_rest(&self) -> bool {
+        self.changing.load(Ordering::Acquire) == 0
+    }
+
     /// Until nothing of this mount is changing it.
     pub async fn at_rest(&self) {
         loop {
             let rests = RESTS.notified();
-            if self.changing.load(Ordering::Acquire) == 0 {
+            if self.is_at_rest() {
                 return;
             }
             rests.await;
@@ -169,8 +186,7 @@ impl Node {
     /// is about to make of a file is not in it, and is not another client's doing.
     pub fn is_news(&self, asked: Moment) -> bool {
         let known = self.state().checked;
-        let at_rest = self.changing.load(Ordering::Acquire) == 0;
-        at_rest && known.is_none_or(|known| known <= asked)
+        self.is_at_rest() && known.is_none_or(|known| known <= asked)
     }
 
     /// Have programs opened it as another version than the one that is there now (`None`: none is)? Then
@@ -297,6 +313,12 @@ pub struct Directory {
     pub modified: SystemTime,
     /// When a name was made or taken away here last, through this mount.
     pub touched: Option<SystemTime>,
+    /// Names that are taken away one after another.
+    pub row: Row,
+    /// Names that are gone, and whose keys are not deleted yet. None of them is among the children.
+    pub going: BTreeSet<Box<str>>,
+    /// What was taken away could not be deleted, and nobody was told so far.
+    pub unswept: bool,
 }
 
 /// Of nodes that have none.
@@ -331,7 +353,17 @@ impl Directory {
             renewing: false,
             modified,
             touched: None,
+            row: Row::NONE,
+            going: BTreeSet::new(),
+            unswept: false,
         }
+    }
+}
+
+impl Directory {
+    /// Nothing of it would be lost with it.
+    pub fn is_idle(&self) -> bool {
+        self.children.is_empty() && self.going.is_empty() && !self.unswept
     }
 }
 
@@ -541,8 +573,18 @@ impl State {
     /// A name in this directory was made or taken away.
     pub fn touch(&mut self) {
         let now = SystemTime::now();
-        self.directory_mut().touched = Some(now);
+        let directory = self.directory_mut();
+        directory.touched = Some(now);
+        directory.row = Row::NONE;
         self.used_mut().changed = Some(now);
+    }
+
+    /// A file's name in this directory was taken away.
+    pub fn lost_a_name(&mut self, caller: u32) {
+        let mut row = self.directory().row;
+        row.follow(caller);
+        self.touch();
+        self.directory_mut().row = row;
     }
 
     /// Takes note that its object is now a copy, with all that was said of it, of that version.

@@ -22,6 +22,7 @@ use super::copies::TRIES;
 use super::moment::Moment;
 use super::node::{self, Kind, Node};
 use super::sample::Found;
+use super::sweep::Pause;
 use super::{Error, Fs, Result, metadata};
 use crate::draft::{Draft, Version};
 use crate::store::{self, Attributes, ETag, ErrorKind, ListEntry, ObjectInfo};
@@ -54,7 +55,7 @@ impl Fs {
         renaming: Renaming,
     ) -> Result<()> {
         let (from, name) = self.place(parent, name)?;
-        let (to, new_name) = self.place_for_creation(new_parent, new_name)?;
+        let (to, new_name) = self.place_for_creation(new_parent, new_name).await?;
         let source = self.ask_or_known(&from, &name).await?;
         let target = match self.ask_or_known(&to, &new_name).await {
             Ok(target) => Some(target),
@@ -80,6 +81,11 @@ impl Fs {
             }
         }
         self.keep_directory(&from).await?;
+        // What goes from a directory that is copied would be in the copy.
+        let undisturbed = source.is_directory().then(|| self.sweeps.pause());
+        if source.is_directory() {
+            self.settle(&source).await?;
+        }
         let whole = Rename {
             fs: self.clone(),
             source,
@@ -87,6 +93,7 @@ impl Fs {
             to,
             new_name,
             target,
+            _undisturbed: undisturbed,
         };
         // A caller who is killed does not stop it half way.
         let done = tokio::spawn(async move {
@@ -104,6 +111,7 @@ impl Fs {
         if !self.unpublished(directory).is_empty() {
             return Err(Error::quiet(libc::ENOTEMPTY));
         }
+        self.settle(directory).await?;
         let page = self.store.list(&directory.key(), false, None, 2).await?;
         let mut others = page.entries.iter().filter(
             |entry| !matches!(entry, ListEntry::Object(object) if *object.key == *directory.key()),
@@ -123,6 +131,7 @@ struct Rename {
     to: Arc<Node>,
     new_name: String,
     target: Option<Arc<Node>>,
+    _undisturbed: Option<Pause>,
 }
 
 impl Rename {

@@ -37,6 +37,8 @@ impl Fs {
         directory.children.len() <= LARGEST
             && self.options.metadata_ttl >= SHORTEST
             && !directory.renewing
+            // Whose names go needs no list of them.
+            && !directory.row.is_sweep()
             && directory.wanted >= pages * WORTH
             && state
                 .complete_for()

@@ -61,21 +61,26 @@ impl Tree {
         state.directory().children.iter().cloned().collect()
     }
 
-    /// The child of that name and kind, made if need be. One of another kind is replaced.
-    pub fn ensure(&self, parent: &Arc<Node>, name: &str, kind: Kind) -> Arc<Node> {
+    /// The child of that name and kind, made if need be. One of another kind is replaced. `None`: the name was
+    /// taken away, and what the bucket still has of it is going.
+    pub fn ensure(&self, parent: &Arc<Node>, name: &str, kind: Kind) -> Option<Arc<Node>> {
         let mut nodes = self.nodes();
         let mut state = parent.state();
-        let children = &mut state.directory_mut().children;
+        let directory = state.directory_mut();
+        if directory.going.contains(name) {
+            return None;
+        }
+        let children = &mut directory.children;
         if let Some(node) = children.get(name)
             && node.kind == kind
         {
-            return node.clone();
+            return Some(node.clone());
         }
         let ino = self.next.fetch_add(1, Ordering::Relaxed);
         let node = Node::new(ino, kind, parent, name);
         nodes.put(node.clone());
         children.put(name, node.clone());
-        node
+        Some(node)
     }
 
     /// The kernel was told of this node once more.
@@ -115,6 +120,31 @@ impl Tree {
             }
         }
         self.take_out(parent, node);
+    }
+
+    /// The same of a file that is deleted later: until [`Tree::gone`], nothing has its name.
+    pub fn detach_going(&self, parent: &Node, node: &Node) {
+        let mut state = parent.state();
+        let directory = state.directory_mut();
+        directory.children.take(node);
+        let is_first = directory.going.insert(node.name());
+        assert!(is_first, "a name that is going is nobody's to take away");
+    }
+
+    /// The names are free again: what they were of is deleted, or (`kept`) one of them could not be.
+    pub fn gone<'a>(&self, parent: &Node, names: impl Iterator<Item = &'a str>, kept: bool) {
+        {
+            let mut state = parent.state();
+            let directory = state.directory_mut();
+            for name in names {
+                directory.going.remove(name);
+            }
+            if kept {
+                directory.unswept = true;
+                state.doubt();
+            }
+        }
+        self.drop_if_idle(parent);
     }
 
     fn take_out(&self, parent: &Node, node: &Node) {
@@ -170,10 +200,9 @@ impl Tree {
             };
             {
                 let state = node.state();
-                let children = &state.directory().children;
                 if node.lookups.load(Ordering::Relaxed) > 0
                     || state.live_draft().is_some()
-                    || !children.is_empty()
+                    || !state.directory().is_idle()
                 {
                     return;
                 }
@@ -209,11 +238,16 @@ mod tests {
     use super::super::moment::Moment;
     use super::*;
 
+    fn made(tree: &Tree, parent: &Arc<Node>, name: &str, kind: Kind) -> Arc<Node> {
+        tree.ensure(parent, name, kind)
+            .expect("nobody took that name away")
+    }
+
     #[test]
     fn a_directory_is_not_known_whole_once_the_kernel_has_forgotten_a_child() {
         let tree = Tree::new();
         let root = tree.get(ROOT).expect("the root");
-        let child = tree.ensure(&root, "child", Kind::File);
+        let child = made(&tree, &root, "child", Kind::File);
         tree.remember(&child);
         let doubts = root.state().directory().doubts;
         root.state().knows_all(Moment::now(), doubts);
@@ -230,9 +264,9 @@ mod tests {
     fn all_below_a_directory_has_its_new_place_with_it() {
         let tree = Tree::new();
         let root = tree.get(ROOT).expect("the root");
-        let [from, to] = ["from", "to"].map(|name| tree.ensure(&root, name, Kind::Directory));
-        let moved = tree.ensure(&from, "moved", Kind::Directory);
-        let file = tree.ensure(&moved, "file", Kind::File);
+        let [from, to] = ["from", "to"].map(|name| made(&tree, &root, name, Kind::Directory));
+        let moved = made(&tree, &from, "moved", Kind::Directory);
+        let file = made(&tree, &moved, "file", Kind::File);
         assert_eq!([&root, &moved].map(|node| node.key()), ["", "from/moved/"]);
         tree.rename(&moved, &from, &to, "new");
         assert_eq!(file.key(), "to/new/file");
@@ -247,9 +281,9 @@ mod tests {
     fn a_key_is_of_one_moment_whatever_is_renamed_meanwhile() {
         let tree = Tree::new();
         let root = tree.get(ROOT).expect("the root");
-        let [a, b] = ["a1", "b"].map(|name| tree.ensure(&root, name, Kind::Directory));
-        let inner = tree.ensure(&a, "inner", Kind::Directory);
-        let file = tree.ensure(&inner, "file", Kind::File);
+        let [a, b] = ["a1", "b"].map(|name| made(&tree, &root, name, Kind::Directory));
+        let inner = made(&tree, &a, "inner", Kind::Directory);
+        let file = made(&tree, &inner, "file", Kind::File);
         // `a2` has no `inner` in it, ever.
         let over = std::sync::atomic::AtomicBool::new(false);
         std::thread::scope(|scope| {
@@ -267,5 +301,24 @@ mod tests {
                 assert!(key == "a1/inner/file" || key == "b/inner/file", "{key}");
             }
         });
+    }
+
+    #[test]
+    fn a_name_that_is_going_is_nobodys_until_it_is_gone() {
+        let tree = Tree::new();
+        let root = tree.get(ROOT).expect("the root");
+        let dir = made(&tree, &root, "dir", Kind::Directory);
+        let file = made(&tree, &dir, "file", Kind::File);
+        tree.detach_going(&dir, &file);
+        assert!(tree.child(&dir, "file").is_none());
+        for kind in [Kind::File, Kind::Directory, Kind::Symlink] {
+            assert!(tree.ensure(&dir, "file", kind).is_none());
+        }
+        // The directory has to know, although the kernel has forgotten it.
+        tree.drop_if_idle(&dir);
+        assert!(tree.get(dir.ino).is_some());
+        tree.gone(&dir, ["file"].into_iter(), true);
+        assert!(!Arc::ptr_eq(&made(&tree, &dir, "file", Kind::File), &file));
+        assert!(dir.state().directory().unswept);
     }
 }

@@ -88,7 +88,9 @@ pub(super) async fn read_directory(
         }
     }
     let read = listing.read(&fs, at - 2, |listed| {
-        let (child, attributes) = fs.node_of(&node, &listed);
+        let Some((child, attributes)) = fs.node_of(&node, &listed) else {
+            return true;
+        };
         // Counted before the kernel can forget it.
         fs.remember(&child);
         let full = reply.add(

@@ -362,11 +362,11 @@ impl Filesystem for Frontend {
 
     fn unlink(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let (fs, name) = (self.fs.clone(), name.to_os_string());
-        let say = self.say(Call::Unlink, parent.0, Some(&name));
+        let (say, caller) = (self.say(Call::Unlink, parent.0, Some(&name)), request.pid());
         self.spawn(
             Call::Unlink,
-            request.pid(),
-            async move { fs.unlink(parent.0, &name).await },
+            caller,
+            async move { fs.unlink(parent.0, &name, caller).await },
             |result| reply_empty(reply, result, say),
         );
     }
@@ -701,14 +701,20 @@ impl Filesystem for Frontend {
 
     fn fsyncdir(
         &self,
-        _request: &Request,
-        _ino: INodeNo,
+        request: &Request,
+        ino: INodeNo,
         _handle: FileHandle,
         _datasync: bool,
         reply: ReplyEmpty,
     ) {
-        // Names are in the bucket when the call that made them returns.
-        reply.ok();
+        let fs = self.fs.clone();
+        let say = self.say(Call::Sync, ino.0, None);
+        self.spawn(
+            Call::Sync,
+            request.pid(),
+            async move { fs.sync_directory(ino.0).await },
+            |result| reply_empty(reply, result, say),
+        );
     }
 
     fn statfs(&self, _request: &Request, _ino: INodeNo, reply: ReplyStatfs) {

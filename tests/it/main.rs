@@ -53,6 +53,7 @@ mod rename_crashes;
 mod secrecy;
 mod sizes;
 mod suites;
+mod sweeps;
 mod systemd;
 mod tls;
 mod together;

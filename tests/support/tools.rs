@@ -22,12 +22,20 @@ pub fn die_with_parent(command: &mut Command) {
     // SAFETY: both are plain system calls, allowed between fork and exec.
     unsafe {
         command.pre_exec(|| {
-            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM);
-            for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT] {
-                libc::signal(signal, libc::SIG_DFL);
-            }
+            be_a_child();
             Ok(())
         });
+    }
+}
+
+/// What [`die_with_parent`] has a child do.
+pub fn be_a_child() {
+    // SAFETY: plain system calls.
+    unsafe {
+        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM);
+        for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT] {
+            libc::signal(signal, libc::SIG_DFL);
+        }
     }
 }
 
