@@ -13,7 +13,7 @@ use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 
 use super::content;
-use super::tools::{kill, kill_group, wait};
+use super::tools::{as_by_hand, kill, kill_group, wait};
 use super::wait::seconds;
 
 const MARK: &str = "WHOLEFS_TEST_WRITER";
@@ -178,11 +178,9 @@ extern "C" fn before_main() {
             rlim_cur: 0,
             rlim_max: 0,
         };
-        // SAFETY: plain system calls; a writer that crashes need not leave its memory behind.
-        unsafe {
-            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM);
-            libc::setrlimit(libc::RLIMIT_CORE, &core);
-        }
+        as_by_hand();
+        // SAFETY: a plain system call; a writer that crashes need not leave its memory behind.
+        unsafe { libc::setrlimit(libc::RLIMIT_CORE, &core) };
         let mut hand = Hand {
             descriptor: -1,
             at: 0,
