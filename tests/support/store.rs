@@ -204,7 +204,7 @@ impl Store {
             authority: None,
             endpoint,
             region: "us-east-1",
-            provider: "generic",
+            provider: "",
             access_key: "any".into(),
             secret_key: "any".into(),
             bucket: name.into(),
