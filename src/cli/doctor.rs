@@ -13,13 +13,14 @@ use super::mount::block_on;
 use super::out::say;
 use super::picture::wrapped;
 use super::store_flags::StoreArguments;
+use super::units::size_as_given;
 use crate::host::journald::Journald;
 use crate::journal::{default_state_dir, peek};
 use crate::random::random_token;
 use crate::shown::Shown;
 use crate::store::glacier::GlacierStore;
 use crate::store::s3::{ABORT_RULE, ConnectError, S3Store};
-use crate::store::{self, Attributes, Body, ETag, Error, ErrorKind, Precondition, Store};
+use crate::store::{self, Attributes, Body, ETag, Error, ErrorKind, Precondition, Store, Value};
 use vault::of_the_vault;
 
 mod vault;
@@ -289,7 +290,8 @@ async fn of_the_bucket(report: &mut Report, store: &S3Store, arguments: &DoctorA
     of_the_rule(report, store, arguments.add_lifecycle_rule).await;
 }
 
-/// Which row of the table it is and why; what a person should know of it; what was overridden.
+/// Which row of the table it is and why; what a person should know of it; what it is taken to be able to do, as
+/// `--capability` says it; what was overridden.
 fn of_the_provider(report: &mut Report, store: &S3Store) {
     let (chosen, name) = (store.chosen(), store.capabilities().name);
     report.ok("provider", format!("{name} ({})", chosen.why));
@@ -304,6 +306,12 @@ fn of_the_provider(report: &mut Report, store: &S3Store) {
             report.ok(what, told);
         }
     }
+    let fields = store.capabilities().fields();
+    let fields = fields.map(|(name, value)| match value {
+        Value::Flag(flag) => format!("{name}={flag}"),
+        Value::Number(number) => format!("{name}={}", size_as_given(number)),
+    });
+    report.ok("it can do", fields.join(" "));
     if !chosen.overrides.is_empty() {
         let all: Vec<String> = chosen.overrides.iter().map(|o| o.to_string()).collect();
         report.ok("as --capability", all.join(","));

@@ -39,7 +39,7 @@ pub(super) struct StoreArguments {
     #[arg(long, value_name = "HOW", value_enum, default_value_t = Signature::Sigv4, help_heading = "Credentials")]
     auth: Signature,
     /// What is known better than the table of providers has it, like conditional_writes=true,part_min=1M
-    /// (`wholefs doctor` shows what was chosen)
+    /// (`wholefs doctor` shows what is taken for true)
     #[arg(long, value_name = "NAME=VALUE,…", value_delimiter = ',', value_parser = capability)]
     capability: Vec<Override>,
     /// Put the bucket into the path (or into the host name: --path-style=false)
@@ -211,6 +211,41 @@ impl StoreArguments {
         if self.no_sign_request {
             return Err(Failure::usage("a vault answers signed requests only"));
         }
+        if let Some(flag) = self.of_buckets() {
+            return Err(Failure::usage(format!(
+                "{flag} is for buckets, and {VAULT_SCHEME}{vault} is a vault: leave it out"
+            )));
+        }
+        self.vault_known(vault, state, part_size, look_only)
+    }
+
+    /// What was said that a vault has no use for.
+    fn of_buckets(&self) -> Option<&'static str> {
+        let said = [
+            ("--provider", self.provider.is_some()),
+            ("--auth", self.auth != Signature::Sigv4),
+            ("--capability", !self.capability.is_empty()),
+            ("--path-style", self.path_style.is_some()),
+            ("--storage-class", self.storage_class.is_some()),
+            ("--sse", self.sse.is_some()),
+            ("--acl", self.acl.is_some()),
+            ("--requester-pays", self.requester_pays),
+            ("--dual-stack", self.dual_stack),
+            ("--fips", self.fips),
+            ("--accelerate", self.accelerate),
+        ];
+        let mut those = said.iter().filter(|(_, is_said)| *is_said);
+        those.next().map(|(flag, _)| *flag)
+    }
+
+    /// Other stores may be meant by the flags, too.
+    fn vault_known(
+        &self,
+        vault: &str,
+        state: &Path,
+        part_size: u64,
+        look_only: bool,
+    ) -> Result<StoreOptions, Failure> {
         let vault = vault.strip_suffix('/').unwrap_or(vault);
         if vault.contains(['/', ',']) || vault.is_empty() {
             return Err(Failure::usage(format!(
@@ -261,7 +296,7 @@ impl StoreArguments {
         state: &Path,
     ) -> Result<StoreOptions, Failure> {
         let mut options = match identity.is_vault() {
-            true => self.vault(&identity.bucket, state, PART_SIZE_OF_VAULTS, false)?,
+            true => self.vault_known(&identity.bucket, state, PART_SIZE_OF_VAULTS, false)?,
             false => self.options(identity.bucket.clone(), identity.prefix.clone())?,
         };
         options.endpoint_url = identity.endpoint.clone();

@@ -75,6 +75,16 @@ pub fn octal(text: &str) -> Result<u32, String> {
         .ok_or_else(|| format!("{text:?} is not an octal mode (like 022)"))
 }
 
+/// As [`size`] reads it, shortly.
+pub fn size_as_given(bytes: u64) -> String {
+    let units = [(40, 'T'), (30, 'G'), (20, 'M')];
+    let whole = |(shift, _): &(u32, char)| bytes > 0 && bytes.is_multiple_of(1 << shift);
+    match units.into_iter().find(whole) {
+        Some((shift, unit)) => format!("{}{unit}", bytes >> shift),
+        None => bytes.to_string(),
+    }
+}
+
 pub fn bytes_in_words(bytes: u64) -> String {
     let mut value = bytes as f64;
     for unit in ["B", "KiB", "MiB", "GiB"] {
@@ -119,6 +129,10 @@ mod tests {
         assert_eq!(size("256MiB"), Ok(256 << 20));
         assert_eq!(size("17"), Ok(17));
         assert_eq!(size("2g"), Ok(2 << 30));
+        for (bytes, given) in [(0, "0"), (1024, "1024"), (5 << 20, "5M"), (3 << 40, "3T")] {
+            assert_eq!(size_as_given(bytes), given);
+            assert_eq!(size(given), Ok(bytes));
+        }
         for bad in ["", "M", "8X", "-1", "99999999T", "1.5M"] {
             assert!(size(bad).is_err(), "{bad}");
         }

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use super::*;
 use crate::embedded::{Dialect, Options as ServerOptions, Server};
+use crate::store::Precondition;
 use crate::store::s3::{Keys, Options as StoreOptions, S3Store};
-use crate::upload::ledger::Forgetful;
+use crate::upload::ledger::{Before, Forgetful};
 
 /// Deterministic, and good enough to choose operations.
 struct Dice(u64);

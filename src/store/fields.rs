@@ -46,27 +46,51 @@ impl Override {
 }
 
 impl Capabilities {
+    /// All by which anything is done. The compiler asks what a new one is called.
     pub fn fields(&self) -> [(&'static str, Value); 18] {
         use Value::{Flag, Number};
+        let Capabilities {
+            name: _,
+            // Nobody knows better whether it is a vault.
+            streamed: _,
+            virtual_host,
+            list_v2,
+            multi_delete,
+            unsigned_payload,
+            uploads_by_prefix,
+            crc64,
+            conditional_writes,
+            part_copy,
+            copy_conditions,
+            rename,
+            parts_equal,
+            part_min,
+            part_max,
+            parts_max,
+            object_max,
+            put_max,
+            copy_max,
+            key_max,
+        } = *self;
         [
-            ("virtual_host", Flag(self.virtual_host)),
-            ("list_v2", Flag(self.list_v2)),
-            ("multi_delete", Flag(self.multi_delete)),
-            ("unsigned_payload", Flag(self.unsigned_payload)),
-            ("uploads_by_prefix", Flag(self.uploads_by_prefix)),
-            ("crc64", Flag(self.crc64)),
-            ("conditional_writes", Flag(self.conditional_writes)),
-            ("part_copy", Flag(self.part_copy)),
-            ("copy_conditions", Flag(self.copy_conditions)),
-            ("rename", Flag(self.rename)),
-            ("parts_equal", Flag(self.parts_equal)),
-            ("part_min", Number(self.part_min)),
-            ("part_max", Number(self.part_max)),
-            ("parts_max", Number(self.parts_max.into())),
-            ("object_max", Number(self.object_max)),
-            ("put_max", Number(self.put_max)),
-            ("copy_max", Number(self.copy_max)),
-            ("key_max", Number(self.key_max as u64)),
+            ("virtual_host", Flag(virtual_host)),
+            ("list_v2", Flag(list_v2)),
+            ("multi_delete", Flag(multi_delete)),
+            ("unsigned_payload", Flag(unsigned_payload)),
+            ("uploads_by_prefix", Flag(uploads_by_prefix)),
+            ("crc64", Flag(crc64)),
+            ("conditional_writes", Flag(conditional_writes)),
+            ("part_copy", Flag(part_copy)),
+            ("copy_conditions", Flag(copy_conditions)),
+            ("rename", Flag(rename)),
+            ("parts_equal", Flag(parts_equal)),
+            ("part_min", Number(part_min)),
+            ("part_max", Number(part_max)),
+            ("parts_max", Number(parts_max.into())),
+            ("object_max", Number(object_max)),
+            ("put_max", Number(put_max)),
+            ("copy_max", Number(copy_max)),
+            ("key_max", Number(key_max as u64)),
         ]
     }
 

@@ -1,245 +1,30 @@
 //! Performs what [`Life`] decides for one upload: a task that owns the state machine, sends the
 //! requests, and keeps what the machine does not know (ids, receipts, bodies, errors).
 
-use std::collections::{BTreeMap, HashSet};
-use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
 use super::answers;
-use super::counts::{Acknowledged, Counts, Sent, Why};
+use super::counts::Why;
 use super::ending::SETTLING;
-use super::ledger::{Before, Entry, Ledger};
+use super::handle::{Command, Failure, PartSource, Shared};
+use super::ledger::{Before, Entry};
 use super::life::{
     AbortAnswer, Action, Event, Life, Listing, PartAnswer, Record, Search, Token, Verdict,
 };
 use super::search::{SearchWindow, Siblings, find_upload};
-use crate::flow::Gate;
+use super::uploads::Uploads;
 use crate::random::{random_token, random_u64};
 use crate::store::{
-    Attributes, Body, CompletedPart, ETag, Error, ErrorKind, Metadata, PartReceipt, Precondition,
-    Store, TOKEN_KEY, UploadId,
+    Attributes, CompletedPart, ETag, Error, ErrorKind, PartReceipt, Precondition, TOKEN_KEY,
+    UploadId,
 };
-use crate::turns::{Turn, Turns};
-
-/// What all uploads of a mount share.
-pub struct Uploads {
-    store: Arc<dyn Store>,
-    ledger: Arc<dyn Ledger>,
-    /// Parts on their way at once, over all files.
-    parts: Arc<Gate>,
-    next_id: AtomicU64,
-    /// The store's names of those that are open.
-    ids: Mutex<HashSet<UploadId>>,
-    /// Uploads without a name yet: one a key. Two of one key could not be told apart when their Creates are lost.
-    nameless: Turns<String>,
-    alive: watch::Sender<usize>,
-    /// At shutdown, waiting between tries gives way to trying.
-    hurry: watch::Sender<bool>,
-    counts: Mutex<Counts>,
-}
-
-impl Uploads {
-    pub fn new(store: Arc<dyn Store>, ledger: Arc<dyn Ledger>, concurrency: usize) -> Arc<Uploads> {
-        Arc::new(Uploads {
-            store,
-            ledger,
-            parts: Gate::new(concurrency),
-            next_id: AtomicU64::new(1),
-            ids: Mutex::new(HashSet::new()),
-            alive: watch::Sender::new(0),
-            hurry: watch::Sender::new(false),
-            nameless: Turns::default(),
-            counts: Mutex::default(),
-        })
-    }
-
-    pub fn ledger(&self) -> &dyn Ledger {
-        &*self.ledger
-    }
-
-    /// Do so many parts wait to be sent that nobody need hurry to bring more? Until when.
-    pub fn must_wait(&self) -> Option<impl Future<Output = ()> + Send + 'static> {
-        self.parts.is_full().then(|| {
-            let parts = self.parts.clone();
-            async move { parts.until_not_full().await }
-        })
-    }
-
-    /// Waits until every upload has ended; answers how many have not by the deadline.
-    pub async fn settle(&self, deadline: tokio::time::Instant) -> usize {
-        self.hurry.send_replace(true);
-        let mut alive = self.alive.subscribe();
-        let _ = tokio::time::timeout_at(deadline, alive.wait_for(|n| *n == 0)).await;
-        *self.alive.borrow()
-    }
-
-    fn ids(&self) -> MutexGuard<'_, HashSet<UploadId>> {
-        self.ids.lock().expect("no panic while held")
-    }
-
-    pub fn alive(&self) -> usize {
-        *self.alive.borrow()
-    }
-
-    /// What became of the uploads of this mount so far.
-    pub fn counts(&self) -> Counts {
-        self.counting().clone()
-    }
-
-    fn counting(&self) -> MutexGuard<'_, Counts> {
-        self.counts.lock().expect("no panic while held")
-    }
-}
-
-/// Where a part's bytes come from.
-pub enum PartSource {
-    /// From memory; `hold` is dropped when the store has answered (or will never be asked).
-    Bytes {
-        body: Body,
-        hold: Box<dyn Send + Sync>,
-    },
-    /// A range of an object in the store, as long as it is this version.
-    Copy {
-        source: String,
-        etag: ETag,
-        range: Range<u64>,
-    },
-}
-
-impl PartSource {
-    fn len(&self) -> u64 {
-        match self {
-            PartSource::Bytes { body, .. } => body.len(),
-            PartSource::Copy { range, .. } => range.end - range.start,
-        }
-    }
-}
-
-/// Why an upload was not published.
-#[derive(Clone, Debug)]
-pub enum Failure {
-    Store(Error),
-    /// The journal could not be written.
-    Journal(Arc<std::io::Error>),
-    /// The draft itself wanted the abort.
-    Aborted(Why),
-}
-
-enum Command {
-    Part(u32, PartSource),
-    Commit {
-        size: u64,
-        parts: u32,
-        condition: Precondition,
-        reply: oneshot::Sender<Result<ETag, Failure>>,
-    },
-    Abort(Why),
-}
-
-/// A handle on one upload. Dropping it without a commit aborts.
-pub struct Upload {
-    commands: mpsc::UnboundedSender<Command>,
-    failure: Arc<Mutex<Option<Failure>>>,
-    sent: Arc<Mutex<Sent>>,
-}
-
-impl Upload {
-    /// Nothing is sent before the first part.
-    pub fn new(
-        uploads: &Arc<Uploads>,
-        key: &str,
-        attributes: &Attributes,
-        before: &Before,
-    ) -> Upload {
-        let token = random_token();
-        let mut metadata: Metadata = attributes.metadata.clone();
-        metadata.insert(TOKEN_KEY.to_string(), token.clone());
-        // Unbounded, but what goes through it is bounded: parts hold memory of the write budget.
-        let (commands, inbox) = mpsc::unbounded_channel();
-        let failure = Arc::new(Mutex::new(None));
-        let sent = Arc::new(Mutex::default());
-        let driver = Driver {
-            uploads: uploads.clone(),
-            id: uploads.next_id.fetch_add(1, Ordering::Relaxed),
-            key: key.to_string(),
-            attributes: Attributes {
-                metadata,
-                ..attributes.clone()
-            },
-            token,
-            before: before.clone(),
-            life: Life::new(),
-            upload_id: None,
-            sealed: BTreeMap::new(),
-            receipts: BTreeMap::new(),
-            commit: None,
-            committed: None,
-            last_error: None,
-            failure: failure.clone(),
-            sent: sent.clone(),
-            searches: SearchWindow::default(),
-            turn: None,
-            given_up: Arc::new(Notify::new()),
-            tasks: JoinSet::new(),
-        };
-        uploads.alive.send_modify(|n| *n += 1);
-        uploads.counting().begun += 1;
-        tokio::spawn(driver.run(inbox));
-        Upload {
-            commands,
-            failure,
-            sent,
-        }
-    }
-
-    /// Hands over a finished part. Numbers start at 1; a number given again replaces the part.
-    pub fn part(&self, number: u32, source: PartSource) {
-        // The driver outlives this handle unless the upload is already lost, which `failure` tells.
-        let _ = self.commands.send(Command::Part(number, source));
-    }
-
-    /// Publishes parts `1..=parts`, `size` bytes in all.
-    pub async fn commit(
-        &self,
-        parts: u32,
-        size: u64,
-        condition: Precondition,
-    ) -> Result<ETag, Failure> {
-        let (reply, answer) = oneshot::channel();
-        let _ = self.commands.send(Command::Commit {
-            size,
-            parts,
-            condition,
-            reply,
-        });
-        match answer.await {
-            Ok(result) => result,
-            Err(_) => Err(self.failure().unwrap_or(Failure::Aborted(Why::Dropped))),
-        }
-    }
-
-    /// Decides that nothing will be published, and returns at once; the driver sees to it.
-    pub fn abort(&self, why: Why) {
-        let _ = self.commands.send(Command::Abort(why));
-    }
-
-    /// What the store has.
-    pub fn acknowledged(&self) -> Acknowledged {
-        let sent = self.sent.lock().expect("no panic while held");
-        sent.acknowledged()
-    }
-
-    /// Why this upload is lost, if it is.
-    pub fn failure(&self) -> Option<Failure> {
-        self.failure.lock().expect("no panic while held").clone()
-    }
-}
+use crate::turns::Turn;
 
 struct Commit {
     size: u64,
@@ -285,7 +70,7 @@ fn split<T>(answer: Result<T, Error>) -> (Option<T>, Option<Failure>) {
     }
 }
 
-struct Driver {
+pub(super) struct Driver {
     uploads: Arc<Uploads>,
     id: u64,
     key: String,
@@ -301,8 +86,7 @@ struct Driver {
     commit: Option<Commit>,
     committed: Option<ETag>,
     last_error: Option<Failure>,
-    failure: Arc<Mutex<Option<Failure>>>,
-    sent: Arc<Mutex<Sent>>,
+    shared: Shared,
     searches: SearchWindow,
     /// Held from Begin until the upload has a name, or never will.
     turn: Option<Turn>,
@@ -312,7 +96,40 @@ struct Driver {
 }
 
 impl Driver {
-    async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Command>) {
+    pub fn new(
+        uploads: &Arc<Uploads>,
+        key: &str,
+        attributes: &Attributes,
+        before: &Before,
+        shared: Shared,
+    ) -> Driver {
+        let token = random_token();
+        let mut attributes = attributes.clone();
+        let said = &mut attributes.metadata;
+        said.insert(TOKEN_KEY.to_string(), token.clone());
+        Driver {
+            uploads: uploads.clone(),
+            id: uploads.begin(),
+            key: key.to_string(),
+            attributes,
+            token,
+            before: before.clone(),
+            life: Life::new(),
+            upload_id: None,
+            sealed: BTreeMap::new(),
+            receipts: BTreeMap::new(),
+            commit: None,
+            committed: None,
+            last_error: None,
+            shared,
+            searches: SearchWindow::default(),
+            turn: None,
+            given_up: Arc::new(Notify::new()),
+            tasks: JoinSet::new(),
+        }
+    }
+
+    pub async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Command>) {
         let mut listening = true;
         while !self.life.is_over() {
             tokio::select! {
@@ -337,25 +154,17 @@ impl Driver {
         if let Some(id) = &self.upload_id {
             self.uploads.ids().remove(id);
         }
-        self.count();
-        self.uploads.alive.send_modify(|n| *n -= 1);
-    }
-
-    fn count(&self) {
-        let failure = self.failure.lock().expect("no panic while held").clone();
-        let mut counts = self.uploads.counting();
-        if self.committed.is_some() {
-            counts.committed += 1;
-        } else {
-            let why = failure.map_or(Why::Dropped, |failure| failure.why());
-            *counts.aborted.entry(why).or_default() += 1;
-        }
+        let failure = || self.shared.failure().map(|failure| failure.why());
+        self.uploads.end(match self.committed {
+            Some(_) => Ok(()),
+            None => Err(failure().unwrap_or(Why::Dropped)),
+        });
     }
 
     fn obey(&mut self, command: Command) {
         match command {
             Command::Part(number, source) => {
-                if self.lost() {
+                if self.shared.failure().is_some() {
                     return;
                 }
                 self.sealed.insert(number, source);
@@ -367,9 +176,8 @@ impl Driver {
                 condition,
                 reply,
             } => {
-                if self.lost() {
-                    let failure = self.failure.lock().expect("no panic while held").clone();
-                    let _ = reply.send(Err(failure.unwrap_or(Failure::Aborted(Why::Dropped))));
+                if let Some(failure) = self.shared.failure() {
+                    let _ = reply.send(Err(failure));
                     return;
                 }
                 self.commit = Some(Commit {
@@ -391,17 +199,10 @@ impl Driver {
         }
     }
 
-    fn lost(&self) -> bool {
-        self.failure.lock().expect("no panic while held").is_some()
-    }
-
     fn fail(&mut self, failure: Failure) {
         // Bytes of parts that will never be sent go back to the budget now.
         self.sealed.clear();
-        self.failure
-            .lock()
-            .expect("no panic while held")
-            .get_or_insert_with(|| failure.clone());
+        self.shared.fail(&failure);
         if let Some(reply) = self.commit.as_mut().and_then(|c| c.reply.take()) {
             let _ = reply.send(Err(failure));
         }
@@ -420,8 +221,7 @@ impl Driver {
         }
         if let Event::PartAnswered(number, _) = done.event {
             let length = done.receipt.as_ref().map(|(_, length)| *length);
-            let mut sent = self.sent.lock().expect("no panic while held");
-            sent.answered(number, length);
+            self.shared.sent().answered(number, length);
             self.receipts
                 .extend(done.receipt.map(|(receipt, _)| (number, receipt)));
         }
@@ -631,7 +431,7 @@ impl Driver {
         let (uploads, given_up) = (self.uploads.clone(), self.given_up.clone());
         self.tasks.spawn(async move {
             let turn = match record {
-                Record::Begin => match my_turn(&uploads, &key, &given_up).await {
+                Record::Begin => match uploads.turn_of(&key, &given_up).await {
                     Ok(turn) => Some(turn),
                     // Nothing was written, and nothing will be asked of the store.
                     Err(failure) => {
@@ -679,16 +479,16 @@ impl Driver {
         let len = source.len();
         let (store, key, id) = (self.uploads.store.clone(), self.key.clone(), self.id());
         let gate = self.uploads.parts.clone();
-        let (failure, sent) = (self.failure.clone(), self.sent.clone());
+        let shared = self.shared.clone();
         self.tasks.spawn(async move {
             let turn = gate.turn().await;
             // Lost while it waited for its turn: it need not be sent.
-            if failure.lock().expect("no panic while held").is_some() {
+            if shared.failure().is_some() {
                 return Done::of(Event::PartAnswered(number, PartAnswer::NotApplied));
             }
             let answer = match source {
                 PartSource::Bytes { body, hold } => {
-                    let count = sent.lock().expect("no panic while held").begins(number);
+                    let count = shared.sent().begins(number);
                     let answer = store
                         .upload_part(&key, &id, number, body.watched(count))
                         .await;
@@ -739,26 +539,6 @@ impl Driver {
             parts.len()
         );
         parts
-    }
-}
-
-/// As long as a Create of the key may be unanswered or looked for, at the default timeouts.
-const LONGEST_TURN: Duration = Duration::from_secs(120);
-
-/// Waits until no other upload of the key is nameless.
-async fn my_turn(uploads: &Uploads, key: &str, given_up: &Notify) -> Result<Turn, Failure> {
-    tokio::select! {
-        biased;
-        turn = uploads.nameless.take(key.to_string()) => Ok(turn),
-        () = given_up.notified() => Err(Failure::Aborted(Why::Dropped)),
-        () = tokio::time::sleep(LONGEST_TURN) => Err(Failure::Store(Error {
-            kind: ErrorKind::Transient,
-            operation: "CreateMultipartUpload",
-            key: key.to_string(),
-            code: "Timeout".to_string(),
-            message: "an earlier write of the same file is not answered yet".to_string(),
-            request_id: None,
-        })),
     }
 }
 

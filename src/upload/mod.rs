@@ -8,14 +8,17 @@ pub(crate) mod answers;
 mod counts;
 mod driver;
 pub mod ending;
+mod handle;
 pub mod ledger;
 pub mod life;
 #[cfg(test)]
 mod life_tests;
 pub mod recovery;
 pub(crate) mod search;
+mod uploads;
 mod words;
 
 pub use counts::{Acknowledged, Counts, Why};
 pub(crate) use driver::pause;
-pub use driver::{Failure, PartSource, Upload, Uploads};
+pub use handle::{Failure, PartSource, Upload};
+pub use uploads::Uploads;

@@ -230,6 +230,16 @@ fn what_is_known_better_is_taken_and_shown() {
         assert!(said.out.contains(told), "{told}: {}", said.out);
     }
     assert_eq!(store.log().count("ListObjectsV2"), 0);
+    // And so is all that could be known better.
+    let all = wholefs::store::s3::capabilities(Some("generic"), None, "b");
+    for (name, _) in all.expect("a row").fields() {
+        assert!(
+            said.out.contains(&format!(" {name}=")),
+            "{name}: {}",
+            said.out
+        );
+    }
+    assert!(said.out.contains(" list_v2=false "), "{}", said.out);
     command.args(["--capability", "listv2=false"]);
     let refused = run(&mut command);
     assert_eq!(refused.status.code(), Some(2), "{}", refused.err);

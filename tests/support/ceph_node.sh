@@ -43,7 +43,13 @@ osd pool default min size = 1
 osd pool default pg num = 1
 osd pool default pgp num = 1
 rgw data = $folder/rgw
-rgw frontends = beast endpoint=127.0.0.1:$port
+# What is deleted or replaced goes after half a minute, not after two hours: the memory would be full by then, and
+# a full OSD answers nothing.
+rgw gc obj min wait = 30
+rgw gc processor period = 10
+rgw gc processor max time = 10
+# Without it the end of each small answer waits for the client's delayed acknowledgement, 40 ms.
+rgw frontends = beast endpoint=127.0.0.1:$port tcp_nodelay=1
 rgw enable apis = s3
 END
 

@@ -33,6 +33,8 @@ pub struct Kind {
     installed: &'static str,
     /// What is in capitals is filled in.
     command: &'static [&'static str],
+    /// See [`Store::slowness`](super::Store::slowness).
+    pub slowness: u64,
     running: OnceLock<Option<Running>>,
 }
 
@@ -57,6 +59,7 @@ pub static SWIFT: Kind = Kind {
         "ACCESS",
         "SECRET",
     ],
+    slowness: 16,
     running: OnceLock::new(),
 };
 
@@ -76,6 +79,7 @@ pub static RCLONE: Kind = Kind {
         "--addr=127.0.0.1:PORT",
         "FOLDER/data",
     ],
+    slowness: 1,
     running: OnceLock::new(),
 };
 
@@ -95,6 +99,7 @@ pub static CEPH: Kind = Kind {
         "SECRET",
         "PROGRAM",
     ],
+    slowness: 4,
     running: OnceLock::new(),
 };
 

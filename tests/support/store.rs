@@ -9,6 +9,7 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::config::{
     BehaviorVersion, Credentials, Region, RequestChecksumCalculation, ResponseChecksumValidation,
+    timeout::TimeoutConfig,
 };
 use aws_sdk_s3::error::ProvideErrorMetadata;
 use aws_sdk_s3::primitives::ByteStream;
@@ -31,8 +32,8 @@ enum Behind {
     Garage(#[allow(dead_code, reason = "ends the node when dropped")] Garage),
     Moto(Moto),
     Vault(VaultServer),
-    /// One of [`super::servers`], which others use too.
-    Shared,
+    /// One that other tests use too.
+    Shared(&'static servers::Kind),
 }
 
 pub struct Store {
@@ -84,6 +85,12 @@ fn trusting(
         .credentials_provider(Credentials::new(access_key, secret_key, None, None, "test"))
         .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
         .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
+        // A server that has come to a standstill fails a test, and does not hold up all that come after it.
+        .timeout_config(
+            TimeoutConfig::builder()
+                .operation_timeout(seconds(120))
+                .build(),
+        )
         .force_path_style(true)
         .build();
     Client::from_conf(config)
@@ -204,7 +211,7 @@ impl Store {
             authority: None,
             endpoint,
             region: "us-east-1",
-            provider: "generic",
+            provider: "",
             access_key: "any".into(),
             secret_key: "any".into(),
             bucket: name.into(),
@@ -304,7 +311,7 @@ impl Store {
             access_key: access_key.into(),
             secret_key: secret_key.into(),
             bucket: format!("tank-{}", BUCKETS.fetch_add(1, Ordering::Relaxed)),
-            behind: Behind::Shared,
+            behind: Behind::Shared(kind),
             runtime: runtime(),
         };
         let made = store.client.create_bucket().bucket(&store.bucket);
@@ -313,12 +320,23 @@ impl Store {
         Some(store)
     }
 
+    /// A scenario that asks for thousands of small answers, one after the other, asks for so many times fewer
+    /// here: by how long each takes.
+    pub fn slowness(&self) -> u64 {
+        match &self.behind {
+            Behind::Embedded(_) | Behind::Vault(_) => 1,
+            Behind::Garage(_) => 4,
+            Behind::Moto(_) => 16,
+            Behind::Shared(kind) => kind.slowness,
+        }
+    }
+
     /// The embedded server: for scenarios that need its faults, its log or its inside.
     #[track_caller]
     pub fn server(&self) -> &Server {
         match &self.behind {
             Behind::Embedded(server) => server,
-            Behind::Garage(_) | Behind::Moto(_) | Behind::Shared | Behind::Vault(_) => {
+            Behind::Garage(_) | Behind::Moto(_) | Behind::Shared(_) | Behind::Vault(_) => {
                 panic!("this scenario is for the embedded bucket alone")
             }
         }

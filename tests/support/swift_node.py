@@ -25,8 +25,10 @@ pipeline = catch_errors gatekeeper listing_formats bulk s3api tempauth slo proxy
 [app:proxy-server]
 use = egg:swift#proxy
 account_autocreate = true
-# One node has one copy; waiting for others would be in vain.
+# One node has one copy; waiting for others would be in vain, and so would be doing without it for a while.
 node_timeout = 60
+conn_timeout = 60
+error_suppression_limit = 1000000000
 [filter:catch_errors]
 use = egg:swift#catch_errors
 [filter:gatekeeper]
@@ -55,6 +57,10 @@ fallocate_reserve = 0
 pipeline = {kind}-server
 [app:{kind}-server]
 use = egg:swift#{kind}
+# What a busy node put off, a daemon would do later that does not run here: a listing would never have it.
+node_timeout = 60
+conn_timeout = 60
+container_update_timeout = 60
 """
 
 
@@ -71,6 +77,11 @@ def ring(folder, name, port):
     builder.add_dev({"region": 1, "zone": 1, "ip": "127.0.0.1", "port": port, "device": "one", "weight": 1})
     builder.rebalance()
     builder.get_ring().save(os.path.join(folder, name + ".ring.gz"))
+
+
+def listen(port):
+    # Whoever finds the queue full comes back after a second.
+    return eventlet.listen(("127.0.0.1", port), backlog=4096)
 
 
 def serve(listener, config):
@@ -96,12 +107,12 @@ def main():
     utils.set_swift_dir(folder)
     reload_storage_policies()
     for kind in ("account", "container", "object"):
-        listener = eventlet.listen(("127.0.0.1", 0))
+        listener = listen(0)
         ring(folder, kind, listener.getsockname()[1])
         serve(listener, write(folder, kind + ".conf", STORAGE.format(folder=folder, kind=kind)))
     account, user = access.split(":")
     proxy = PROXY.format(folder=folder, user=account + "_" + user, secret=secret)
-    serve(eventlet.listen(("127.0.0.1", port)), write(folder, "proxy.conf", proxy))
+    serve(listen(port), write(folder, "proxy.conf", proxy))
     print("ready", flush=True)
     while True:
         eventlet.sleep(3600)

@@ -16,26 +16,26 @@ pub fn shout(line: &str) {
     let _ = writeln!(std::io::stderr().lock(), "wholefs tests: {name}: {line}");
 }
 
-/// The child gets SIGTERM when the thread that starts it ends, however that ends. And signals mean to it what
+/// This process gets SIGTERM when the thread that started it ends, however that ends. And signals mean to it what
 /// they mean to a program that is started by hand, also where the tests run under nohup or behind `&`.
-pub fn die_with_parent(command: &mut Command) {
-    // SAFETY: both are plain system calls, allowed between fork and exec.
-    unsafe {
-        command.pre_exec(|| {
-            be_a_child();
-            Ok(())
-        });
-    }
-}
-
-/// What [`die_with_parent`] has a child do.
-pub fn be_a_child() {
+pub fn as_by_hand() {
     // SAFETY: plain system calls.
     unsafe {
         libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM);
         for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT] {
             libc::signal(signal, libc::SIG_DFL);
         }
+    }
+}
+
+/// As [`as_by_hand`].
+pub fn die_with_parent(command: &mut Command) {
+    // SAFETY: it is allowed between fork and exec.
+    unsafe {
+        command.pre_exec(|| {
+            as_by_hand();
+            Ok(())
+        });
     }
 }
 

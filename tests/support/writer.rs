@@ -13,7 +13,7 @@ use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 
 use super::content;
-use super::tools::{be_a_child, kill, kill_group, wait};
+use super::tools::{as_by_hand, kill, kill_group, wait};
 use super::wait::seconds;
 
 const MARK: &str = "WHOLEFS_TEST_WRITER";
@@ -178,7 +178,7 @@ extern "C" fn before_main() {
             rlim_cur: 0,
             rlim_max: 0,
         };
-        be_a_child();
+        as_by_hand();
         // SAFETY: a plain system call; a writer that crashes need not leave its memory behind.
         unsafe { libc::setrlimit(libc::RLIMIT_CORE, &core) };
         let mut hand = Hand {

@@ -319,3 +319,34 @@ fn a_doctor_looks_at_a_vault_and_leaves_nothing() {
     let rule = doctor(&[SOURCE, "--add-lifecycle-rule", "7"]);
     assert_eq!(rule.status.code(), Some(2), "{}", rule.err);
 }
+
+#[test]
+fn what_is_for_buckets_is_refused_of_a_vault() {
+    let scene = Scene::new();
+    for flags in [
+        "--provider=aws",
+        "--auth=cos",
+        "--capability=part_min=1M",
+        "--path-style",
+        "--storage-class=STANDARD_IA",
+        "--sse=AES256",
+        "--acl=public-read",
+        "--requester-pays",
+        "--dual-stack",
+        "--fips",
+        "--accelerate",
+    ] {
+        let flag = flags.split('=').next().expect("a flag");
+        let told = format!("{flag} is for buckets");
+        let mount = scene.place.path("mnt");
+        let mount = mount.to_str().expect("UTF-8");
+        for words in [&["doctor", SOURCE][..], &["mount", SOURCE, mount]] {
+            let refused = run(program(&scene.store).args(words).arg(flags));
+            let (status, said) = (refused.status.code(), refused.err);
+            assert_eq!(status, Some(2), "{words:?} {flags}: {said}");
+            assert!(said.contains(&told), "{words:?} {flags}: {said}");
+        }
+        let refused = run(&mut scene.command("inventory", &[flags]));
+        assert!(refused.err.contains(&told), "{flags}: {}", refused.err);
+    }
+}
