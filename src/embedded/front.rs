@@ -11,6 +11,7 @@ use std::time::Instant;
 use hyper::header::{CONTENT_LENGTH, HeaderValue, RANGE};
 use hyper::{Request, Response, StatusCode};
 
+use super::alarm::pause;
 use super::error::Error;
 use super::faults::{Action, Faults, Verdict};
 use super::log::{Entry, Outcome, RequestLog};
@@ -90,7 +91,7 @@ impl Front {
         let wait = self.speed.latency() + verdict.delay;
         if !wait.is_zero() || !verdict.hold_before.is_empty() {
             let waiting = async {
-                tokio::time::sleep(wait).await;
+                pause(wait).await;
                 self.faults.until_removed(&verdict.hold_before).await;
             };
             let reading = async {

@@ -13,6 +13,7 @@
 //! documented in [`faults`]. [`vault`] is a server of another protocol, behind the same front.
 
 mod accept;
+mod alarm;
 mod api;
 mod archive;
 mod blob;

@@ -46,7 +46,7 @@ pub struct Caller {
 /// A change of what is said of a file. Made again when another client changed the file meanwhile.
 pub(super) type Change = Arc<dyn Fn(&mut Metadata) -> Result<()> + Send + Sync>;
 
-/// So many files are asked about ahead, at the same time.
+/// So many entries are asked about ahead, at the same time.
 pub(super) const AHEAD: usize = 64;
 
 /// The longest target of a symbolic link, as everywhere.
@@ -251,10 +251,16 @@ impl Fs {
 
     fn is_told(&self, node: &Node) -> bool {
         let state = node.state();
-        state.said.is_some() || (state.is_said() && state.is_fresh(self.options.metadata_ttl))
+        match node.kind {
+            Kind::Directory => self.is_said(node, &state),
+            Kind::File | Kind::Symlink => {
+                let fresh = state.is_fresh(self.options.metadata_ttl);
+                state.said.is_some() || (state.is_said() && fresh)
+            }
+        }
     }
 
-    /// Somebody goes from one file of a listing to the next: asks about those that come.
+    /// Somebody goes from one entry of a listing to the next: asks about those that come.
     fn look_ahead(self: &Arc<Self>, node: &Node) {
         let Some(directory) = node.above() else {
             return;
@@ -266,7 +272,7 @@ impl Fs {
         if before + 1 != node.ino {
             return;
         }
-        let follows = |other: &Arc<Node>| other.parent() == node.parent() && !other.is_directory();
+        let follows = |other: &Arc<Node>| other.parent() == node.parent();
         for ino in node.ino + 1..=node.ino + AHEAD as u64 {
             let Some(next) = self.tree.get(ino).filter(follows) else {
                 continue;

@@ -178,6 +178,11 @@ impl ReadMemory {
         self.ledger().high
     }
 
+    /// What a reader that has nothing yet may come to hold.
+    pub(super) fn room(&self) -> u64 {
+        (self.limit - self.used()) / 2
+    }
+
     /// `want` bytes if there are as many for this reader, otherwise `first` and as many whole
     /// segments more as there are, otherwise nothing.
     pub(super) fn reserve(

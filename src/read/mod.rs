@@ -43,7 +43,7 @@ pub struct Settings {
     pub window_max: u64,
     /// The longest range asked for in one request.
     pub range: u64,
-    /// Requests a range may cost, the first included, when bodies break.
+    /// Requests for the same bytes, the first included, when bodies break.
     pub attempts: u32,
     /// The pause before the second of them; it doubles from there.
     pub backoff: Duration,

@@ -239,7 +239,7 @@ impl Shared {
             let freed = self.memory.reclaim(bytes);
             let mut state = self.state();
             if !freed || self.extend(&mut state).is_some() {
-                state.window.denied();
+                state.denied();
             }
         }
         Ok((reading, sequential))
@@ -326,22 +326,29 @@ impl Shared {
     async fn fetch(&self, range: Range<u64>) -> Result<Bytes> {
         let len = (range.end - range.start) as usize;
         let _own = Own::begin(&self.own, len as u64);
+        let began = Instant::now();
         let mut stream = Stream::new(&self.source, range);
         let mut joined = Vec::new();
-        loop {
+        let fetched = loop {
             match stream.next().await {
-                Ok(Some(chunk)) if chunk.len() == len => return Ok(chunk),
+                Ok(Some(chunk)) if chunk.len() == len => break chunk,
                 Ok(Some(chunk)) => {
                     joined.reserve_exact(len - joined.len());
                     joined.extend_from_slice(&chunk);
                 }
-                Ok(None) => return Ok(joined.into()),
+                Ok(None) => break joined.into(),
                 Err(error) => {
                     self.note(&error);
                     return Err(error);
                 }
             }
+        };
+        // A disk tells nothing of the store, and needs no memory beside it.
+        if self.source.disk.is_none() {
+            let (took, room) = (began.elapsed(), self.memory.room());
+            self.state().window.asked(took, room);
         }
+        Ok(fetched)
     }
 
     /// A replaced object is replaced for every read to come.

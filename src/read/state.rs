@@ -173,6 +173,11 @@ impl State {
         self.sweep()
     }
 
+    /// There is no memory for what the window wants.
+    pub(super) fn denied(&mut self) {
+        self.dirty |= self.window.denied();
+    }
+
     /// What was read ahead is of no use any more: the next sweep looks at all of it.
     pub(super) fn abandon(&mut self) {
         self.dirty = true;

@@ -2,8 +2,8 @@
 //!
 //! Invariants:
 //! - Bytes handed out are of the version that was asked for, and never outside of the range.
-//! - A body that breaks is resumed at the first byte not handed out; a range costs at most
-//!   `attempts` requests. The store's `get` has its own retries until the answer begins, so its
+//! - A body that breaks is resumed at the first byte not handed out; `attempts` broken ones are the end of
+//!   a range. The store's `get` has its own retries until the answer begins, so its
 //!   failure is final here.
 //! - No request is made for zero bytes.
 //!
@@ -43,7 +43,8 @@ pub(super) struct Stream<'a> {
     source: &'a Source,
     range: Range<u64>,
     incoming: Option<Incoming>,
-    attempts: u32,
+    /// How often a body broke. A request behind what the cache had is no attempt at anything anew.
+    breaks: u32,
 }
 
 /// An answer under way.
@@ -61,7 +62,7 @@ impl<'a> Stream<'a> {
             source,
             range,
             incoming: None,
-            attempts: 0,
+            breaks: 0,
         }
     }
 
@@ -77,10 +78,7 @@ impl<'a> Stream<'a> {
             }
             let incoming = match &mut self.incoming {
                 Some(incoming) => incoming,
-                none => {
-                    self.attempts += 1;
-                    none.insert(self.source.open(&self.range).await?)
-                }
+                none => none.insert(self.source.open(&self.range).await?),
             };
             let failure = match incoming.body.next().await {
                 Some(Ok(chunk))
@@ -135,14 +133,15 @@ impl<'a> Stream<'a> {
     /// A pause before the next attempt, if there is one left.
     async fn broken(&mut self, failure: Error) -> Result<()> {
         self.incoming = None;
+        self.breaks += 1;
         let again = matches!(
             failure.kind,
             ErrorKind::Transient | ErrorKind::Throttled | ErrorKind::Unknown
         );
-        if !again || self.attempts >= self.source.attempts {
+        if !again || self.breaks >= self.source.attempts {
             return Err(failure);
         }
-        let pause = (self.source.backoff * 2u32.saturating_pow(self.attempts - 1)).min(BACKOFF_MAX);
+        let pause = (self.source.backoff * 2u32.saturating_pow(self.breaks - 1)).min(BACKOFF_MAX);
         // Between half and the whole of it, lest many readers come back at once. Each new
         // `RandomState` hashes differently, which is random enough for that.
         let jitter = RandomState::new().hash_one(self.range.start) % 512;

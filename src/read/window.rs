@@ -12,13 +12,19 @@
 //! is common, and so are two threads on one handle), the second in a row ends it. From then on
 //! reads are random until one starts exactly where one of the last few ended.
 //!
+//! A random reader pays with a request for each read. Near a store that is the time in which many more bytes
+//! could have come. So when its requests have taken about as long as the whole object would, and there is memory
+//! for it, the object is wanted whole, and kept.
+//!
 //! Invariants:
-//! - Nothing is wanted of a random reader, and nothing beyond the object's end.
+//! - Nothing is wanted of a random reader, but the whole object for at most [`WORTH`] bytes a request it made;
+//!   and nothing beyond the object's end.
 //! - Beyond what reads have asked for, no more than `window` bytes from the frontier are wanted.
 //! - A wanted range is at most `range` long, and ends at a segment's or the object's end.
 //! - A small object (up to one segment) is wanted whole, in one range.
 
 use std::ops::Range;
+use std::time::Duration;
 
 /// The unit of buffering: buffers are at most this long and never cross a multiple of it.
 pub const SEGMENT: u64 = 1 << 20;
@@ -38,6 +44,13 @@ const GRAIN: u64 = 128 << 10;
 const STRAYS: u32 = 2;
 /// Reads remembered, to recognize one that follows another.
 const RECENT: usize = 8;
+
+/// As many bytes in a row are brought in while a small request to a store that is near is answered.
+const WORTH: u64 = 512 << 10;
+/// Of fewer requests it is not seen what a reader is up to.
+const FEW: u64 = 32;
+/// A store whose requests take less is near. (From a distant one bytes are bought dearly, and a request is not.)
+const NEAR: Duration = Duration::from_millis(2);
 
 /// What a read means for the data at hand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +78,8 @@ enum Mode {
     Fresh,
     Sequential,
     Random,
+    /// Reads are random, and all of it is wanted.
+    Whole,
 }
 
 #[derive(Debug)]
@@ -85,6 +100,9 @@ pub struct Window {
     /// How much is kept behind the frontier.
     keep: u64,
     strays: u32,
+    /// What a random reader asked for itself since the object was last wanted whole, and how long that took.
+    requests: u64,
+    waited: Duration,
     /// Where the last reads ended.
     recent: [Option<u64>; RECENT],
     turn: usize,
@@ -105,6 +123,8 @@ impl Window {
             debt: 0,
             keep: KEEP,
             strays: 0,
+            requests: 0,
+            waited: Duration::ZERO,
             recent: [None; RECENT],
             turn: 0,
             last_len: 0,
@@ -123,15 +143,42 @@ impl Window {
             Mode::Sequential => self.stray(offset, end),
             Mode::Random if self.continues(offset) => self.start(offset, end),
             Mode::Random => self.wander(),
+            Mode::Whole => Access {
+                sequential: false,
+                abandon: false,
+            },
         };
         self.recent[self.turn] = Some(end);
         self.turn = (self.turn + 1) % RECENT;
         verdict
     }
 
+    /// A read got what it asked for by a request of its own, which took so long. There is memory for `room` bytes.
+    pub fn asked(&mut self, took: Duration, room: u64) {
+        if self.mode != Mode::Random {
+            return;
+        }
+        self.requests += 1;
+        self.waited += took;
+        let enough = self.size.div_ceil(WORTH).max(FEW);
+        let near = self.waited.as_nanos() < NEAR.as_nanos() * u128::from(self.requests);
+        if self.requests >= enough && near && self.size <= room {
+            self.mode = Mode::Whole;
+            self.ahead = 0;
+            (self.requests, self.waited) = (0, Duration::ZERO);
+        }
+    }
+
     /// The next range to fetch, if any, `ranges` of the longest being as many as are worth having ahead. Ask
     /// again after [`Window::advance`].
     pub fn wanted(&self, ranges: usize) -> Option<Wanted> {
+        if self.mode == Mode::Whole && self.ahead < self.size {
+            return Some(Wanted {
+                range: self.ahead..align_down(self.ahead + self.range_max).min(self.size),
+                grain: SEGMENT,
+                awaited: false,
+            });
+        }
         if self.mode != Mode::Sequential || self.strays > 0 || self.ahead >= self.size {
             return None;
         }
@@ -172,20 +219,28 @@ impl Window {
         self.keep = KEEP_WHEN_SHORT;
     }
 
-    /// There is no memory to read ahead: the reads fetch for themselves what they ask for.
-    pub fn denied(&mut self) {
+    /// There is no memory to read ahead: the reads fetch for themselves what they ask for. Answers whether what
+    /// is here is of no use without the rest.
+    pub fn denied(&mut self) -> bool {
         self.ahead = self.ahead.max(self.frontier);
+        self.not_whole()
     }
 
     /// What was on its way from `hole` on did not come. Reads that asked for it have been told;
     /// from there on it is wanted again, modestly.
     pub fn rewind(&mut self, hole: u64) {
+        if self.not_whole() {
+            return;
+        }
         self.ahead = self.ahead.min(hole.max(self.frontier));
         self.shrink(INITIAL);
     }
 
     /// All that had been fetched was thrown away.
     pub fn lost(&mut self) {
+        if self.not_whole() {
+            return;
+        }
         if self.small() {
             // Whoever reads it again reads it whole again.
             self.mode = Mode::Fresh;
@@ -199,7 +254,11 @@ impl Window {
 
     /// Are these bytes worth keeping for the reads to come?
     pub fn keeps(&self, range: &Range<u64>) -> bool {
-        self.mode == Mode::Sequential && range.end > self.line() && range.start < self.ahead
+        match self.mode {
+            Mode::Sequential => range.end > self.line() && range.start < self.ahead,
+            Mode::Whole => true,
+            Mode::Fresh | Mode::Random => false,
+        }
     }
 
     /// Has a sequential reader passed these bytes for good?
@@ -293,6 +352,15 @@ impl Window {
             sequential: false,
             abandon: false,
         }
+    }
+
+    /// If it was wanted whole, it is not any more, until that was paid for once again.
+    fn not_whole(&mut self) -> bool {
+        let was = self.mode == Mode::Whole;
+        if was {
+            self.mode = Mode::Random;
+        }
+        was
     }
 
     fn shrink(&mut self, to: u64) {

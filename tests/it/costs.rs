@@ -5,8 +5,11 @@
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
 
 use wholefs::embedded::{Keep, Options, Prefill};
 
@@ -136,6 +139,29 @@ fn ls_of_ten_thousand_plain_files_costs_sixteen_looks_a_page() {
 }
 
 #[test]
+fn subdirectories_cost_a_look_each_ahead_of_whoever_goes_through_them() {
+    let store = null_store();
+    for n in 0..200 {
+        prefill(&store, &format!("dir/{n:03}/file"), None, KIB);
+    }
+    let mount = mount(&store);
+    let names = listed(&mount.path("dir"));
+    assert_eq!(names.len(), 200);
+    let costs = requests(&store, || {
+        for name in &names[..2] {
+            fs::metadata(name).expect("there");
+        }
+        eventually(seconds(10), "64 more are asked about", || {
+            store.log().count("HeadObject") == 2 + 64
+        });
+        for name in &names {
+            assert!(fs::metadata(name).expect("there").is_dir());
+        }
+    });
+    assert_eq!(costs, [("HeadObject", 200)]);
+}
+
+#[test]
 fn reading_an_unchanged_file_again_costs_one_check() {
     let store = null_store();
     prefill(&store, "file", None, 20 * MIB);
@@ -178,6 +204,39 @@ fn reading_a_gigabyte_costs_a_request_each_eight_megabytes() {
     let total: u64 = costs.iter().map(|(_, count)| count).sum();
     // 8 MiB each, a few smaller ones at the beginning, and again where the machine stood still.
     assert!((128..300).contains(&total), "{costs:?}");
+}
+
+#[test]
+fn random_reads_from_afar_cost_a_request_each_and_do_not_wait_for_one_another() {
+    let store = null_store();
+    prefill(&store, "file", None, 64 * MIB);
+    let mount = mount(&store);
+    let file = Arc::new(File::open(mount.path("file")).expect("opened"));
+    let read = move |n: u64| {
+        // No two of them next to each other.
+        let at = (1 + n * 97) % (64 * 256) * 4 * KIB;
+        let read = file.read_exact_at(&mut [0; 4096], at);
+        read.expect("read");
+    };
+    store.server().set_latency(Duration::from_millis(5));
+    let costs = requests(&store, || (0..160).for_each(&read));
+    assert_eq!(costs, [("GetObject", 160)]);
+    let held = store.faults().script("op=GetObject:hold-before");
+    let costs = requests(&store, || {
+        let start = |n| {
+            let read = read.clone();
+            std::thread::spawn(move || read(n))
+        };
+        let readers: Vec<_> = (160..176).map(start).collect();
+        eventually(seconds(10), "all of them are asked for at once", || {
+            store.log().under_way() == 16
+        });
+        store.faults().remove(held.expect("a fault"));
+        for reader in readers {
+            reader.join().expect("read");
+        }
+    });
+    assert_eq!(costs, [("GetObject", 16)]);
 }
 
 #[test]

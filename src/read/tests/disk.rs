@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::mock::{Fault, Mock, content};
+use super::stream::{Source, Stream};
 use super::{DiskCache, MIB, ReadMemory, Reader, Settings};
 use crate::store::ErrorKind;
 
@@ -167,6 +168,53 @@ async fn broken_bodies_leave_nothing_wrong_behind() {
         }
         settle(&cache).await;
     }
+}
+
+#[tokio::test]
+async fn what_the_cache_lacks_here_and_there_is_no_attempt_at_what_broke() {
+    let directory = tempfile::tempdir().unwrap();
+    let (memory, cache) = memory(directory.path(), 1 << 30);
+    let quick = Settings {
+        attempts: 2,
+        backoff: Duration::from_micros(10),
+        ..Settings::default()
+    };
+    // Every other segment is on disk; the last one that is not breaks once.
+    let mock = Arc::new(Mock::new(8 * MIB));
+    let reader = mock.reader(&memory, quick);
+    for segment in [1, 3, 5, 7] {
+        check(&reader, segment * MIB + 5000, 4096).await;
+        settle(&cache).await;
+    }
+    let broken = |number, range: &Range<u64>| match (number, range.start) {
+        (3, at) if at == 6 * MIB => Fault::Break(200_000, ErrorKind::Transient),
+        _ => Fault::None,
+    };
+    let mock = Arc::new(Mock::faulty(8 * MIB, broken));
+    let source = Source {
+        store: mock.clone(),
+        key: "dir/file".into(),
+        etag: Mock::etag(),
+        size: 8 * MIB,
+        version: None,
+        attempts: quick.attempts,
+        backoff: quick.backoff,
+        disk: cache
+            .object("dir/file", &Mock::etag(), 8 * MIB)
+            .map(|object| (cache.clone(), object)),
+    };
+    let mut stream = Stream::new(&source, 0..8 * MIB);
+    let mut at = 0;
+    while let Some(bytes) = stream.next().await.expect("all of it comes") {
+        assert!(
+            bytes
+                .iter()
+                .zip(at..)
+                .all(|(byte, at)| *byte == content(at))
+        );
+        at += bytes.len() as u64;
+    }
+    assert_eq!((at, mock.count()), (8 * MIB, 5));
 }
 
 #[test]

@@ -164,6 +164,40 @@ async fn random_reads_make_one_request_each() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn random_reads_of_a_near_object_bring_it_in_if_there_is_memory() {
+    let size = 64 * MIB;
+    for (limit, fits) in [(256 * MIB, true), (100 * MIB, false)] {
+        let memory = Arc::new(ReadMemory::new(limit));
+        let mut mock = Mock::new(size);
+        mock.delay = Duration::ZERO;
+        let store = Arc::new(mock);
+        let reader = store.reader(&memory, settings());
+        let mut dice = Dice::new(1);
+        let mut read_some = async |count: usize| {
+            for _ in 0..count {
+                check(&reader, 1 + dice.roll(size - 4 * KIB), 4 * KIB).await;
+            }
+        };
+        read_some(128).await;
+        assert_eq!((store.count(), memory.high_water()), (128, 0));
+        // As many ranges at once as help.
+        for _ in 0..8 {
+            read_some(1).await;
+            settle().await;
+        }
+        let before = store.count();
+        read_some(500).await;
+        let expected = match fits {
+            true => (before, size),
+            false => (before + 500, 0),
+        };
+        assert_eq!((store.count(), memory.used()), expected, "in {limit}");
+        let asked: u64 = store.requests().iter().map(|r| r.end - r.start).sum();
+        assert!(asked <= size + 700 * 4 * KIB, "{asked} bytes asked for");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn seek_stops_what_was_under_way() {
     let memory = plenty();
     let mut mock = Mock::new(1000 * MIB);

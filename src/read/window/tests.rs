@@ -166,6 +166,41 @@ fn random_reads_want_nothing() {
 }
 
 #[test]
+fn a_near_object_is_wanted_whole_for_as_many_requests_as_would_have_brought_it() {
+    let size = 64 * MIB + 5;
+    let near = Duration::from_micros(500);
+    let mut w = window(size);
+    // And once again, when it was lost.
+    for round in 0..2 {
+        for i in 0..128 {
+            w.access(1 + i * 500_000, 4096);
+            w.asked(near, GIB);
+            assert_eq!(w.wanted(1 << 20), None, "{i} in round {round}");
+        }
+        w.access(7, 4096);
+        w.asked(near, GIB);
+        let taken = take(&mut w);
+        assert_eq!(
+            (taken.len(), &taken[0], &taken[8]),
+            (9, &(0..8 * MIB), &(64 * MIB..size))
+        );
+        assert!(!w.access(30 * MIB, 4096).abandon);
+        assert!(w.keeps(&(60 * MIB..61 * MIB)) && !w.passed(MIB));
+        w.lost();
+        assert!(!w.keeps(&(60 * MIB..61 * MIB)));
+    }
+    // Not of a store that is far, nor what there is no memory for.
+    for (took, room) in [(Duration::from_millis(2), GIB), (near, size - 1)] {
+        let mut w = window(size);
+        for i in 0..1000 {
+            w.access(1 + i * 50_000, 4096);
+            w.asked(took, room);
+            assert_eq!(w.wanted(1 << 20), None);
+        }
+    }
+}
+
+#[test]
 fn two_adjacent_random_reads_start_a_stream() {
     let mut w = window(GIB);
     assert!(!w.access(500 * MIB, 4096).sequential);
