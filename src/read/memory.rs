@@ -180,7 +180,7 @@ impl ReadMemory {
 
     /// What a reader that has nothing yet may come to hold.
     pub(super) fn room(&self) -> u64 {
-        (self.limit - self.used()) / 2
+        self.limit.saturating_sub(self.used()) / 2
     }
 
     /// `want` bytes if there are as many for this reader, otherwise `first` and as many whole
