@@ -81,10 +81,11 @@ impl Known {
     }
 }
 
-/// `players` at once, each with a file of its own: most wait to try something again.
-fn spoilt_answers(answers: u64, seed: u64, players: u64) {
+/// `players` at once, each with a file of its own: most wait to try something again. Answers how many answers
+/// were spoilt, of which one in `one_in` is.
+fn spoilt_answers(answers: u64, one_in: u64, seed: u64, players: u64) -> u64 {
     let mut store = Store::embedded();
-    let mangler = Mangler::to(&store.endpoint, seed, 5);
+    let mangler = Mangler::to(&store.endpoint, seed, one_in);
     let direct = std::mem::replace(&mut store.endpoint, mangler.endpoint.clone());
     let options = [
         "--part-size",
@@ -167,21 +168,34 @@ fn spoilt_answers(answers: u64, seed: u64, players: u64) {
         left > 0 || place.instances().is_empty(),
         "journals are left\n{said}"
     );
+    mangler.spoilt()
 }
 
 #[test]
 fn whatever_a_store_answers_no_byte_is_wrong_and_no_file_is_torn() {
-    spoilt_answers(300, 7, 8);
+    spoilt_answers(300, 5, 7, 8);
 }
 
 mod long {
-    /// `WHOLEFS_ANSWERS=100000` for as many. Its seed is new each time.
+    use super::spoilt_answers;
+
+    /// Each has a store of its own, too: what one is held up by is not what another is.
+    const MOUNTS: u64 = 4;
+
+    /// `WHOLEFS_ANSWERS=100000` for as many, of all mounts together. Its seed is new each time.
     #[test]
     #[ignore = "takes as long as one likes"]
     fn whatever_a_store_answers_thousands_of_times() {
         let answers = std::env::var("WHOLEFS_ANSWERS").ok();
-        let answers = answers.map_or(1500, |n| n.parse().expect("a number"));
-        let seed = u64::from(std::process::id());
-        super::spoilt_answers(answers, seed, 160);
+        let answers: u64 = answers.map_or(1500, |n| n.parse().expect("a number"));
+        let seed = u64::from(std::process::id()) * MOUNTS;
+        let spoilt: u64 = std::thread::scope(|scope| {
+            let play =
+                |n| scope.spawn(move || spoilt_answers(answers.div_ceil(MOUNTS), 3, seed + n, 160));
+            let mounts: Vec<_> = (0..MOUNTS).map(play).collect();
+            let ends = mounts.into_iter().map(|mount| mount.join());
+            ends.map(|end| end.expect("each mount is well")).sum()
+        });
+        println!("{spoilt} spoilt answers to {MOUNTS} mounts");
     }
 }

@@ -229,6 +229,29 @@ async fn lengths_that_lie_are_found_out() {
     }
 }
 
+/// Who was told a wrong size before would read it as the whole object.
+#[tokio::test]
+async fn a_part_that_does_not_say_which_is_not_the_whole() {
+    for (status, is_whole) in [("200 OK", true), ("206 Partial Content", false)] {
+        let head = format!("HTTP/1.1 {status}\r\nETag: \"e1\"\r\nContent-Length: 4");
+        let answer =
+            move |_: usize, _: &Asked| Reply::Raw(format!("{head}\r\n\r\n0123").into_bytes());
+        let (store, script) = store("garage", answer).await;
+        let got = store.get("k", &ETag::new("e1"), 0..4).await;
+        let kind = got.map(drop).map_err(|error| error.kind);
+        let expected = if is_whole {
+            Ok(())
+        } else {
+            Err(ErrorKind::Transient)
+        };
+        assert_eq!(kind, expected, "{status}");
+        // Another answer may be a better one.
+        let asked = script.asked();
+        let asked = asked.iter().filter(|a| a.header("range").is_some()).count();
+        assert_eq!(asked, if is_whole { 1 } else { 2 }, "{status}");
+    }
+}
+
 const AMAZONS: &str = "http://s3.amazonaws.com/doc/2006-03-01/";
 
 /// The forms one document comes in: `root` is its name, `rest` what is in it.

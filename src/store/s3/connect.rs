@@ -29,6 +29,7 @@ use super::classify::{Broken, Op, Seen, deepest, kind_of_answer, one_line, see};
 use super::clock::ServerClock;
 use super::cos::{CosAnswers, CosSigner};
 use super::dates::Dates;
+use super::ranges::Ranges;
 use super::refusal::{ConnectError, Refusal};
 use super::renewal::{self, Renewing};
 use super::transport::{self, Proxies};
@@ -473,6 +474,7 @@ impl Check<'_> {
             .interceptor(self.clock.clone())
             .interceptor(self.witness.clone())
             .interceptor(Dates)
+            .interceptor(Ranges)
             .interceptor(self.options.said.clone());
         if let Some(endpoint) = self.endpoint {
             config = config.endpoint_url(endpoint);

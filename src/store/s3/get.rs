@@ -8,6 +8,7 @@ use aws_sdk_s3::operation::get_object::GetObjectOutput;
 use super::calls::incomplete;
 use super::classify::Op;
 use super::forms::{content_range, quoted, unquoted};
+use super::ranges::UNSAID;
 use super::{S3Store, body};
 use crate::store::{Download, ETag, ErrorKind, Result, Store};
 
@@ -48,6 +49,10 @@ impl S3Store {
             let whole = answer.content_length().is_none() || answer.content_length() == said;
             match answer.e_tag() {
                 None => Err(incomplete(Op::GET, key, "an object without an ETag")),
+                Some(_) if answer.content_range() == Some(UNSAID) => {
+                    let what = "a part of an object without its range";
+                    Err(incomplete(Op::GET, key, what))
+                }
                 Some(_) if answer.content_range().is_some() && !whole => {
                     let what = "a range in a body of another length";
                     Err(incomplete(Op::GET, key, what))

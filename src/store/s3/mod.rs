@@ -14,7 +14,7 @@
 //! - `lifecycle`: the bucket's own rule against uploads left open.
 //! - `transport`: whom TLS trusts, and the proxies. `pace`: the limit of bandwidth.
 //! - `payload`: what a signature says of a body.
-//! - `dates`: of objects, in forms the SDK does not know.
+//! - `dates`: of objects, in forms the SDK does not know. `ranges`: parts of objects that do not say which.
 //! - `body`, `forms`, `keys`, `list`: bytes, values, names and listings between our form and S3's.
 //!
 //! Invariants:
@@ -59,6 +59,7 @@ mod lifecycle;
 mod list;
 pub(in crate::store) mod pace;
 mod payload;
+mod ranges;
 mod refusal;
 pub(in crate::store) mod renewal;
 pub(in crate::store) mod retry;
