@@ -574,6 +574,13 @@ def list_with_odd_delimiters(b):
 
 
 @case
+def list_with_an_empty_delimiter(b):
+    b.fill("a/b", "c")
+    for answer in (b.list_objects(Delimiter=""), b.list_objects_v2(Delimiter="")):
+        assert keys(answer) == ["a/b", "c"] and prefixes(answer) == [] and "Delimiter" not in answer
+
+
+@case
 def list_in_pages_v1(b):
     names = [f"k{n}" for n in range(7)]
     b.fill(*names)

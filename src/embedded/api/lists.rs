@@ -93,7 +93,7 @@ impl Api {
     pub(super) fn list_v1(&self, input: ListObjectsInput) -> Answer<ListObjectsOutput> {
         let max = page_size(input.max_keys)?;
         let prefix = input.prefix.as_deref().unwrap_or("");
-        let delimiter = input.delimiter.as_deref();
+        let delimiter = input.delimiter.as_deref().filter(|text| !text.is_empty());
         let after = After::marker(input.marker.as_deref(), prefix, delimiter);
         let encoding = Encoding(input.encoding_type.clone());
         let output = self.listing(&input.bucket, prefix, delimiter, &after, max, |page| {
@@ -113,7 +113,7 @@ impl Api {
             }
         })?;
         ok(ListObjectsOutput {
-            delimiter: input.delimiter.as_deref().map(|text| encoding.text(text)),
+            delimiter: delimiter.map(|text| encoding.text(text)),
             encoding_type: input.encoding_type,
             marker: Some(encoding.text(input.marker.as_deref().unwrap_or(""))),
             max_keys: Some(max),
@@ -131,7 +131,7 @@ impl Api {
         }
         let max = page_size(input.max_keys)?;
         let prefix = input.prefix.as_deref().unwrap_or("");
-        let delimiter = input.delimiter.as_deref();
+        let delimiter = input.delimiter.as_deref().filter(|text| !text.is_empty());
         let after = match (&input.continuation_token, &input.start_after) {
             (Some(token), _) => After::from_token(token).ok_or_else(|| {
                 Error::invalid_argument("The continuation token provided is incorrect")
@@ -153,7 +153,7 @@ impl Api {
         })?;
         ok(ListObjectsV2Output {
             continuation_token: input.continuation_token,
-            delimiter: input.delimiter.as_deref().map(|text| encoding.text(text)),
+            delimiter: delimiter.map(|text| encoding.text(text)),
             encoding_type: input.encoding_type,
             max_keys: Some(max),
             prefix: Some(encoding.text(prefix)),
@@ -213,7 +213,7 @@ impl Api {
     ) -> Answer<ListMultipartUploadsOutput> {
         let max = page_size(input.max_uploads)?;
         let prefix = input.prefix.as_deref().unwrap_or("");
-        let delimiter = input.delimiter.as_deref();
+        let delimiter = input.delimiter.as_deref().filter(|text| !text.is_empty());
         let encoding = Encoding(input.encoding_type.clone());
         let exact = self.model.dialect.list_uploads_exact_key_only;
         let marker = UploadMarker::new(
@@ -246,7 +246,7 @@ impl Api {
             })
         })?;
         ok(ListMultipartUploadsOutput {
-            delimiter: input.delimiter.as_deref().map(|text| encoding.text(text)),
+            delimiter: delimiter.map(|text| encoding.text(text)),
             encoding_type: input.encoding_type,
             key_marker: Some(encoding.text(input.key_marker.as_deref().unwrap_or(""))),
             max_uploads: Some(max),
