@@ -1,8 +1,10 @@
 //! What the machine tells of the processes that use the mount. Everything here is best effort: what
 //! cannot be read is unknown, and unknown counts as alive and well.
 
-use std::fs;
-use std::path::Path;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use super::mountpoint;
 
@@ -174,15 +176,18 @@ const LOOKED_AT_MAX: usize = 2048;
 #[derive(Clone, Debug)]
 pub struct OpenedFile {
     inode: u64,
-    /// The mount in this namespace, and whatever is bound to it.
-    mounts: Vec<u64>,
+    mount_point: PathBuf,
+    /// The mount in this namespace, and whatever is bound to it. Asked when a descriptor is of such an inode, and not
+    /// for each close: a machine may have thousands of mounts.
+    mounts: OnceLock<Vec<u64>>,
 }
 
 impl OpenedFile {
     pub fn new(mount_point: &Path, inode: u64) -> OpenedFile {
         OpenedFile {
             inode,
-            mounts: mountpoint::ids(mount_point),
+            mount_point: mount_point.to_path_buf(),
+            mounts: OnceLock::new(),
         }
     }
 
@@ -215,7 +220,12 @@ impl OpenedFile {
         *budget -= entries.len();
         entries
             .iter()
-            .any(|entry| fs::read_to_string(entry.path()).is_ok_and(|info| self.is_written(&info)))
+            .any(|entry| beginning(&entry.path()).is_ok_and(|info| self.is_written(&info)))
+    }
+
+    fn mounts(&self) -> &[u64] {
+        self.mounts
+            .get_or_init(|| mountpoint::ids(&self.mount_point))
     }
 
     fn is_written(&self, info: &str) -> bool {
@@ -226,9 +236,16 @@ impl OpenedFile {
         let number = |name: &str| field(name).and_then(|text| text.parse::<u64>().ok());
         let flags = field("flags:").and_then(|text| i32::from_str_radix(text, 8).ok());
         number("ino:") == Some(self.inode)
-            && number("mnt_id:").is_some_and(|id| self.mounts.contains(&id))
+            && number("mnt_id:").is_some_and(|id| self.mounts().contains(&id))
             && flags.is_none_or(|flags| flags & libc::O_ACCMODE != libc::O_RDONLY)
     }
+}
+
+/// Of a descriptor, what all of them tell, which comes first and in one piece.
+fn beginning(info: &Path) -> io::Result<String> {
+    let mut buffer = [0; 256];
+    let length = File::open(info)?.read(&mut buffer)?;
+    Ok(String::from_utf8_lossy(&buffer[..length]).into_owned())
 }
 
 #[cfg(test)]
