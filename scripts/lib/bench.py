@@ -106,17 +106,35 @@ def head(options, contenders):
     return {
         "machine": machine,
         "when": time.strftime("%Y-%m-%d", time.gmtime()),
-        "rounds": options.rounds,
+        "rounds": str(options.rounds),
         "note": " ".join(notes),
         "contenders": {name: peer.title for name, peer in contenders.items()},
         "uploads_later": [name for name, peer in contenders.items() if peer.uploads_later],
     }
 
 
+def begin(options, head, chosen):
+    """Results without anything of the chosen jobs."""
+    path = os.path.join(options.out, "results.json")
+    if not options.keep or not os.path.exists(path):
+        return bench_report.Results(head)
+    with open(path) as file:
+        kept = bench_report.Results.from_json(json.load(file))
+    for what in ("machine", "contenders", "note"):
+        if kept.head[what] != head[what]:
+            sys.exit(f"scripts/bench: {path} is of another {what}: nothing of it can be kept")
+    for job in chosen:
+        kept.jobs.pop(job.name, None)
+    if kept.jobs:
+        counts = {int(count) for count in kept.head["rounds"].split("–")} | {options.rounds}
+        head["rounds"] = "–".join(str(count) for count in sorted({min(counts), max(counts)}))
+    return bench_report.Results(head, kept.jobs)
+
+
 def bench(options):
     contenders = choose(options)
     chosen = choose_jobs(options)
-    results = bench_report.Results(head(options, contenders))
+    results = begin(options, head(options, contenders), chosen)
     try:
         for job in chosen:
             measure(options, job, contenders, results)
@@ -181,6 +199,7 @@ def main():
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--growth", action="store_true")
     parser.add_argument("--again", action="store_true")
+    parser.add_argument("--keep", action="store_true")
     options = parser.parse_args()
     if options.rounds < 1:
         sys.exit("scripts/bench: at least one round")
