@@ -206,7 +206,12 @@ impl Fs {
             self.keep_directory(&parent).await?;
         }
         if !self.sweep(&parent, &node).await {
-            self.remove(&parent, &node).await?;
+            // A caller who is killed does not stop it half way.
+            let (fs, parent, node) = (self.clone(), parent.clone(), node.clone());
+            let removed = tokio::spawn(async move { fs.remove(&parent, &node).await });
+            removed
+                .await
+                .unwrap_or_else(|_| Err(Error::quiet(libc::EIO)))?;
         }
         parent.state().lost_a_name(caller);
         node.state().used_mut().changed = Some(SystemTime::now());
@@ -214,6 +219,7 @@ impl Fs {
     }
 
     async fn remove(self: &Arc<Self>, parent: &Node, node: &Arc<Node>) -> Result<()> {
+        self.sweeps.undisturbed(node).await;
         let _changing = node.change();
         let parting = self.part_with(node).await?;
         if parting.published

@@ -226,16 +226,16 @@ impl Fs {
 
     /// What is known of a name without asking: a file being written, or what was seen within the TTL.
     fn known(&self, parent: &Node, name: &str) -> Option<Result<Arc<Node>>> {
-        let believed = self.believed(parent);
         if let Some(child) = self.tree.child(parent, name) {
-            let known = {
+            let (written, checked) = {
                 let state = child.state();
-                state.live_draft().is_some() || state.is_fresh(believed)
+                (state.live_draft().is_some(), state.checked)
             };
+            let known = written || checked.is_some_and(|seen| self.is_believed(parent, seen));
             return known.then_some(Ok(child));
         }
-        let complete = parent.state().complete_for();
-        let all_listed = complete.is_some_and(|long| long < believed);
+        let complete = parent.state().complete();
+        let all_listed = complete.is_some_and(|seen| self.is_believed(parent, seen));
         all_listed.then(|| Err(Error::quiet(libc::ENOENT)))
     }
 

@@ -549,9 +549,13 @@ impl State {
         }
     }
 
-    /// Of a directory: for how long has it been known that what is not among its children is not there?
+    /// Of a directory: when was it seen that what is not among its children is not there?
+    pub fn complete(&self) -> Option<Moment> {
+        self.directory().complete
+    }
+
     pub fn complete_for(&self) -> Option<Duration> {
-        self.directory().complete.map(Moment::elapsed)
+        self.complete().map(Moment::elapsed)
     }
 
     /// All children are known as they were at that moment, if there has been no doubt since.
@@ -585,6 +589,18 @@ impl State {
         row.follow(caller);
         self.touch();
         self.directory_mut().row = row;
+    }
+
+    /// Names are free again: what they were of is deleted, or (`kept`) of some it could not be.
+    pub fn gone<'a>(&mut self, names: impl Iterator<Item = &'a str>, kept: bool) {
+        let directory = self.directory_mut();
+        for name in names {
+            directory.going.remove(name);
+        }
+        if kept {
+            directory.unswept = true;
+            self.doubt();
+        }
     }
 
     /// Takes note that its object is now a copy, with all that was said of it, of that version.

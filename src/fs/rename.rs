@@ -82,7 +82,7 @@ impl Fs {
         }
         self.keep_directory(&from).await?;
         // What goes from a directory that is copied would be in the copy.
-        let undisturbed = source.is_directory().then(|| self.sweeps.pause());
+        let undisturbed = source.is_directory().then(|| self.sweeps.pause(&source));
         if source.is_directory() {
             self.settle(&source).await?;
         }
@@ -170,15 +170,20 @@ impl Rename {
             self.target.as_ref().map(|node| node.change()),
         );
         let draft = self.settled_draft(source).await?;
-        let moving = match &draft {
-            Some(draft) => Some(held(source, draft).await?),
-            None => None,
-        };
-        let old_key = source.key();
+        // In this order: who publishes a file has its turn, and then waits for what holds it.
         let _parting = match &self.target {
             Some(target) => Some(fs.part_with(target).await?),
             None => None,
         };
+        let moving = match &draft {
+            Some(draft) => Some(held(source, draft).await.inspect_err(|_| {
+                if let Some(target) = &self.target {
+                    fs.not_parted(target);
+                }
+            })?),
+            None => None,
+        };
+        let old_key = source.key();
         // Where the store has a way to do that, and nothing else is to be said of it.
         let in_one_step = fs.store.capabilities().rename && self.said_under(&new_key).is_none();
         let moved = match in_one_step {
@@ -199,6 +204,10 @@ impl Rename {
         {
             // Both names are there, and the program is told that it did not go well.
             self.forget_what_was_known();
+            // What had the new name is replaced all the same.
+            if let Some(target) = &self.target {
+                fs.tree.detach(&self.to, target);
+            }
             return Err(error.into());
         }
         if let Some(draft) = &draft {
@@ -372,7 +381,12 @@ impl Rename {
         for node in fs.tree.below(source) {
             let mut state = node.state();
             if !node.is_directory() {
-                match made.get(&node.key()[new.len()..]) {
+                // One that was moved out of it meanwhile was not copied with it.
+                match node
+                    .key()
+                    .strip_prefix(&*new)
+                    .and_then(|rest| made.get(rest))
+                {
                     Some(copy) => state.was_copied(&copy.source, &copy.version),
                     None => (state.object, state.checked) = (None, None),
                 }

@@ -46,6 +46,7 @@ const PENDING_MAX: usize = 20_000;
 pub struct Row {
     caller: u32,
     length: u32,
+    first: Option<Moment>,
     last: Option<Moment>,
 }
 
@@ -53,19 +54,22 @@ impl Row {
     pub const NONE: Row = Row {
         caller: 0,
         length: 0,
+        first: None,
         last: None,
     };
 
     pub fn follow(&mut self, caller: u32) {
-        let length = match self.goes_on() && self.caller == caller {
-            true => self.length.saturating_add(1),
-            false => 1,
-        };
-        *self = Row {
-            caller,
-            length,
-            last: Some(Moment::now()),
-        };
+        let now = Some(Moment::now());
+        if !self.goes_on() || self.caller != caller {
+            *self = Row {
+                caller,
+                length: 0,
+                first: now,
+                last: now,
+            };
+        }
+        self.length = self.length.saturating_add(1);
+        self.last = now;
     }
 
     fn goes_on(&self) -> bool {
@@ -74,6 +78,11 @@ impl Row {
 
     pub fn is_sweep(&self) -> bool {
         self.length >= ROW && self.goes_on()
+    }
+
+    /// Is this what was seen before it began? What was seen since may be of what it took away.
+    fn knew(&self, seen: Moment) -> bool {
+        self.is_sweep() && self.first.is_some_and(|first| seen <= first)
     }
 }
 
@@ -97,8 +106,10 @@ struct State {
     under_way: usize,
     /// A task looks after the queue.
     is_watched: bool,
-    /// So many want none to begin.
-    pauses: usize,
+    /// Directories in and below which nothing is to be taken away: they are being renamed.
+    paused: Vec<u64>,
+    /// The mount ends: each unlink is waited for.
+    ended: bool,
 }
 
 struct Doomed {
@@ -132,6 +143,16 @@ impl State {
         Ok(self.queue.drain(..many).collect())
     }
 
+    fn is_paused(&self, node: &Node) -> bool {
+        if self.paused.is_empty() {
+            return false;
+        }
+        let above = std::iter::successors(node.above(), |above| above.above());
+        above
+            .into_iter()
+            .any(|above| self.paused.contains(&above.ino))
+    }
+
     fn is_pending(&self, below: &str, before: u64) -> bool {
         let from = self
             .pending
@@ -141,12 +162,22 @@ impl State {
     }
 }
 
-/// As long as it is held, each unlink is waited for.
-pub struct Pause(Arc<Sweeps>);
+/// As long as it is held, nothing is taken away in or below a directory.
+pub struct Pause {
+    sweeps: Arc<Sweeps>,
+    directory: u64,
+}
 
 impl Drop for Pause {
     fn drop(&mut self) {
-        self.0.state().pauses -= 1;
+        {
+            let mut state = self.sweeps.state();
+            let its = state.paused.iter().position(|ino| *ino == self.directory);
+            state
+                .paused
+                .remove(its.expect("it is paused as long as this is held"));
+        }
+        self.sweeps.changed.notify_waiters();
     }
 }
 
@@ -166,9 +197,23 @@ impl Sweeps {
         }
     }
 
-    pub fn pause(self: &Arc<Self>) -> Pause {
-        self.state().pauses += 1;
-        Pause(self.clone())
+    pub fn pause(self: &Arc<Self>, directory: &Node) -> Pause {
+        self.state().paused.push(directory.ino);
+        Pause {
+            sweeps: self.clone(),
+            directory: directory.ino,
+        }
+    }
+
+    /// Until no directory above is being renamed: what is taken away meanwhile would be in its copy.
+    pub async fn undisturbed(&self, node: &Node) {
+        loop {
+            let changed = self.changed.notified();
+            if !self.state().is_paused(node) {
+                return;
+            }
+            changed.await;
+        }
     }
 
     /// Until all keys are deleted (or could not be) that begin like this and are pending by now.
@@ -201,28 +246,30 @@ impl Sweeps {
 }
 
 impl Fs {
-    /// For how long what was seen of a directory's names is believed.
-    pub(super) fn believed(&self, directory: &Node) -> Duration {
-        let ttl = self.options.metadata_ttl;
-        let is_swept = !ttl.is_zero() && directory.state().directory().row.is_sweep();
-        if is_swept { ttl.max(BELIEVED) } else { ttl }
+    /// Is what was seen of a directory's names at that moment true still?
+    pub(super) fn is_believed(&self, directory: &Node, seen: Moment) -> bool {
+        let (ttl, old) = (self.options.metadata_ttl, seen.elapsed());
+        let in_a_sweep = || directory.state().directory().row.knew(seen) && old < BELIEVED;
+        old < ttl || (!ttl.is_zero() && in_a_sweep())
     }
 
     /// Is another file known to be in a directory that is swept, so that it does not vanish with this one?
     pub(super) fn leaves_others(&self, directory: &Node, going: &Node) -> bool {
         const LOOKED_AT: usize = 8;
-        let some: Vec<Arc<Node>> = {
+        let (row, some): (Row, Vec<Arc<Node>>) = {
             let state = directory.state();
-            if !state.directory().row.is_sweep() {
+            let row = state.directory().row;
+            if !row.is_sweep() {
                 return false;
             }
             let others = state.directory().children.iter();
             let others = others.filter(|child| child.ino != going.ino);
-            others.take(LOOKED_AT).cloned().collect()
+            (row, others.take(LOOKED_AT).cloned().collect())
         };
         some.iter().any(|child| {
             let state = child.state();
-            state.object.is_some() && state.has_name() && state.is_fresh(BELIEVED)
+            let known = |seen: Moment| row.knew(seen) && seen.elapsed() < BELIEVED;
+            state.object.is_some() && state.has_name() && state.checked.is_some_and(known)
         })
     }
 
@@ -235,10 +282,18 @@ impl Fs {
             return false;
         }
         self.sweeps.room().await;
-        let mut state = self.sweeps.state();
-        if state.pauses > 0 || !node.take_name_if_unused() {
-            return false;
+        {
+            let mut state = self.sweeps.state();
+            if state.ended || state.is_paused(node) || !node.take_name_if_unused() {
+                return false;
+            }
+            self.doom(&mut state, directory, node);
         }
+        self.tree.drop_if_idle(node);
+        true
+    }
+
+    fn doom(self: &Arc<Self>, state: &mut State, directory: &Arc<Node>, node: &Node) {
         self.tree.detach_going(directory, node);
         let number = state.next;
         state.next += 1;
@@ -255,7 +310,6 @@ impl Fs {
         if !std::mem::replace(&mut state.is_watched, true) {
             tokio::spawn(self.clone().watch_sweeps());
         }
-        true
     }
 
     /// Sends batches until nothing is queued.
@@ -293,19 +347,23 @@ impl Fs {
             warn!("/{key}: its removal was answered, and now it is there again: {why}");
             kept.insert(doomed.directory.ino);
         }
-        for of_one in batch.chunk_by(|a, b| a.directory.ino == b.directory.ino) {
-            let directory = &of_one[0].directory;
-            let names = of_one.iter().map(Doomed::name);
-            let kept = kept.contains(&directory.ino);
-            self.tree.gone(directory, names, kept);
-        }
+        let of_each = || batch.chunk_by(|a, b| a.directory.ino == b.directory.ino);
         {
+            // In one step: whoever may have a name again finds nothing pending of it.
             let mut state = self.sweeps.state();
             state.under_way -= 1;
             for doomed in &batch {
                 let number = state.pending.remove(&doomed.key);
                 assert_eq!(number, Some(doomed.number), "a name goes once at a time");
             }
+            for of_one in of_each() {
+                let directory = &of_one[0].directory;
+                let names = of_one.iter().map(Doomed::name);
+                directory.state().gone(names, kept.contains(&directory.ino));
+            }
+        }
+        for of_one in of_each() {
+            self.tree.drop_if_idle(&of_one[0].directory);
         }
         self.sweeps.changed.notify_waiters();
     }
@@ -334,7 +392,7 @@ impl Fs {
     /// What is to be deleted still when the mount ends.
     pub(super) async fn end_sweeps(&self, deadline: tokio::time::Instant) {
         // Whoever takes a name away from here on waits for it.
-        self.sweeps.state().pauses += 1;
+        self.sweeps.state().ended = true;
         let settled = tokio::time::timeout_at(deadline, self.sweeps.settle(""));
         if settled.await.is_err()
             && let Some((many, one)) = self.sweeps.left()

@@ -122,29 +122,13 @@ impl Tree {
         self.take_out(parent, node);
     }
 
-    /// The same of a file that is deleted later: until [`Tree::gone`], nothing has its name.
+    /// The same of a file that is deleted later: until it is gone, nothing has its name. (The node may be idle now.)
     pub fn detach_going(&self, parent: &Node, node: &Node) {
         let mut state = parent.state();
         let directory = state.directory_mut();
         directory.children.take(node);
         let is_first = directory.going.insert(node.name());
         assert!(is_first, "a name that is going is nobody's to take away");
-    }
-
-    /// The names are free again: what they were of is deleted, or (`kept`) one of them could not be.
-    pub fn gone<'a>(&self, parent: &Node, names: impl Iterator<Item = &'a str>, kept: bool) {
-        {
-            let mut state = parent.state();
-            let directory = state.directory_mut();
-            for name in names {
-                directory.going.remove(name);
-            }
-            if kept {
-                directory.unswept = true;
-                state.doubt();
-            }
-        }
-        self.drop_if_idle(parent);
     }
 
     fn take_out(&self, parent: &Node, node: &Node) {
@@ -317,7 +301,7 @@ mod tests {
         // The directory has to know, although the kernel has forgotten it.
         tree.drop_if_idle(&dir);
         assert!(tree.get(dir.ino).is_some());
-        tree.gone(&dir, ["file"].into_iter(), true);
+        dir.state().gone(["file"].into_iter(), true);
         assert!(!Arc::ptr_eq(&made(&tree, &dir, "file", Kind::File), &file));
         assert!(dir.state().directory().unswept);
     }

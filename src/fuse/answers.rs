@@ -9,7 +9,7 @@ use fuser::{
 };
 
 use super::unless;
-use crate::fs::{Attributes, Error, Fs, Kind, Result};
+use crate::fs::{Attributes, Error, Fs, Kind, Read, Result};
 
 /// An inode number is never given to another file in the life of a mount.
 pub(super) const GENERATION: Generation = Generation(0);
@@ -87,25 +87,40 @@ pub(super) async fn read_directory(
             }
         }
     }
-    let read = listing.read(&fs, at - 2, |listed| {
-        let Some((child, attributes)) = fs.node_of(&node, &listed) else {
-            return true;
-        };
-        // Counted before the kernel can forget it.
-        fs.remember(&child);
-        let full = reply.add(
-            INodeNo(child.ino),
-            listed.next + 2,
-            listed.name,
-            &attributes.ttl,
-            &file_attr(&attributes),
-            GENERATION,
-        );
-        if full {
-            fs.forget(child.ino, 1);
+    // `.` or `..` is in it.
+    let mut is_empty = at == offset;
+    let read = async {
+        loop {
+            let mut full = false;
+            let read = listing.read(&fs, at - 2, |listed| {
+                let Some((child, attributes)) = fs.node_of(&node, &listed) else {
+                    at = listed.next + 2;
+                    return true;
+                };
+                // Counted before the kernel can forget it.
+                fs.remember(&child);
+                full = reply.add(
+                    INodeNo(child.ino),
+                    listed.next + 2,
+                    listed.name,
+                    &attributes.ttl,
+                    &file_attr(&attributes),
+                    GENERATION,
+                );
+                if full {
+                    fs.forget(child.ino, 1);
+                } else {
+                    is_empty = false;
+                }
+                !full
+            });
+            let read = read.await?;
+            // An empty answer would be the end: of names that are all gone since, more is to be read.
+            if full || !is_empty || read != Read::Some {
+                return Ok(read);
+            }
         }
-        !full
-    });
+    };
     match unless(left, read).await {
         Ok(read) => fs.note_read(&node, read),
         Err(error) => return Err((reply, error)),

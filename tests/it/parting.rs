@@ -2,11 +2,13 @@
 //! two is through first, nothing is published under a name that is no longer the file's.
 
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{Read, Write};
+use std::os::fd::AsRawFd;
 use std::path::Path;
 
 use wholefs::embedded::FaultId;
 
+use crate::support::tools::Job;
 use crate::support::{Mount, Store, eventually, seconds};
 
 fn script(store: &Store, fault: &str) -> FaultId {
@@ -100,4 +102,77 @@ fn what_is_begun_while_a_removal_is_refused_is_published() {
     store.faults().remove(refused);
     assert!(mount.terminate().success());
     assert_eq!(store.get("f").as_deref(), Some(WRITTEN));
+}
+
+#[test]
+fn a_removal_goes_on_when_who_asked_for_it_is_killed() {
+    let store = Store::embedded();
+    let mount = mount(&store);
+    let f = mount.path("f");
+    let _reader = File::open(&f).expect("opened");
+    let hold = script(&store, "op=DeleteObject:hold-before");
+    let removing = Job::start("exec rm -f \"$1\"", &[&f]);
+    await_fired(&store, hold);
+    removing.die_of(libc::SIGKILL);
+    store.faults().remove(hold);
+    eventually(seconds(10), "it is removed", || {
+        store.get("f").is_none() && !f.exists()
+    });
+    fs::write(&f, WRITTEN).expect("written");
+    assert!(mount.terminate().success());
+    assert_eq!(store.get("f").as_deref(), Some(WRITTEN));
+}
+
+#[test]
+fn what_is_written_to_a_replaced_file_is_published_also_when_the_old_name_stays() {
+    let store = Store::embedded();
+    store.put("new", "the new");
+    let mount = mount(&store);
+    let (f, new) = (mount.path("f"), mount.path("new"));
+    let mut reader = File::open(&f).expect("opened");
+    let refused = script(&store, "op=DeleteObject:error=403");
+    fs::rename(&new, &f).expect_err("the old name stays");
+    store.faults().remove(refused);
+    let mut text = String::new();
+    reader.read_to_string(&mut text).expect("read on");
+    assert_eq!(text, "the old");
+    assert_eq!(fs::read(&f).expect("read"), b"the new");
+    fs::write(&f, WRITTEN).expect("written");
+    assert!(mount.terminate().success());
+    assert_eq!(store.get("f").as_deref(), Some(WRITTEN));
+    assert_eq!(store.get("new").as_deref(), Some(&b"the new"[..]));
+}
+
+#[test]
+fn a_file_removed_from_a_directory_that_is_being_renamed_is_gone_from_both() {
+    let store = Store::embedded();
+    for file in ["old/", "old/stays", "old/goes"] {
+        store.put(file, "the old");
+    }
+    let mount = mount(&store);
+    let (old, new) = (mount.path("old"), mount.path("new"));
+    let goes = File::open(&old).expect("opened");
+    fs::metadata(old.join("goes")).expect("there");
+    // Both are copied by then, and the old ones are not deleted.
+    let hold = script(&store, "key=old/stays,op=DeleteObject:hold-before");
+    std::thread::scope(|scope| {
+        let renaming = scope.spawn(|| fs::rename(&old, &new));
+        await_fired(&store, hold);
+        // By the directory that it has open: its name may lead nowhere just now.
+        let removing = scope.spawn(|| {
+            // SAFETY: a plain system call with a string that ends.
+            match unsafe { libc::unlinkat(goes.as_raw_fd(), c"goes".as_ptr(), 0) } {
+                0 => Ok(()),
+                _ => Err(std::io::Error::last_os_error()),
+            }
+        });
+        store.faults().remove(hold);
+        renaming.join().expect("no panic").expect("renamed");
+        removing.join().expect("no panic").expect("removed");
+    });
+    assert_eq!(fs::read_dir(&new).expect("listed").count(), 1);
+    assert!(mount.terminate().success());
+    let keys = store.keys();
+    assert!(!keys.iter().any(|key| key.ends_with("goes")), "{keys:?}");
+    assert!(keys.iter().any(|key| key == "new/stays"), "{keys:?}");
 }

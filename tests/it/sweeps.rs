@@ -163,6 +163,39 @@ fn a_listing_that_was_begun_before_a_sweep_does_not_bring_its_names_back() {
 }
 
 #[test]
+fn a_listing_does_not_end_at_names_that_are_all_going() {
+    const MANY: usize = 2100;
+    let store = Store::embedded();
+    store.put("dir/", "");
+    let name = |n: usize| format!("{n:0200}");
+    for n in 0..MANY {
+        store.put(&format!("dir/{}", name(n)), "plain");
+    }
+    let mount = Mount::new(&store);
+    let directory = mount.path("dir");
+    let reading = File::open(&directory).expect("opened");
+    let mut told = Vec::new();
+    let is_told = |told: &[u8], n: usize| told.windows(200).any(|at| at == name(n).as_bytes());
+    // Well into the second page of the store's.
+    while !is_told(&told, 1100) {
+        let some = some_entries(&reading);
+        assert!(!some.is_empty());
+        told.extend(some);
+    }
+    let doomed: Vec<PathBuf> = (1100..2000)
+        .filter(|n| !is_told(&told, *n))
+        .map(|n| directory.join(name(n)))
+        .collect();
+    script(&store, "op=DeleteObjects:delay=1s");
+    remove(&doomed);
+    let rest = || Some(some_entries(&reading)).filter(|some| !some.is_empty());
+    told.extend(std::iter::from_fn(rest).flatten());
+    for n in 2000..MANY {
+        assert!(is_told(&told, n), "{n} is there, and is not listed");
+    }
+}
+
+#[test]
 fn a_directory_is_renamed_without_what_was_swept_from_it() {
     let store = Store::embedded();
     let (mount, files) = of_files(&store);
