@@ -50,7 +50,10 @@ async fn store(server: &Server, provider: &str) -> Arc<dyn Store> {
 
 async fn works(server: &Server, memory: u64, spool: u64) -> (Arc<Works>, tempfile::TempDir) {
     // Garage's row allows small parts.
-    let store = store(server, "garage").await;
+    works_over(store(server, "garage").await, memory, spool)
+}
+
+fn works_over(store: Arc<dyn Store>, memory: u64, spool: u64) -> (Arc<Works>, tempfile::TempDir) {
     let directory = tempfile::tempdir().unwrap();
     let uploads = Uploads::new(store.clone(), Arc::new(Forgetful), 4);
     let spool = SpoolSpace::new(directory.path().to_path_buf(), spool);
@@ -348,4 +351,42 @@ async fn an_append_moves_no_byte_of_what_was_there() {
     assert_eq!(sent, 9);
     assert_eq!(server.object("demo", "f").unwrap().len(), old.len() + 9);
     server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_store_may_still_publish_is_known_to_be_uncertain_also_when_its_name_goes() {
+    for unlinked in [false, true] {
+        let server = server().await;
+        // Its row has conditions.
+        let store = store(&server, "aws").await;
+        let (works, _directory) = works_over(store, 64 << 20, 1 << 30);
+        let target = Target {
+            key: "f".into(),
+            condition: Precondition::Absent,
+            before: Before::Nothing,
+        };
+        let draft = Draft::new(&works, target, Default::default(), None, true);
+        draft.write(At::End, b"small").await.unwrap();
+        // Applied, and not answered: the second attempt finds somebody's object, perhaps its own.
+        server
+            .faults()
+            .script("op=PutObject,n=1:drop-after")
+            .unwrap();
+        let hold = server.faults().script("op=PutObject:hold-before").unwrap();
+        let commit = tokio::spawn({
+            let draft = draft.clone();
+            async move { draft.commit().await }
+        });
+        while server.faults().fired(hold) == 0 && !commit.is_finished() {
+            tokio::task::yield_now().await;
+        }
+        if unlinked {
+            draft.abort(Doom::Unlinked);
+        }
+        server.faults().remove(hold);
+        let told = commit.await.unwrap();
+        assert!(matches!(&told, Err(Error::Store(_))), "{told:?}");
+        assert!(draft.is_uncertain(), "{told:?}, unlinked: {unlinked}");
+        server.stop().await;
+    }
 }

@@ -381,12 +381,12 @@ impl Rename {
         for node in fs.tree.below(source) {
             let mut state = node.state();
             if !node.is_directory() {
-                // One that was moved out of it meanwhile was not copied with it.
-                match node
-                    .key()
-                    .strip_prefix(&*new)
-                    .and_then(|rest| made.get(rest))
-                {
+                let key = node.key();
+                // One that was moved out of it meanwhile has what it had.
+                let Some(rest) = key.strip_prefix(&*new) else {
+                    continue;
+                };
+                match made.get(rest) {
                     Some(copy) => state.was_copied(&copy.source, &copy.version),
                     None => (state.object, state.checked) = (None, None),
                 }

@@ -147,10 +147,8 @@ impl State {
         if self.paused.is_empty() {
             return false;
         }
-        let above = std::iter::successors(node.above(), |above| above.above());
-        above
-            .into_iter()
-            .any(|above| self.paused.contains(&above.ino))
+        let mut above = std::iter::successors(node.above(), |above| above.above());
+        above.any(|above| self.paused.contains(&above.ino))
     }
 
     fn is_pending(&self, below: &str, before: u64) -> bool {
@@ -287,19 +285,19 @@ impl Fs {
             if state.ended || state.is_paused(node) || !node.take_name_if_unused() {
                 return false;
             }
-            self.doom(&mut state, directory, node);
+            self.tree.detach_going(directory, node);
+            self.enqueue(&mut state, node.key(), directory);
         }
         self.tree.drop_if_idle(node);
         true
     }
 
-    fn doom(self: &Arc<Self>, state: &mut State, directory: &Arc<Node>, node: &Node) {
-        self.tree.detach_going(directory, node);
+    fn enqueue(self: &Arc<Self>, state: &mut State, key: String, directory: &Arc<Node>) {
         let number = state.next;
         state.next += 1;
-        state.pending.insert(node.key(), number);
+        state.pending.insert(key.clone(), number);
         state.queue.push_back(Doomed {
-            key: node.key(),
+            key,
             number,
             directory: directory.clone(),
             since: Moment::now(),

@@ -260,6 +260,23 @@ fn what_a_sweep_could_not_delete_is_there_again_and_told() {
 }
 
 #[test]
+fn a_sweep_whose_requests_are_lost_or_refused_for_a_while_deletes_all() {
+    for fault in ["drop-before", "drop-after", "error=500", "throttle"] {
+        let store = Store::embedded();
+        let (mount, files) = of_files(&store);
+        remove(&files[..WAITED_FOR]);
+        for operation in ["DeleteObjects", "DeleteObject"] {
+            script(&store, &format!("op={operation},n=1:{fault}"));
+        }
+        remove(&files[WAITED_FOR..]);
+        fs::remove_dir(mount.path("dir")).expect(fault);
+        assert_eq!(store.keys(), [""; 0], "{fault}");
+        let (said, status) = mount.terminate_and_tell();
+        assert!(status.success() && !said.contains("WARN"), "{said}");
+    }
+}
+
+#[test]
 fn the_sync_of_a_directory_and_the_end_of_the_mount_wait_for_a_sweep() {
     let store = Store::embedded();
     let (mount, files) = of_files(&store);
