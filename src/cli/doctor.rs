@@ -439,7 +439,7 @@ async fn of_copies(report: &mut Report, store: &S3Store, key: &str, size: u64) {
 }
 
 async fn of_conditions(report: &mut Report, store: &S3Store, key: &str, body: Body) {
-    if !store.capabilities().conditional_writes {
+    if store.capabilities().minds_conflicts().is_err() {
         return report.ok(
             "conditions",
             "are not known of this provider: --on-conflict fail cannot be had",

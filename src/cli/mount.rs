@@ -200,11 +200,11 @@ async fn mount_and_serve(
             complain!("mounted {source} at {directory}");
         }
     };
-    if settings.fs.fail_on_conflict && !store.capabilities().conditional_writes {
-        return Err(format!(
-            "cannot mount {source}: --on-conflict fail needs a store that honours conditions on writes, which is not known of provider {}: leave the flag out, or name the provider if it is another one",
-            store.capabilities().name
-        ));
+    if settings.fs.fail_on_conflict {
+        store
+            .capabilities()
+            .minds_conflicts()
+            .map_err(|why| format!("cannot mount {source}: --on-conflict fail {why}"))?;
     }
     if arguments.journal == Journalling::Off {
         return serve(store, None, settings, readiness, ready).await;

@@ -13,6 +13,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
 use futures_util::Stream;
+use hyper::{HeaderMap, StatusCode};
 use s3s::access::{S3Access, S3AccessContext};
 use s3s::auth::{S3Auth, SecretKey};
 use s3s::dto::*;
@@ -32,7 +33,14 @@ pub(super) struct Api {
 impl From<Error> for S3Error {
     fn from(error: Error) -> S3Error {
         let code = S3ErrorCode::from_bytes(error.code.as_bytes());
-        S3Error::with_message(code.unwrap_or(S3ErrorCode::InternalError), error.message)
+        let conflicts = error.code == Error::FILE_ALREADY_EXISTS;
+        let mut said =
+            S3Error::with_message(code.unwrap_or(S3ErrorCode::InternalError), error.message);
+        if conflicts {
+            // Not a word of S3's, whose status the protocol crate would know.
+            said.set_status_code(StatusCode::CONFLICT);
+        }
+        said
     }
 }
 
@@ -132,7 +140,11 @@ fn same_etag(condition: &ETagCondition, etag: &str) -> bool {
     }
 }
 
+/// COS's header, and what is made of it where the request speaks COS's own protocol.
+const FORBID_OVERWRITE: [&str; 2] = ["x-cos-forbid-overwrite", "x-amz-forbid-overwrite"];
+
 fn condition(
+    headers: &HeaderMap,
     if_match: Option<&IfMatch>,
     if_none_match: Option<&IfNoneMatch>,
 ) -> S3Result<Condition> {
@@ -147,6 +159,9 @@ fn condition(
     Ok(Condition {
         if_match,
         if_absent: if_none_match.is_some(),
+        forbid_overwrite: FORBID_OVERWRITE
+            .iter()
+            .any(|name| headers.get(*name).is_some_and(|said| said == "true")),
     })
 }
 
@@ -230,7 +245,7 @@ impl S3 for Api {
     }
 
     async fn delete_object(&self, r: S3Request<DeleteObjectInput>) -> Answer<DeleteObjectOutput> {
-        self.delete(r.input)
+        self.delete(r)
     }
 
     async fn delete_objects(
@@ -280,7 +295,7 @@ impl S3 for Api {
         &self,
         r: S3Request<CompleteMultipartUploadInput>,
     ) -> Answer<CompleteMultipartUploadOutput> {
-        self.complete(r.input)
+        self.complete(r)
     }
 
     async fn abort_multipart_upload(

@@ -65,6 +65,8 @@ pub enum CompleteRepeated {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConditionalWrites {
     Honoured,
+    /// Only `x-cos-forbid-overwrite`; the others are ignored.
+    ForbidOverwrite,
     Ignored,
 }
 
@@ -147,6 +149,7 @@ impl Dialect {
                 refuse_checksums: true,
                 multi_delete_md5: true,
                 key_max: 850,
+                conditional_writes: ConditionalWrites::ForbidOverwrite,
                 copy_conditions_ignored: false,
                 signatures: Signatures::CosToo,
                 vendor: Some(Vendor::Cos),

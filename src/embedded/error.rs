@@ -45,6 +45,16 @@ impl Error {
         )
     }
 
+    pub const FILE_ALREADY_EXISTS: &'static str = "FileAlreadyExists";
+
+    /// COS's and OSS's word for what must not be overwritten.
+    pub fn file_already_exists() -> Error {
+        Error::new(
+            Error::FILE_ALREADY_EXISTS,
+            "The object you specified already exists and can not be overwritten.",
+        )
+    }
+
     pub fn invalid_argument(message: impl Into<String>) -> Error {
         Error::new("InvalidArgument", message)
     }

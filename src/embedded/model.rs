@@ -61,6 +61,8 @@ pub(super) struct Condition {
     pub if_match: Option<String>,
     /// `If-None-Match: *`
     pub if_absent: bool,
+    /// `x-cos-forbid-overwrite: true`
+    pub forbid_overwrite: bool,
 }
 
 impl Condition {
@@ -285,7 +287,11 @@ impl Model {
     fn check(&self, condition: &Condition, current: Option<&Arc<Object>>) -> Result<()> {
         match self.dialect.conditional_writes {
             ConditionalWrites::Honoured => condition.check(current),
-            ConditionalWrites::Ignored => Ok(()),
+            ConditionalWrites::ForbidOverwrite if condition.forbid_overwrite => match current {
+                Some(_) => Err(Error::file_already_exists()),
+                None => Ok(()),
+            },
+            ConditionalWrites::ForbidOverwrite | ConditionalWrites::Ignored => Ok(()),
         }
     }
 

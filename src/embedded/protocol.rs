@@ -111,6 +111,13 @@ impl Protocol for S3 {
             let error = Error::new("KeyTooLongError", "Your key is too long");
             return Some((StatusCode::BAD_REQUEST, error));
         }
+        // Taken and not obeyed, an object would be there in the clear for whoever asks without the key.
+        let mut names = head.headers.keys().map(|name| name.as_str());
+        if names.any(|name| name.contains("-server-side-encryption-customer-")) {
+            let message = "Encryption with a key of the customer's is not implemented.";
+            let error = Error::new("NotImplemented", message);
+            return Some((StatusCode::NOT_IMPLEMENTED, error));
+        }
         let checksummed = |name: &str| {
             name.starts_with("x-amz-checksum-") || name.starts_with("x-amz-sdk-checksum-")
         };

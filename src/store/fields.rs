@@ -47,12 +47,14 @@ impl Override {
 
 impl Capabilities {
     /// All by which anything is done. The compiler asks what a new one is called.
-    pub fn fields(&self) -> [(&'static str, Value); 18] {
+    pub fn fields(&self) -> [(&'static str, Value); 19] {
         use Value::{Flag, Number};
         let Capabilities {
             name: _,
             // Nobody knows better whether it is a vault.
             streamed: _,
+            // A word of the protocol.
+            creates_by: _,
             virtual_host,
             list_v2,
             multi_delete,
@@ -60,6 +62,7 @@ impl Capabilities {
             uploads_by_prefix,
             crc64,
             conditional_writes,
+            conditional_creates,
             part_copy,
             copy_conditions,
             rename,
@@ -80,6 +83,7 @@ impl Capabilities {
             ("uploads_by_prefix", Flag(uploads_by_prefix)),
             ("crc64", Flag(crc64)),
             ("conditional_writes", Flag(conditional_writes)),
+            ("conditional_creates", Flag(conditional_creates)),
             ("part_copy", Flag(part_copy)),
             ("copy_conditions", Flag(copy_conditions)),
             ("rename", Flag(rename)),
@@ -106,6 +110,7 @@ impl Capabilities {
                 ("uploads_by_prefix", Flag(flag)) => self.uploads_by_prefix = flag,
                 ("crc64", Flag(flag)) => self.crc64 = flag,
                 ("conditional_writes", Flag(flag)) => self.conditional_writes = flag,
+                ("conditional_creates", Flag(flag)) => self.conditional_creates = flag,
                 ("part_copy", Flag(flag)) => self.part_copy = flag,
                 ("copy_conditions", Flag(flag)) => self.copy_conditions = flag,
                 ("rename", Flag(flag)) => self.rename = flag,

@@ -208,6 +208,10 @@ pub struct Capabilities {
     pub crc64: bool,
     /// If-Match / If-None-Match on PutObject and Complete are honoured.
     pub conditional_writes: bool,
+    /// A write of a new object is refused where one is; where `conditional_writes` hold, it is anyway.
+    pub conditional_creates: bool,
+    /// The vendor's own header for that, instead of If-None-Match.
+    pub creates_by: Option<&'static str>,
     /// Version of the list call.
     pub list_v2: bool,
     /// DeleteObjects is there.
@@ -218,6 +222,24 @@ pub struct Capabilities {
     pub uploads_by_prefix: bool,
     pub virtual_host: bool,
     pub key_max: usize,
+}
+
+impl Capabilities {
+    /// Can a write be refused because somebody else's came first? Else the reason, and what helps.
+    pub fn minds_conflicts(&self) -> std::result::Result<(), String> {
+        if self.conditional_writes || self.conditional_creates {
+            return Ok(());
+        }
+        let name = self.name;
+        Err(match self.creates_by {
+            Some(header) => format!(
+                "needs a store that honours conditions on writes, and {name} ignores {header} in a bucket that ever kept versions: if this one never did, add --capability conditional_creates=true"
+            ),
+            None => format!(
+                "needs a store that honours conditions on writes, which is not known of provider {name}: leave the flag out, or name the provider if it is another one"
+            ),
+        })
+    }
 }
 
 /// Bytes of objects a second, of all requests together; `None`: as many as there may be.

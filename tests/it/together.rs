@@ -228,9 +228,20 @@ enum Other {
 
 #[test]
 fn with_on_conflict_fail_the_first_to_close_wins() {
-    let store = Store::embedded();
-    let minding = [&PARTS[..], &["--on-conflict", "fail"]].concat();
-    let (a, b) = (Mount::with(&store, &minding), Mount::with(&store, &minding));
+    the_first_to_close_wins(&Store::embedded(), &[]);
+}
+
+/// Its header guards new objects; what is replaced is looked at just before.
+#[test]
+fn on_cos_the_first_to_close_wins_where_the_bucket_is_said_to_have_kept_no_versions() {
+    let said = ["--capability", "conditional_creates=true"];
+    the_first_to_close_wins(&Store::cos(), &said);
+    the_first_to_close_wins(&Store::cos_as_s3(), &said);
+}
+
+fn the_first_to_close_wins(store: &Store, options: &[&str]) {
+    let minding = [&PARTS[..], &["--on-conflict", "fail"], options].concat();
+    let (a, b) = (Mount::with(store, &minding), Mount::with(store, &minding));
     let mut tried = 0;
     for size in SIZES {
         for is_there in [false, true] {
@@ -292,26 +303,24 @@ fn who_came_second_sees_what_the_first_published_at_once() {
 #[test]
 fn minding_conflicts_is_refused_where_the_store_cannot() {
     let store = Store::embedded();
-    let mut command = program(&store);
-    command.args([
-        "mount",
-        "--endpoint-url",
-        &store.endpoint,
-        "--region",
-        store.region,
-    ]);
-    command.args(["--provider", "generic", "--on-conflict", "fail"]);
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    command
-        .arg(format!("s3://{}", store.bucket))
-        .arg(folder.path());
-    let outcome = run(&mut command);
-    assert!(!outcome.ok());
-    assert!(
-        outcome.err.contains("--on-conflict fail needs a store"),
-        "{}",
-        outcome.err
-    );
+    for (provider, why) in [
+        ("generic", "not known of provider generic"),
+        ("cos", "add --capability conditional_creates=true"),
+    ] {
+        let mut command = program(&store);
+        command.args(["mount", "--endpoint-url", &store.endpoint]);
+        command.args(["--region", store.region, "--path-style"]);
+        command.args(["--provider", provider, "--on-conflict", "fail"]);
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        command
+            .arg(format!("s3://{}", store.bucket))
+            .arg(folder.path());
+        let outcome = run(&mut command);
+        assert!(!outcome.ok());
+        let said = &outcome.err;
+        assert!(said.contains("--on-conflict fail needs a store"), "{said}");
+        assert!(said.contains(why), "{said}");
+    }
 }
 
 /// Two mounts and a client put whole files over each other: whoever reads finds one of them, whole.

@@ -265,7 +265,11 @@ impl Api {
         self.model.with(&input.bucket, |_| Ok(()))?;
         let attributes = attributes!(input);
         check_attributes(&attributes)?;
-        let condition = condition(input.if_match.as_ref(), input.if_none_match.as_ref())?;
+        let condition = condition(
+            &request.headers,
+            input.if_match.as_ref(),
+            input.if_none_match.as_ref(),
+        )?;
         let crc64 = input.checksum_crc64nvme.as_deref();
         let claims = Claims::new(input.content_md5.as_deref(), crc64, input.content_length)?;
         let received = receive(&self.model, input.body, &claims).await?;
@@ -356,8 +360,12 @@ impl Api {
         })
     }
 
-    pub(super) fn delete(&self, input: DeleteObjectInput) -> Answer<DeleteObjectOutput> {
-        let condition = condition(input.if_match.as_ref(), None)?;
+    pub(super) fn delete(
+        &self,
+        request: S3Request<DeleteObjectInput>,
+    ) -> Answer<DeleteObjectOutput> {
+        let input = request.input;
+        let condition = condition(&request.headers, input.if_match.as_ref(), None)?;
         self.model.delete(&input.bucket, &input.key, &condition)?;
         ok(DeleteObjectOutput::default())
     }
@@ -373,7 +381,7 @@ impl Api {
             let if_match = object.e_tag.map(|tag| tag.value().to_owned());
             let condition = Condition {
                 if_match,
-                if_absent: false,
+                ..Condition::default()
             };
             match self.model.delete(&input.bucket, &object.key, &condition) {
                 Ok(()) if quiet => {}

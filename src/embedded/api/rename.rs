@@ -52,11 +52,12 @@ impl S3Route for Renames {
         }
         let of_source = Condition {
             if_match: tag("x-amz-rename-source-if-match"),
-            if_absent: false,
+            ..Condition::default()
         };
         let of_target = Condition {
             if_match: tag("if-match"),
             if_absent: header("if-none-match") == "*",
+            forbid_overwrite: false,
         };
         self.model.rename(
             &target.bucket,

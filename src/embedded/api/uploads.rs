@@ -146,9 +146,14 @@ impl Api {
 
     pub(super) fn complete(
         &self,
-        input: CompleteMultipartUploadInput,
+        request: S3Request<CompleteMultipartUploadInput>,
     ) -> Answer<CompleteMultipartUploadOutput> {
-        let condition = condition(input.if_match.as_ref(), input.if_none_match.as_ref())?;
+        let input = request.input;
+        let condition = condition(
+            &request.headers,
+            input.if_match.as_ref(),
+            input.if_none_match.as_ref(),
+        )?;
         let listed = input
             .multipart_upload
             .and_then(|upload| upload.parts)

@@ -191,7 +191,7 @@ impl Store for S3Store {
             Precondition::None => Op::PUT,
             _ => Op::PUT_GUARDED,
         };
-        let (if_match, if_none_match) = self.condition(op, key, condition)?;
+        let guard = self.guard(op, key, condition).await?;
         let patience = self.patience_to_send(&body);
         let payload = self.payload(&body);
         let request = || {
@@ -205,12 +205,11 @@ impl Store for S3Store {
                 .set_content_encoding(attributes.content_encoding.clone())
                 .set_content_language(attributes.content_language.clone())
                 .set_metadata(metadata(attributes))
-                .set_if_match(if_match.clone())
-                .set_if_none_match(if_none_match.clone())
                 .set_checksum_crc64_nvme(self.checksum(&body))
                 .body(self.line.sending(&body, &patience))
                 .customize()
                 .interceptor(payload.clone())
+                .interceptor(guard.clone())
                 .send()
         };
         self.call(op, key, patience.clone(), request, |put| {
@@ -440,7 +439,7 @@ impl Store for S3Store {
         condition: &Precondition,
     ) -> Result<ETag> {
         let op = Op::COMPLETE;
-        let (if_match, if_none_match) = self.condition(op, key, condition)?;
+        let guard = self.guard(op, key, condition).await?;
         let crc64 = self.capabilities.crc64;
         let mut named = Vec::with_capacity(parts.len());
         for part in parts {
@@ -465,8 +464,8 @@ impl Store for S3Store {
                 .upload_id(&upload.0)
                 .multipart_upload(named.clone())
                 .set_mpu_object_size(crc64.then(|| i64::try_from(size).ok()).flatten())
-                .set_if_match(if_match.clone())
-                .set_if_none_match(if_none_match.clone())
+                .customize()
+                .interceptor(guard.clone())
                 .send()
                 .await;
             match answer {

@@ -75,6 +75,8 @@ const GENERIC: Capabilities = Capabilities {
     streamed: false,
     crc64: false,
     conditional_writes: false,
+    conditional_creates: false,
+    creates_by: None,
     list_v2: true,
     multi_delete: true,
     unsigned_payload: true,
@@ -192,8 +194,8 @@ pub(super) static TABLE: &[Row] = &[
         ..NOBODY
     },
     Row {
-        // Path style answers 403 for newer buckets. x-cos-forbid-overwrite would be a condition, but is
-        // ignored in a bucket that ever kept versions: not promised.
+        // Path style answers 403 for newer buckets. x-cos-forbid-overwrite is ignored in a bucket that ever
+        // kept versions: for those to promise who know that theirs did not.
         capabilities: Capabilities {
             name: "cos",
             part_min: MIB,
@@ -201,6 +203,7 @@ pub(super) static TABLE: &[Row] = &[
             virtual_host: true,
             list_v2: false,
             key_max: 850,
+            creates_by: Some("x-cos-forbid-overwrite"),
             ..GENERIC
         },
         facts: Facts {
@@ -323,6 +326,7 @@ pub(super) static TABLE: &[Row] = &[
             copy_max: GIB,
             virtual_host: true,
             key_max: 1023,
+            creates_by: Some("x-oss-forbid-overwrite"),
             ..GENERIC
         },
         facts: Facts {

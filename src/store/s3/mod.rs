@@ -31,10 +31,10 @@ use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 
 use super::glacier::VaultOptions;
-use super::{Bandwidth, Body, Capabilities, ErrorKind, Limits, Override, Precondition, Result};
+use super::{Bandwidth, Body, Capabilities, Limits, Override, Result};
 use classify::{Failure, Op};
 use exchange::{Line, Patience};
-use forms::{encode_crc64, quoted};
+use forms::encode_crc64;
 use keys::Prefix;
 use payload::Payload;
 
@@ -53,6 +53,7 @@ mod dialects;
 pub(in crate::store) mod exchange;
 mod forms;
 mod get;
+mod guard;
 mod headers;
 mod keys;
 mod lifecycle;
@@ -269,27 +270,5 @@ impl S3Store {
     /// The checksum header's value, where the store takes one.
     fn checksum(&self, body: &Body) -> Option<String> {
         self.capabilities.crc64.then(|| encode_crc64(body.crc64()))
-    }
-
-    /// Headers of a condition: `If-Match`, `If-None-Match`.
-    fn condition(
-        &self,
-        op: Op,
-        key: &str,
-        condition: &Precondition,
-    ) -> Result<(Option<String>, Option<String>)> {
-        if *condition != Precondition::None && !self.capabilities.conditional_writes {
-            // It would be ignored in silence, and somebody else's version overwritten.
-            let message = format!(
-                "{} does not honour conditions on writes",
-                self.capabilities.name
-            );
-            return Err(op.error(ErrorKind::Invalid, key, "ConditionUnsupported", &message));
-        }
-        Ok(match condition {
-            Precondition::None => (None, None),
-            Precondition::Absent => (None, Some("*".to_string())),
-            Precondition::Matches(etag) => (Some(quoted(etag)), None),
-        })
     }
 }

@@ -255,3 +255,17 @@ async fn the_vendors_other_manners() {
     let put = client(&ncloud).put_object().bucket(BUCKET).key("k");
     assert_eq!(status(put.body(b"x".to_vec().into()).send().await), 403);
 }
+
+/// Taken and not obeyed, the object would be there for whoever asks without the key.
+#[tokio::test]
+async fn a_key_of_the_customers_is_refused() {
+    let bucket = server(Options::default()).await;
+    let sdk = client(&bucket);
+    let put = sdk.put_object().bucket(BUCKET).key("k");
+    let put = put
+        .sse_customer_algorithm("AES256")
+        .sse_customer_key("MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=")
+        .sse_customer_key_md5("fAXimYzWOyt0OD2eRvVbpQ==");
+    let refused = put.body(b"x".to_vec().into()).send().await;
+    assert_eq!(code(refused), "NotImplemented");
+}
