@@ -181,10 +181,7 @@ def long_listing(count, forget=False):
 
 def left(stage, before):
     """Of the memory, when the kernel has forgotten the names, which only root can make it do."""
-    try:
-        with open("/proc/sys/vm/drop_caches", "w") as file:
-            file.write("2")
-    except OSError:
+    if not rig.drop_caches("2"):
         return None
     rig.wait_until(lambda: stage.memory("VmRSS") - before < 16 * MIB, 5)
     return max(0, stage.memory("VmRSS") - before)

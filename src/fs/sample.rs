@@ -22,8 +22,11 @@ use crate::store::{self, ErrorKind, ListEntry, ListPage, Metadata, Store};
 /// Directories with so many entries are what people look at by hand.
 const SMALL: usize = 256;
 
-/// So many files of a page are asked about.
-const SIZE: usize = 16;
+/// So many files of the first page are asked about.
+const FIRST: usize = 16;
+
+/// And of each further one: what has told of sixteen files tells of most of the others.
+const NEXT: usize = 4;
 
 /// A sample on its way.
 pub(super) struct Sample {
@@ -50,8 +53,8 @@ pub enum Found {
 }
 
 impl Sample {
-    fn of(store: &Arc<dyn Store>, page: &ListPage, marker: &str) -> Sample {
-        let (store, keys) = (store.clone(), sampled(page, marker));
+    fn of(store: &Arc<dyn Store>, keys: Vec<String>) -> Sample {
+        let store = store.clone();
         let answer = tokio::spawn(async move {
             let mut asked: FuturesUnordered<_> = keys.iter().map(|key| store.head(key)).collect();
             while let Some(answer) = asked.next().await {
@@ -90,7 +93,7 @@ impl Sample {
 
 /// The keys of files spread over the page; and the directory's own marker, if it is there: who makes one that
 /// says something says something of the files, too.
-fn sampled<'a>(page: &'a ListPage, marker: &str) -> Vec<String> {
+fn sampled<'a>(page: &'a ListPage, size: usize, marker: &str) -> Vec<String> {
     let key = |entry: &'a ListEntry| match entry {
         ListEntry::Object(object) => Some(object.key.as_str()),
         ListEntry::Prefix(_) => None,
@@ -100,7 +103,7 @@ fn sampled<'a>(page: &'a ListPage, marker: &str) -> Vec<String> {
         .iter()
         .filter_map(key)
         .partition(|key| *key == marker);
-    let size = SIZE.min(files.len());
+    let size = size.min(files.len());
     let spread = (0..size).map(|n| files[(2 * n + 1) * files.len() / (2 * size)]);
     own.into_iter().chain(spread).map(str::to_owned).collect()
 }
@@ -120,8 +123,9 @@ impl Fs {
         if is_small || directory.state().directory().keeps {
             return (Found::Something, None);
         }
-        let sample = Sample::of(&self.store, page, &directory.key());
-        (Found::Unasked, Some(sample))
+        let size = if is_first { FIRST } else { NEXT };
+        let keys = sampled(page, size, &directory.key());
+        (Found::Unasked, Some(Sample::of(&self.store, keys)))
     }
 
     /// Something is said of a file of this directory: all of them are asked about from now on.
@@ -209,12 +213,17 @@ mod tests {
     fn a_sample_is_spread_over_the_page_and_has_the_marker() {
         let files = |count: usize| (0..count).map(|n| format!("d/{n:04}"));
         let few = page(files(3));
-        assert_eq!(sampled(&few, "d/"), ["d/0000", "d/0001", "d/0002"]);
+        assert_eq!(sampled(&few, FIRST, "d/"), ["d/0000", "d/0001", "d/0002"]);
         let many = page(std::iter::once("d/".to_owned()).chain(files(1000)));
-        let sample = sampled(&many, "d/");
+        let sample = sampled(&many, FIRST, "d/");
         assert_eq!(sample[..3], ["d/", "d/0031", "d/0093"]);
         assert_eq!(sample.last().map(String::as_str), Some("d/0968"));
-        assert_eq!(sample.len(), 1 + SIZE);
-        assert_eq!(sampled(&page(files(0)), "d/"), [""; 0]);
+        assert_eq!(sample.len(), 1 + FIRST);
+        let next = page(files(1000));
+        assert_eq!(
+            sampled(&next, NEXT, "d/"),
+            ["d/0125", "d/0375", "d/0625", "d/0875"]
+        );
+        assert_eq!(sampled(&page(files(0)), FIRST, "d/"), [""; 0]);
     }
 }

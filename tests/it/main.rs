@@ -6,7 +6,12 @@ mod script;
 #[path = "../support/mod.rs"]
 mod support;
 
+/// For `allocations`; it costs the other tests next to nothing.
+#[global_allocator]
+static ALLOCATOR: support::allocations::Counting = support::allocations::Counting;
+
 // The parts on their own.
+mod allocations;
 mod delete_many;
 mod embedded;
 mod many_answers;

@@ -4,6 +4,7 @@
 //! Everything is the test's own (server, port, mount point, folder), so tests run side by side, and
 //! the whole suite runs twice at once. Everything ends with the test, also when it panics.
 
+pub mod allocations;
 pub mod authority;
 pub mod content;
 pub mod forward;

@@ -4,16 +4,21 @@
 //! - A server's certificate is verified always: by the system's authorities, or by those of a file instead.
 //! - A proxy that is named and cannot be used is an error; nothing goes around it in silence.
 //! - A metadata service (of EC2, of ECS) is asked without a proxy: it is on this machine's own link.
+//! - Nobody's certificates are read before somebody is spoken to whom they vouch for: a system has 140 of them.
 
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use aws_sdk_s3::config::SharedHttpClient;
+use aws_sdk_s3::config::{RuntimeComponents, SharedHttpClient};
 use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
 use aws_smithy_http_client::{Builder, ConnectorBuilder};
+use aws_smithy_runtime_api::client::connector_metadata::ConnectorMetadata;
+use aws_smithy_runtime_api::client::http::{
+    HttpClient, HttpConnectorSettings, SharedHttpConnector,
+};
 use hyper::Uri;
 use hyper::http::uri::Authority;
 use hyper_util::client::proxy::matcher::Matcher;
@@ -143,7 +148,9 @@ pub(in crate::store) fn to_store(
     proxies: &Proxies,
     tls: bool,
 ) -> SharedHttpClient {
+    let to_proxy = || proxies.http.as_ref().is_some_and(|url| is_https(url));
     let trusted = match ca {
+        _ if !tls && !to_proxy() => TrustStore::empty(),
         Some(bundle) => TrustStore::empty().with_pem_certificate(&*bundle.0),
         None => TrustStore::default(),
     };
@@ -163,9 +170,15 @@ pub(in crate::store) fn to_credentials(
     client(trusted, proxies.config(true))
 }
 
-/// As the SDK makes its default client, but for the two arguments.
+fn is_https(url: &str) -> bool {
+    let scheme = "https://";
+    url.get(..scheme.len())
+        .is_some_and(|start| start.eq_ignore_ascii_case(scheme))
+}
+
+/// As the SDK makes its default client, but for the two arguments, and when it is needed.
 fn client(trusted: TrustStore, proxy: ProxyConfig) -> SharedHttpClient {
-    Builder::new().build_with_connector_fn(move |settings, components| {
+    let client = Builder::new().build_with_connector_fn(move |settings, components| {
         let trusted = TlsContext::builder().with_trust_store(trusted.clone());
         let mut connector = ConnectorBuilder::default()
             .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
@@ -176,7 +189,26 @@ fn client(trusted: TrustStore, proxy: ProxyConfig) -> SharedHttpClient {
             connector.set_sleep_impl(components.sleep_impl());
         }
         connector.build()
-    })
+    });
+    SharedHttpClient::new(AtNeed(client))
+}
+
+/// A client that is asked for connections and nothing else: the SDK would have it make one at once.
+#[derive(Debug)]
+struct AtNeed(SharedHttpClient);
+
+impl HttpClient for AtNeed {
+    fn http_connector(
+        &self,
+        settings: &HttpConnectorSettings,
+        components: &RuntimeComponents,
+    ) -> SharedHttpConnector {
+        self.0.http_connector(settings, components)
+    }
+
+    fn connector_metadata(&self) -> Option<ConnectorMetadata> {
+        self.0.connector_metadata()
+    }
 }
 
 #[cfg(test)]
