@@ -425,6 +425,7 @@ impl Fs {
         node: &Arc<Node>,
         change: Change,
     ) -> Result<()> {
+        let passage = self.passages.enter([node]).await;
         if !node.is_directory()
             && let Some(directory) = node.above()
         {
@@ -440,7 +441,10 @@ impl Fs {
         }
         let (fs, changed) = (self.clone(), node.clone());
         // Not cut short when the caller is killed.
-        let done = tokio::spawn(async move { fs.say_of_object(&changed, &change).await });
+        let done = tokio::spawn(async move {
+            let _passage = passage;
+            fs.say_of_object(&changed, &change).await
+        });
         done.await.unwrap_or_else(|_| Err(Error::quiet(libc::EIO)))
     }
 
@@ -527,7 +531,7 @@ impl Fs {
         if !self.options.keeps_metadata {
             return Err(Error::quiet(libc::EPERM));
         }
-        let (parent, name) = self.place_for_creation(parent, name).await?;
+        let (parent, name, _passage) = self.place_for_creation(parent, name).await?;
         match self.ask_or_known(&parent, &name).await {
             Ok(_) => return Err(Error::quiet(libc::EEXIST)),
             Err(error) if error.is_missing() => {}

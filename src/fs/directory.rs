@@ -13,6 +13,7 @@ use tracing::warn;
 use super::listing::{Listed, Listing, Read};
 use super::moment::Moment;
 use super::node::{Kind, Node, ROOT};
+use super::passage::Passage;
 use super::{Attributes, Caller, Error, Fs, Result};
 use crate::store::ListEntry;
 
@@ -122,7 +123,7 @@ impl Fs {
         mode: u32,
         caller: Caller,
     ) -> Result<Arc<Node>> {
-        let (parent, name) = self.place_for_creation(parent, name).await?;
+        let (parent, name, _passage) = self.place_for_creation(parent, name).await?;
         match self.ask_or_known(&parent, &name).await {
             Ok(_) => return Err(Error::quiet(libc::EEXIST)),
             Err(error) if error.is_missing() => {}
@@ -157,6 +158,7 @@ impl Fs {
 
     pub async fn rmdir(self: &Arc<Self>, parent: u64, name: &OsStr) -> Result<()> {
         let (parent, name) = self.place(parent, name)?;
+        let _passage = self.passages.enter([&parent]).await;
         let node = self.ask_or_known(&parent, &name).await?;
         if !node.is_directory() {
             return Err(Error::quiet(libc::ENOTDIR));
@@ -198,6 +200,7 @@ impl Fs {
     /// Takes a file's name away. What is being written under it is never published.
     pub async fn unlink(self: &Arc<Self>, parent: u64, name: &OsStr, caller: u32) -> Result<()> {
         let (parent, name) = self.place(parent, name)?;
+        let passage = self.passages.enter([&parent]).await;
         let node = self.ask_or_known(&parent, &name).await?;
         if node.is_directory() {
             return Err(Error::quiet(libc::EISDIR));
@@ -208,7 +211,10 @@ impl Fs {
         if !self.sweep(&parent, &node).await {
             // A caller who is killed does not stop it half way.
             let (fs, parent, node) = (self.clone(), parent.clone(), node.clone());
-            let removed = tokio::spawn(async move { fs.remove(&parent, &node).await });
+            let removed = tokio::spawn(async move {
+                let _passage = passage;
+                fs.remove(&parent, &node).await
+            });
             removed
                 .await
                 .unwrap_or_else(|_| Err(Error::quiet(libc::EIO)))?;
@@ -219,7 +225,6 @@ impl Fs {
     }
 
     async fn remove(self: &Arc<Self>, parent: &Node, node: &Arc<Node>) -> Result<()> {
-        self.sweeps.undisturbed(node).await;
         let _changing = node.change();
         let parting = self.part_with(node).await?;
         if parting.published
@@ -267,16 +272,23 @@ impl Fs {
         node.ok_or(Error::quiet(libc::EBUSY))
     }
 
-    /// Waits for the end of what had the name, if that is on its way.
+    /// Where something is made.
     pub(super) async fn place_for_creation(
         &self,
         parent: u64,
         name: &OsStr,
-    ) -> Result<(Arc<Node>, String)> {
+    ) -> Result<(Arc<Node>, String, Passage)> {
+        let parent = self.node(parent)?;
+        let passage = self.passages.enter([&parent]).await;
+        let name = self.name_for_creation(&parent, name).await?;
+        Ok((parent, name, passage))
+    }
+
+    /// Waits for the end of what had the name, if that is on its way.
+    pub(super) async fn name_for_creation(&self, parent: &Node, name: &OsStr) -> Result<String> {
         if self.is_ending() {
             return Err(Error::loud(libc::EIO, "the mount is ending"));
         }
-        let parent = self.node(parent)?;
         match super::names::component(name) {
             Ok(component)
                 if parent.key().len() + component.len() > self.store.capabilities().key_max =>
@@ -295,7 +307,7 @@ impl Fs {
             Ok(component) => {
                 let key = format!("{}{component}", parent.key());
                 self.sweeps.settle(&key).await;
-                Ok((parent, component.to_string()))
+                Ok(component.to_string())
             }
             Err(super::names::BadName::TooLong) => Err(Error::quiet(libc::ENAMETOOLONG)),
             Err(super::names::BadName::NotUtf8) => Err(Error::loud(

@@ -154,7 +154,7 @@ impl Fs {
         caller: Caller,
         tid: u32,
     ) -> Result<(Arc<Node>, Attributes, Opened)> {
-        let (parent, name) = self.place_for_creation(parent, name).await?;
+        let (parent, name, _passage) = self.place_for_creation(parent, name).await?;
         self.keep_known(&parent);
         // The kernel looked the name up a moment ago; that answer holds for this call.
         let existing = match self.known(&parent, &name) {
@@ -166,7 +166,7 @@ impl Fs {
             Ok(_) if flags & libc::O_EXCL != 0 => return Err(Error::quiet(libc::EEXIST)),
             Ok(node) if node.is_directory() => return Err(Error::quiet(libc::EISDIR)),
             Ok(node) => {
-                let opened = self.open(node.ino, flags, tid).await?;
+                let opened = self.open_here(&node, flags, tid).await?;
                 self.tree.remember(&node);
                 return Ok((node.clone(), self.attributes(&node), opened));
             }
@@ -204,6 +204,16 @@ impl Fs {
 
     pub async fn open(&self, ino: u64, flags: i32, tid: u32) -> Result<Opened> {
         let node = self.node(ino)?;
+        let truncates = flags & libc::O_ACCMODE != libc::O_RDONLY && flags & libc::O_TRUNC != 0;
+        let _passage = match truncates {
+            true => Some(self.passages.enter([&node]).await),
+            false => None,
+        };
+        self.open_here(&node, flags, tid).await
+    }
+
+    /// With a passage, should it be truncated.
+    async fn open_here(&self, node: &Arc<Node>, flags: i32, tid: u32) -> Result<Opened> {
         if node.is_directory() {
             return Err(Error::quiet(libc::EISDIR));
         }
@@ -220,17 +230,17 @@ impl Fs {
             let unknown = node.state().said.is_none() && node.live_draft().is_none();
             if unknown && self.options.keeps_metadata {
                 // Its mode and owner stay.
-                self.refresh(&node).await.map_err(to_be_looked_up)?;
+                self.refresh(node).await.map_err(to_be_looked_up)?;
             }
-            self.assert_named(&node)?;
-            let draft = self.truncated_draft(&node).await?;
+            self.assert_named(node)?;
+            let draft = self.truncated_draft(node).await?;
             used.draft = Some(draft);
         } else if node.live_draft().is_none() {
             // What another client changed is seen at once on open.
-            self.refresh(&node).await.map_err(to_be_looked_up)?;
-            self.assert_at_hand(&node).await?;
+            self.refresh(node).await.map_err(to_be_looked_up)?;
+            self.assert_at_hand(node).await?;
         }
-        self.assert_named(&node)?;
+        self.assert_named(node)?;
         if mode == libc::O_RDWR
             && let Some(draft) = &used.draft
         {
@@ -243,7 +253,7 @@ impl Fs {
         }
         let direct = writes || node.live_draft().is_some();
         if !direct {
-            used.pin = self.pin(&node)?;
+            used.pin = self.pin(node)?;
         }
         let keep_cache = {
             let mut state = node.state();
@@ -256,7 +266,7 @@ impl Fs {
             }
             same
         };
-        let handle = self.add_file(node, flags, tid, used);
+        let handle = self.add_file(node.clone(), flags, tid, used);
         Ok(Opened {
             handle,
             direct,
@@ -576,6 +586,7 @@ impl Fs {
 
     /// Begins a draft over the object as it is now.
     async fn draft_over_object(&self, file: &OpenFile) -> Result<Arc<Draft>> {
+        let _passage = self.passages.enter([&file.node]).await;
         if file.node.state().name == Name::Lost {
             return Err(Error::quiet(libc::ESTALE));
         }
@@ -711,6 +722,7 @@ impl Fs {
         if !super::names::can_be_made(&node.key()) {
             return Err(super::directory::not_in_xml(&node.key()));
         }
+        let _passage = self.passages.enter([node]).await;
         loop {
             if let Some(draft) = node.live_draft() {
                 match draft.reshape(&Reshape::Truncate(size)).await {

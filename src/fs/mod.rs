@@ -32,6 +32,7 @@ mod moment;
 mod names;
 mod node;
 mod parting;
+mod passage;
 mod rename;
 mod renewal;
 mod sample;
@@ -57,6 +58,7 @@ use crate::store::{ErrorKind, ListEntry, ObjectInfo, Precondition, Store};
 use crate::turns::Turns;
 use crate::upload::ledger::Before;
 use moment::Moment;
+use passage::Passages;
 use sweep::Sweeps;
 use tree::Tree;
 
@@ -103,6 +105,7 @@ pub struct Fs {
     options: Options,
     tree: Tree,
     sweeps: Arc<Sweeps>,
+    passages: Arc<Passages>,
     /// Files whose objects the store is being asked about: each is asked about once.
     asking: Turns<u64>,
     /// Files that are being published or lose their names: one at a time.
@@ -134,6 +137,7 @@ impl Fs {
     ) -> Arc<Fs> {
         Arc::new(Fs {
             sweeps: Arc::default(),
+            passages: Arc::default(),
             store,
             works,
             read_memory,

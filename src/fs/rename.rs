@@ -6,6 +6,7 @@
 //!   between leaves the old name or both, never neither.
 //! - Of a directory, nothing is deleted before everything is copied; what is intended is journalled, so
 //!   that a crash leaves it whole under one of the names when recovery is through.
+//! - Meanwhile nothing changes below a directory ([`passage`](super::passage)).
 //! - What is deleted is the version that was copied, as far as we know: whatever another client put
 //!   there meanwhile makes the copy fail, and the rename begins anew.
 
@@ -21,8 +22,8 @@ use tracing::{info, warn};
 use super::copies::TRIES;
 use super::moment::Moment;
 use super::node::{self, Kind, Node};
+use super::passage::{Passage, Standstill};
 use super::sample::Found;
-use super::sweep::Pause;
 use super::{Error, Fs, Result, metadata};
 use crate::draft::{Draft, Version};
 use crate::store::{self, Attributes, ETag, ErrorKind, ListEntry, ObjectInfo};
@@ -55,7 +56,9 @@ impl Fs {
         renaming: Renaming,
     ) -> Result<()> {
         let (from, name) = self.place(parent, name)?;
-        let (to, new_name) = self.place_for_creation(new_parent, new_name).await?;
+        let to = self.node(new_parent)?;
+        let passage = self.passages.enter([&from, &to]).await;
+        let new_name = self.name_for_creation(&to, new_name).await?;
         let source = self.ask_or_known(&from, &name).await?;
         let target = match self.ask_or_known(&to, &new_name).await {
             Ok(target) => Some(target),
@@ -81,11 +84,17 @@ impl Fs {
             }
         }
         self.keep_directory(&from).await?;
-        // What goes from a directory that is copied would be in the copy.
-        let undisturbed = source.is_directory().then(|| self.sweeps.pause(&source));
-        if source.is_directory() {
-            self.settle(&source).await?;
-        }
+        let standstill = match source.is_directory() {
+            true if to.key().starts_with(&*source.key()) => {
+                return Err(Error::quiet(libc::EINVAL));
+            }
+            true => {
+                let standstill = self.passages.stand_still(&source).await;
+                self.settle(&source).await?;
+                Some(standstill)
+            }
+            false => None,
+        };
         let whole = Rename {
             fs: self.clone(),
             source,
@@ -93,7 +102,8 @@ impl Fs {
             to,
             new_name,
             target,
-            _undisturbed: undisturbed,
+            _passage: passage,
+            _standstill: standstill,
         };
         // A caller who is killed does not stop it half way.
         let done = tokio::spawn(async move {
@@ -131,7 +141,8 @@ struct Rename {
     to: Arc<Node>,
     new_name: String,
     target: Option<Arc<Node>>,
-    _undisturbed: Option<Pause>,
+    _passage: Passage,
+    _standstill: Option<Standstill>,
 }
 
 impl Rename {
@@ -327,9 +338,6 @@ impl Rename {
     async fn directory(&self) -> Result<()> {
         let (fs, source) = (&self.fs, &self.source);
         let (old, new) = (source.key(), self.new_key());
-        if new.starts_with(&*old) {
-            return Err(Error::quiet(libc::EINVAL));
-        }
         let mut drafts = Vec::new();
         for node in fs.tree.below(source) {
             if let Some(draft) = self.settled_draft(&node).await? {
@@ -382,11 +390,8 @@ impl Rename {
             let mut state = node.state();
             if !node.is_directory() {
                 let key = node.key();
-                // One that was moved out of it meanwhile has what it had.
-                let Some(rest) = key.strip_prefix(&*new) else {
-                    continue;
-                };
-                match made.get(rest) {
+                let rest = key.strip_prefix(&*new);
+                match made.get(rest.expect("nothing moves in a standstill")) {
                     Some(copy) => state.was_copied(&copy.source, &copy.version),
                     None => (state.object, state.checked) = (None, None),
                 }

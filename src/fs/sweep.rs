@@ -106,8 +106,6 @@ struct State {
     under_way: usize,
     /// A task looks after the queue.
     is_watched: bool,
-    /// Directories in and below which nothing is to be taken away: they are being renamed.
-    paused: Vec<u64>,
     /// The mount ends: each unlink is waited for.
     ended: bool,
 }
@@ -143,39 +141,12 @@ impl State {
         Ok(self.queue.drain(..many).collect())
     }
 
-    fn is_paused(&self, node: &Node) -> bool {
-        if self.paused.is_empty() {
-            return false;
-        }
-        let mut above = std::iter::successors(node.above(), |above| above.above());
-        above.any(|above| self.paused.contains(&above.ino))
-    }
-
     fn is_pending(&self, below: &str, before: u64) -> bool {
         let from = self
             .pending
             .range::<str, _>((std::ops::Bound::Included(below), std::ops::Bound::Unbounded));
         let mut these = from.take_while(|(key, _)| key.starts_with(below));
         these.any(|(_, number)| *number < before)
-    }
-}
-
-/// As long as it is held, nothing is taken away in or below a directory.
-pub struct Pause {
-    sweeps: Arc<Sweeps>,
-    directory: u64,
-}
-
-impl Drop for Pause {
-    fn drop(&mut self) {
-        {
-            let mut state = self.sweeps.state();
-            let its = state.paused.iter().position(|ino| *ino == self.directory);
-            state
-                .paused
-                .remove(its.expect("it is paused as long as this is held"));
-        }
-        self.sweeps.changed.notify_waiters();
     }
 }
 
@@ -189,25 +160,6 @@ impl Sweeps {
         loop {
             let changed = self.changed.notified();
             if self.state().pending.len() < PENDING_MAX {
-                return;
-            }
-            changed.await;
-        }
-    }
-
-    pub fn pause(self: &Arc<Self>, directory: &Node) -> Pause {
-        self.state().paused.push(directory.ino);
-        Pause {
-            sweeps: self.clone(),
-            directory: directory.ino,
-        }
-    }
-
-    /// Until no directory above is being renamed: what is taken away meanwhile would be in its copy.
-    pub async fn undisturbed(&self, node: &Node) {
-        loop {
-            let changed = self.changed.notified();
-            if !self.state().is_paused(node) {
                 return;
             }
             changed.await;
@@ -282,7 +234,7 @@ impl Fs {
         self.sweeps.room().await;
         {
             let mut state = self.sweeps.state();
-            if state.ended || state.is_paused(node) || !node.take_name_if_unused() {
+            if state.ended || !node.take_name_if_unused() {
                 return false;
             }
             self.tree.detach_going(directory, node);

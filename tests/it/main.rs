@@ -50,6 +50,7 @@ mod network;
 mod operator;
 mod package;
 mod parting;
+mod passages;
 mod place;
 mod random_writes;
 mod regions;

@@ -3,7 +3,6 @@
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::os::fd::AsRawFd;
 use std::path::Path;
 
 use wholefs::embedded::FaultId;
@@ -141,47 +140,4 @@ fn what_is_written_to_a_replaced_file_is_published_also_when_the_old_name_stays(
     assert!(mount.terminate().success());
     assert_eq!(store.get("f").as_deref(), Some(WRITTEN));
     assert_eq!(store.get("new").as_deref(), Some(&b"the new"[..]));
-}
-
-#[test]
-fn a_file_removed_from_a_directory_that_is_being_renamed_is_gone_from_both() {
-    let store = Store::embedded();
-    for file in ["old/", "old/stays", "old/goes", "elsewhere/"] {
-        store.put(file, "the old");
-    }
-    let mount = mount(&store);
-    let (old, new) = (mount.path("old"), mount.path("new"));
-    // What is in it can be asked for while the kernel keeps the root for the rename.
-    let elsewhere = mount.path("elsewhere");
-    fs::metadata(&elsewhere).expect("there");
-    let goes = File::open(&old).expect("opened");
-    fs::metadata(old.join("goes")).expect("there");
-    // Both are copied by then, and the old ones are not deleted.
-    let hold = script(&store, "key=old/stays,op=DeleteObject:hold-before");
-    std::thread::scope(|scope| {
-        let renaming = scope.spawn(|| fs::rename(&old, &new));
-        await_fired(&store, hold);
-        // By the directory that it has open: its name may lead nowhere just now.
-        let removing = scope.spawn(|| {
-            // SAFETY: a plain system call with a string that ends.
-            match unsafe { libc::unlinkat(goes.as_raw_fd(), c"goes".as_ptr(), 0) } {
-                0 => Ok(()),
-                _ => Err(std::io::Error::last_os_error()),
-            }
-        });
-        // In the time of a hundred questions to the store it would be through, if it did not wait.
-        for i in 0..100 {
-            fs::metadata(elsewhere.join(format!("none-{i}"))).expect_err("not there");
-        }
-        let waited = !removing.is_finished();
-        store.faults().remove(hold);
-        renaming.join().expect("no panic").expect("renamed");
-        removing.join().expect("no panic").expect("removed");
-        assert!(waited, "it was removed from what was being copied");
-    });
-    assert_eq!(fs::read_dir(&new).expect("listed").count(), 1);
-    assert!(mount.terminate().success());
-    let keys = store.keys();
-    assert!(!keys.iter().any(|key| key.ends_with("goes")), "{keys:?}");
-    assert!(keys.iter().any(|key| key == "new/stays"), "{keys:?}");
 }
