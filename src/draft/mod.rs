@@ -584,13 +584,17 @@ pub struct Moving<'a> {
 }
 
 impl Moving<'_> {
-    /// `base`: where the object is now that it was begun over, if it was.
-    pub fn to(mut self, target: Target, base: Option<ETag>) {
-        if let (Some(base), Some(etag)) = (&mut self.contents.base, base) {
+    /// `object`: what its file's object is under the new key, if it has one.
+    pub fn to(mut self, target: Target, object: Option<ETag>) {
+        let mut now = self.draft.target.lock().expect("no panic while held");
+        // What was copied onto it is where it was.
+        if let (Some(base), Some(etag)) = (&mut self.contents.base, object)
+            && base.key == now.key
+        {
             base.key.clone_from(&target.key);
             base.etag = etag;
         }
-        *self.draft.target.lock().expect("no panic while held") = target;
+        *now = target;
     }
 }
 

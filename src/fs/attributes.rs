@@ -531,7 +531,7 @@ impl Fs {
         if !self.options.keeps_metadata {
             return Err(Error::quiet(libc::EPERM));
         }
-        let (parent, name, _passage) = self.place_for_creation(parent, name).await?;
+        let (parent, name, passage) = self.place_for_creation(parent, name).await?;
         match self.ask_or_known(&parent, &name).await {
             Ok(_) => return Err(Error::quiet(libc::EEXIST)),
             Err(error) if error.is_missing() => {}
@@ -548,24 +548,31 @@ impl Fs {
         let target = target.as_bytes().to_vec();
         let size = target.len() as u64;
         let body = Body::from_bytes(target.into());
-        let key = node.key();
-        match self.store.put(&key, body, &said, &Precondition::None).await {
-            Ok(etag) => {
-                let version = Version {
-                    etag,
-                    size,
-                    modified,
-                };
-                node.state().made(version, said);
-                parent.state().touch();
-                self.tree.remember(&node);
-                Ok(node)
+        let (fs, made) = (self.clone(), node.clone());
+        // A caller who is killed does not stop it half way.
+        let put = tokio::spawn(async move {
+            let _passage = passage;
+            let key = made.key();
+            match fs.store.put(&key, body, &said, &Precondition::None).await {
+                Ok(etag) => {
+                    let version = Version {
+                        etag,
+                        size,
+                        modified,
+                    };
+                    made.state().made(version, said);
+                    parent.state().touch();
+                    Ok(())
+                }
+                Err(error) => {
+                    fs.tree.detach(&parent, &made);
+                    Err(Error::from(error))
+                }
             }
-            Err(error) => {
-                self.tree.detach(&parent, &node);
-                Err(error.into())
-            }
-        }
+        });
+        put.await.unwrap_or_else(|_| Err(Error::quiet(libc::EIO)))?;
+        self.tree.remember(&node);
+        Ok(node)
     }
 
     pub async fn readlink(&self, ino: u64) -> Result<Vec<u8>> {

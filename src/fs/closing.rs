@@ -299,8 +299,12 @@ impl Fs {
         }
     }
 
-    pub fn is_ending(&self) -> bool {
-        self.ending.load(Ordering::Relaxed)
+    /// Nothing is begun any more when the mount ends.
+    pub(super) fn assert_goes_on(&self) -> Result<()> {
+        match self.ending.load(Ordering::Relaxed) {
+            true => Err(Error::loud(libc::EIO, "the mount is ending")),
+            false => Ok(()),
+        }
     }
 
     /// What only a copy of its descriptor was closed of is open still. To be asked while it is mounted: afterwards nobody

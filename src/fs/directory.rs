@@ -123,7 +123,7 @@ impl Fs {
         mode: u32,
         caller: Caller,
     ) -> Result<Arc<Node>> {
-        let (parent, name, _passage) = self.place_for_creation(parent, name).await?;
+        let (parent, name, passage) = self.place_for_creation(parent, name).await?;
         match self.ask_or_known(&parent, &name).await {
             Ok(_) => return Err(Error::quiet(libc::EEXIST)),
             Err(error) if error.is_missing() => {}
@@ -134,12 +134,21 @@ impl Fs {
         }
         let node = self.new_node(&parent, &name, Kind::Directory)?;
         let said = self.said_of_new(Kind::Directory, &parent, &name, mode, caller);
-        if let Err(error) = self.put_marker(&node, said).await {
-            self.tree.detach(&parent, &node);
-            return Err(error);
-        }
-        self.note_made(&node);
-        parent.state().touch();
+        let (fs, made) = (self.clone(), node.clone());
+        // A caller who is killed does not stop it half way.
+        let put = tokio::spawn(async move {
+            let _passage = passage;
+            let put = fs.put_marker(&made, said).await;
+            match &put {
+                Ok(()) => {
+                    fs.note_made(&made);
+                    parent.state().touch();
+                }
+                Err(_) => fs.tree.detach(&parent, &made),
+            }
+            put
+        });
+        put.await.unwrap_or_else(|_| Err(Error::quiet(libc::EIO)))?;
         self.tree.remember(&node);
         Ok(node)
     }
@@ -286,9 +295,7 @@ impl Fs {
 
     /// Waits for the end of what had the name, if that is on its way.
     pub(super) async fn name_for_creation(&self, parent: &Node, name: &OsStr) -> Result<String> {
-        if self.is_ending() {
-            return Err(Error::loud(libc::EIO, "the mount is ending"));
-        }
+        self.assert_goes_on()?;
         match super::names::component(name) {
             Ok(component)
                 if parent.key().len() + component.len() > self.store.capabilities().key_max =>

@@ -1,17 +1,15 @@
 //! Open files: what each was opened for and which version it reads; reading and writing through them.
 
 use std::collections::HashMap;
-use std::ffi::OsStr;
 use std::ops::Range;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use super::node::{Kind, Name, Node};
-use super::{Attributes, Caller, Error, Fs, Result};
-use crate::draft::{At, Base, Draft, Reshape, Version};
+use super::node::{Name, Node};
+use super::{Attributes, Error, Fs, Result};
+use crate::draft::{At, Base, Draft, Reshape};
 use crate::host::process;
 use crate::read::{Data, Reader};
-use crate::store::{Archive, ErrorKind};
+use crate::store::ErrorKind;
 
 pub struct OpenFile {
     pub node: Arc<Node>,
@@ -29,7 +27,7 @@ pub struct OpenFile {
 #[derive(Default)]
 pub(super) struct Use {
     /// The version it reads when nothing is being written.
-    pin: Option<Pin>,
+    pub pin: Option<Pin>,
     /// The draft it wrote to (or created).
     pub draft: Option<Arc<Draft>>,
     /// Bytes were written through this descriptor since the draft began.
@@ -42,12 +40,22 @@ pub(super) struct Use {
     writers: Vec<(u32, Option<u32>)>,
 }
 
+impl Use {
+    /// Of a file that begins with this draft.
+    pub fn of(draft: Arc<Draft>) -> Use {
+        Use {
+            draft: Some(draft),
+            ..Use::default()
+        }
+    }
+}
+
 #[derive(Clone)]
-struct Pin {
-    reader: Arc<Reader>,
-    object: Base,
+pub(super) struct Pin {
+    pub reader: Arc<Reader>,
+    pub object: Base,
     /// The node's count of commits when it was pinned.
-    commits: u64,
+    pub commits: u64,
 }
 
 /// More threads than this are not told apart.
@@ -78,15 +86,6 @@ impl OpenFile {
     }
 }
 
-/// How an open was answered.
-pub struct Opened {
-    pub handle: u64,
-    /// Reads and writes bypass the page cache.
-    pub direct: bool,
-    /// What the page cache holds of this inode is of the version opened.
-    pub keep_cache: bool,
-}
-
 impl Fs {
     pub fn file(&self, handle: u64) -> Result<Arc<OpenFile>> {
         self.files
@@ -97,7 +96,7 @@ impl Fs {
             .ok_or_else(|| Error::quiet(libc::EBADF))
     }
 
-    fn add_file(&self, node: Arc<Node>, flags: i32, tid: u32, used: Use) -> u64 {
+    pub(super) fn add_file(&self, node: Arc<Node>, flags: i32, tid: u32, used: Use) -> u64 {
         let mode = flags & libc::O_ACCMODE;
         let file = OpenFile {
             node,
@@ -142,251 +141,6 @@ impl Fs {
         let file = files.remove(&handle)?;
         file.node.state().closed();
         Some(file)
-    }
-
-    /// Creates a file, or opens one that came to be meanwhile.
-    pub async fn create(
-        self: &Arc<Self>,
-        parent: u64,
-        name: &OsStr,
-        flags: i32,
-        mode: u32,
-        caller: Caller,
-        tid: u32,
-    ) -> Result<(Arc<Node>, Attributes, Opened)> {
-        let (parent, name, _passage) = self.place_for_creation(parent, name).await?;
-        self.keep_known(&parent);
-        // The kernel looked the name up a moment ago; that answer holds for this call.
-        let existing = match self.known(&parent, &name) {
-            Some(known) => known,
-            None if self.was_absent(parent.ino, &name) => Err(Error::quiet(libc::ENOENT)),
-            None => self.ask(&parent, &name).await,
-        };
-        let node = match existing {
-            Ok(_) if flags & libc::O_EXCL != 0 => return Err(Error::quiet(libc::EEXIST)),
-            Ok(node) if node.is_directory() => return Err(Error::quiet(libc::EISDIR)),
-            Ok(node) => {
-                let opened = self.open_here(&node, flags, tid).await?;
-                self.tree.remember(&node);
-                return Ok((node.clone(), self.attributes(&node), opened));
-            }
-            Err(error) if error.is_missing() => self.new_node(&parent, &name, Kind::File)?,
-            Err(error) => return Err(error),
-        };
-        let draft = self.attach_new_draft(&node, None, true);
-        let said = self.said_of_new(Kind::File, &parent, &name, mode, caller);
-        let _ = draft.say(|new| *new = said);
-        if flags & libc::O_ACCMODE == libc::O_RDWR {
-            draft.keep_all();
-        }
-        let handle = self.add_file(
-            node.clone(),
-            flags,
-            tid,
-            Use {
-                draft: Some(draft),
-                ..Use::default()
-            },
-        );
-        parent.state().touch();
-        self.tree.remember(&node);
-        let attributes = self.attributes(&node);
-        Ok((
-            node,
-            attributes,
-            Opened {
-                handle,
-                direct: true,
-                keep_cache: false,
-            },
-        ))
-    }
-
-    pub async fn open(&self, ino: u64, flags: i32, tid: u32) -> Result<Opened> {
-        let node = self.node(ino)?;
-        let truncates = flags & libc::O_ACCMODE != libc::O_RDONLY && flags & libc::O_TRUNC != 0;
-        let _passage = match truncates {
-            true => Some(self.passages.enter([&node]).await),
-            false => None,
-        };
-        self.open_here(&node, flags, tid).await
-    }
-
-    /// With a passage, should it be truncated.
-    async fn open_here(&self, node: &Arc<Node>, flags: i32, tid: u32) -> Result<Opened> {
-        if node.is_directory() {
-            return Err(Error::quiet(libc::EISDIR));
-        }
-        if self.is_ending() {
-            return Err(Error::loud(libc::EIO, "the mount is ending"));
-        }
-        let mode = flags & libc::O_ACCMODE;
-        let writes = mode != libc::O_RDONLY;
-        let mut used = Use::default();
-        if writes && !super::names::can_be_made(&node.key()) {
-            return Err(super::directory::not_in_xml(&node.key()));
-        }
-        if writes && flags & libc::O_TRUNC != 0 {
-            let unknown = node.state().said.is_none() && node.live_draft().is_none();
-            if unknown && self.options.keeps_metadata {
-                // Its mode and owner stay.
-                self.refresh(node).await.map_err(to_be_looked_up)?;
-            }
-            self.assert_named(node)?;
-            let draft = self.truncated_draft(node).await?;
-            used.draft = Some(draft);
-        } else if node.live_draft().is_none() {
-            // What another client changed is seen at once on open.
-            self.refresh(node).await.map_err(to_be_looked_up)?;
-            self.assert_at_hand(node).await?;
-        }
-        self.assert_named(node)?;
-        if mode == libc::O_RDWR
-            && let Some(draft) = &used.draft
-        {
-            draft.keep_all();
-        }
-        if mode != libc::O_WRONLY
-            && let Some(draft) = node.live_draft()
-        {
-            draft.keep_all();
-        }
-        let direct = writes || node.live_draft().is_some();
-        if !direct {
-            used.pin = self.pin(node)?;
-        }
-        let keep_cache = {
-            let mut state = node.state();
-            let version = |v: &Option<Version>| v.as_ref().map(|v| (v.etag.clone(), v.size));
-            let cached = &state.used().cached;
-            let same = !direct && cached.is_some() && version(cached) == version(&state.object);
-            if !direct {
-                let object = state.object.clone();
-                state.set_cached(object);
-            }
-            same
-        };
-        let handle = self.add_file(node.clone(), flags, tid, used);
-        Ok(Opened {
-            handle,
-            direct,
-            keep_cache,
-        })
-    }
-
-    /// Its name leads elsewhere now? The kernel looks it up again.
-    pub(super) fn assert_named(&self, node: &Node) -> Result<()> {
-        let has_name = node.state().has_name();
-        match !has_name && node.live_draft().is_none() {
-            true => Err(Error::quiet(libc::ESTALE)),
-            false => Ok(()),
-        }
-    }
-
-    /// Is it in an archive? Then nobody could read it, nor change a part of it. Asks for its restore, if that
-    /// is wanted.
-    async fn assert_at_hand(&self, node: &Node) -> Result<()> {
-        let (archive, object) = {
-            let state = node.state();
-            (state.used().archive, state.object.clone())
-        };
-        let (Some(archive), Some(object)) = (archive, object) else {
-            return Ok(());
-        };
-        let key = node.key();
-        // Only a read tells whether a class of that name is an archive here.
-        let first = 0..object.size.min(1);
-        let refused = match self.store.get(&key, &object.etag, first).await {
-            Ok(_) => return Ok(()),
-            Err(error) if error.kind == ErrorKind::Archived => error,
-            Err(error) => return Err(error.into()),
-        };
-        let later = |what: &str| Error::loud(libc::EAGAIN, format!("{refused}: {what}"));
-        match (archive, self.options.restore_archived) {
-            (Archive::BeingRestored, _) => Err(later(
-                "it is being restored from its archive: open it again later",
-            )),
-            (_, None) => Err(later(
-                "it is in an archive: restore it first, or mount with --restore-archived",
-            )),
-            (_, Some(days)) => {
-                let days = (archive == Archive::Class).then_some(days);
-                let asked = self.store.restore(&key, days).await;
-                asked.map_err(|error| {
-                    Error::loud(
-                        libc::EACCES,
-                        format!("{error}: its restore could not be asked for"),
-                    )
-                })?;
-                Err(later(
-                    "its restore from the archive was asked for and is on its way: open it again later",
-                ))
-            }
-        }
-    }
-
-    /// A draft that starts from nothing: what was being written ends now.
-    async fn truncated_draft(&self, node: &Arc<Node>) -> Result<Arc<Draft>> {
-        loop {
-            match node.live_draft() {
-                None => return Ok(self.attach_new_draft(node, None, true)),
-                Some(draft) => match draft.reshape(&Reshape::Truncate(0)).await {
-                    Ok(()) => return Ok(draft),
-                    // It ended while we waited for its lock.
-                    Err(_) if draft.outcome().is_some() => {}
-                    Err(error) => return Err(error.into()),
-                },
-            }
-        }
-    }
-
-    pub(super) fn attach_new_draft(
-        &self,
-        node: &Arc<Node>,
-        base: Option<Base>,
-        dirty: bool,
-    ) -> Arc<Draft> {
-        let draft = self.new_draft(node, base, dirty);
-        {
-            let mut state = node.state();
-            if let Some(other) = state.live_draft() {
-                return other.clone();
-            }
-            state.set_draft(draft.clone());
-            state.set_cached(None);
-            if !state.has_name() {
-                draft.abort(crate::draft::Doom::Unlinked);
-            }
-        }
-        // Pages of the old version must not be read as the new file's.
-        self.forget_data(node.ino);
-        draft
-    }
-
-    fn pin(&self, node: &Node) -> Result<Option<Pin>> {
-        let state = node.state();
-        let Some(Version { etag, size, .. }) = state.object.clone() else {
-            return Ok(None);
-        };
-        let object = Base {
-            key: node.key(),
-            etag: etag.clone(),
-            size,
-        };
-        let reader = Reader::new(
-            self.store.clone(),
-            self.read_memory.clone(),
-            self.options.read,
-            node.key(),
-            etag,
-            size,
-            state.used().version.clone(),
-        );
-        Ok(Some(Pin {
-            object,
-            reader: Arc::new(reader),
-            commits: state.used().commits,
-        }))
     }
 
     /// What of an object is here already; whatever needs waiting for (or a closer look) is left to
@@ -560,9 +314,7 @@ impl Fs {
         if !file.writable {
             return Err(Error::quiet(libc::EBADF));
         }
-        if self.ending.load(Ordering::Relaxed) {
-            return Err(Error::loud(libc::EIO, "the mount is ending"));
-        }
+        self.assert_goes_on()?;
         let mut used = file.used();
         file.note_writer(&mut used, tid);
         match used.draft.as_ref().map(|d| (d.clone(), d.outcome())) {
@@ -587,6 +339,7 @@ impl Fs {
     /// Begins a draft over the object as it is now.
     async fn draft_over_object(&self, file: &OpenFile) -> Result<Arc<Draft>> {
         let _passage = self.passages.enter([&file.node]).await;
+        self.assert_goes_on()?;
         if file.node.state().name == Name::Lost {
             return Err(Error::quiet(libc::ESTALE));
         }
@@ -719,10 +472,11 @@ impl Fs {
 
     /// A file somebody is writing is cut and published with the rest; otherwise it is published now.
     async fn truncate_by_name(self: &Arc<Self>, node: &Arc<Node>, size: u64) -> Result<()> {
+        let _passage = self.passages.enter([node]).await;
+        self.assert_goes_on()?;
         if !super::names::can_be_made(&node.key()) {
             return Err(super::directory::not_in_xml(&node.key()));
         }
-        let _passage = self.passages.enter([node]).await;
         loop {
             if let Some(draft) = node.live_draft() {
                 match draft.reshape(&Reshape::Truncate(size)).await {

@@ -574,6 +574,11 @@ impl State {
         directory.doubts += 1;
     }
 
+    /// It has another key: what a listing that is under way tells is not all of it.
+    pub fn was_renamed(&mut self) {
+        self.directory_mut().doubts += 1;
+    }
+
     /// A name in this directory was made or taken away.
     pub fn touch(&mut self) {
         let now = SystemTime::now();
@@ -589,6 +594,11 @@ impl State {
         row.follow(caller);
         self.touch();
         self.directory_mut().row = row;
+    }
+
+    /// The keys of what had this name are to be deleted.
+    pub fn goes(&mut self, name: &str) {
+        self.directory_mut().going.insert(name.into());
     }
 
     /// Names are free again: what they were of is deleted, or (`kept`) of some it could not be.

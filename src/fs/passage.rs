@@ -1,12 +1,12 @@
-//! Who changes something in a directory, and who gives a directory above it another name. A rename copies
-//! all that is below from key to key: what changed meanwhile would keep its old key, or would be there again. So
+//! Who changes something, and who gives it, or a directory above it, another name. A rename copies
+//! what is there and below from key to key: what changed meanwhile would keep its old key, or would be there again. So
 //! the changes below wait for its end, and it waits for those that began before it.
 //!
 //! Invariants:
 //! - Whoever makes, changes or removes a name or an object, or begins a draft, has a [`Passage`] there, from
 //!   before he looks until it is done; of a draft, until it is there to be found.
-//! - A [`Standstill`] begins when nobody has a passage in or below its directory, and nobody gets one there
-//!   as long as it lasts.
+//! - A [`Standstill`] begins when nobody has a passage there or below, nor another standstill of the same, and
+//!   nobody gets one as long as it lasts.
 //! - Who has a passage waits for no other: those for two directories are given in one step, and one is taken
 //!   before anything else that somebody might have to wait for. So a standstill comes about.
 
@@ -28,17 +28,30 @@ pub struct Passages {
 struct State {
     next: u64,
     passing: HashMap<u64, Arc<Node>>,
-    still: Vec<u64>,
+    /// In the order in which they came: their numbers, and what stands still.
+    still: Vec<(u64, u64)>,
 }
 
 impl State {
     fn is_still(&self, node: &Arc<Node>) -> bool {
-        !self.still.is_empty() && lineage(node).any(|at| self.still.contains(&at.ino))
+        let is_still = |ino| self.still.iter().any(|(_, still)| *still == ino);
+        !self.still.is_empty() && lineage(node).any(|at| is_still(at.ino))
     }
 
-    fn is_passed(&self, directory: &Node) -> bool {
+    fn is_passed(&self, ino: u64) -> bool {
         let mut passing = self.passing.values();
-        passing.any(|node| lineage(node).any(|at| at.ino == directory.ino))
+        passing.any(|node| lineage(node).any(|at| at.ino == ino))
+    }
+
+    /// Is it the turn of the standstill of this number?
+    fn is_first(&self, number: u64, ino: u64) -> bool {
+        let mut its = self.still.iter().filter(|(_, still)| *still == ino);
+        its.next().is_some_and(|(first, _)| *first == number)
+    }
+
+    fn number(&mut self) -> u64 {
+        self.next += 1;
+        self.next
     }
 }
 
@@ -47,18 +60,18 @@ fn lineage(node: &Arc<Node>) -> impl Iterator<Item = Arc<Node>> {
     std::iter::successors(Some(node.clone()), |node| node.above())
 }
 
-/// As long as it is held, no directory around is renamed.
+/// As long as it is held, neither this nor a directory around is renamed.
 #[must_use]
 pub struct Passage {
     passages: Arc<Passages>,
     numbers: Vec<u64>,
 }
 
-/// As long as it is held, nothing changes in or below a directory.
+/// As long as it is held, nothing changes about a node, in it and below.
 #[must_use]
 pub struct Standstill {
     passages: Arc<Passages>,
-    directory: u64,
+    number: u64,
 }
 
 impl Passages {
@@ -75,8 +88,7 @@ impl Passages {
                 let mut state = self.state();
                 if !nodes.iter().any(|node| state.is_still(node)) {
                     let numbers = nodes.map(|node| {
-                        let number = state.next;
-                        state.next += 1;
+                        let number = state.number();
                         state.passing.insert(number, node.clone());
                         number
                     });
@@ -90,18 +102,26 @@ impl Passages {
         }
     }
 
-    /// For a directory that is not above anything its caller has a passage for.
-    pub async fn stand_still(self: &Arc<Self>, directory: &Node) -> Standstill {
-        self.state().still.push(directory.ino);
+    /// Of what is not above anything its caller has a passage for.
+    pub async fn stand_still(self: &Arc<Self>, node: &Node) -> Standstill {
+        let number = {
+            let mut state = self.state();
+            let number = state.number();
+            state.still.push((number, node.ino));
+            number
+        };
         // Given up when the caller is.
         let standstill = Standstill {
             passages: self.clone(),
-            directory: directory.ino,
+            number,
         };
         loop {
             let changed = self.changed.notified();
-            if !self.state().is_passed(directory) {
-                return standstill;
+            {
+                let state = self.state();
+                if state.is_first(number, node.ino) && !state.is_passed(node.ino) {
+                    return standstill;
+                }
             }
             changed.await;
         }
@@ -125,9 +145,11 @@ impl Drop for Standstill {
     fn drop(&mut self) {
         {
             let mut state = self.passages.state();
-            let its = state.still.iter().position(|ino| *ino == self.directory);
-            let its = its.expect("it stands still as long as this is held");
-            state.still.swap_remove(its);
+            let its = |(number, _): &(u64, u64)| *number == self.number;
+            let its = state.still.iter().position(its);
+            state
+                .still
+                .remove(its.expect("it stands still as long as this is held"));
         }
         self.passages.changed.notify_waiters();
     }
@@ -179,6 +201,23 @@ mod tests {
         }
         let state = passages.state();
         assert!(state.passing.is_empty() && state.still.is_empty());
+    }
+
+    #[test]
+    fn standstills_of_one_come_one_after_another() {
+        let tree = Tree::new();
+        let root = tree.get(super::super::ROOT).expect("the root");
+        let moved = node(&tree, &root, "moved", Kind::Directory);
+        let passages = Arc::new(Passages::default());
+        let first = passages.stand_still(&moved).now_or_never();
+        let mut second = std::pin::pin!(passages.stand_still(&moved));
+        let mut third = std::pin::pin!(passages.stand_still(&moved));
+        assert!(second.as_mut().now_or_never().is_none());
+        assert!(third.as_mut().now_or_never().is_none());
+        drop(first);
+        assert!(third.as_mut().now_or_never().is_none(), "the second's turn");
+        drop(second.now_or_never().expect("its turn"));
+        drop(third.now_or_never().expect("its turn"));
     }
 
     #[test]

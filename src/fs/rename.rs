@@ -6,7 +6,7 @@
 //!   between leaves the old name or both, never neither.
 //! - Of a directory, nothing is deleted before everything is copied; what is intended is journalled, so
 //!   that a crash leaves it whole under one of the names when recovery is through.
-//! - Meanwhile nothing changes below a directory ([`passage`](super::passage)).
+//! - Meanwhile nothing changes about it, nor below it ([`passage`](super::passage)).
 //! - What is deleted is the version that was copied, as far as we know: whatever another client put
 //!   there meanwhile makes the copy fail, and the rename begins anew.
 
@@ -59,7 +59,7 @@ impl Fs {
         let to = self.node(new_parent)?;
         let passage = self.passages.enter([&from, &to]).await;
         let new_name = self.name_for_creation(&to, new_name).await?;
-        let source = self.ask_or_known(&from, &name).await?;
+        let (source, standstill) = self.at_a_standstill(&from, &name, &to).await?;
         let target = match self.ask_or_known(&to, &new_name).await {
             Ok(target) => Some(target),
             Err(error) if error.is_missing() => None,
@@ -84,17 +84,9 @@ impl Fs {
             }
         }
         self.keep_directory(&from).await?;
-        let standstill = match source.is_directory() {
-            true if to.key().starts_with(&*source.key()) => {
-                return Err(Error::quiet(libc::EINVAL));
-            }
-            true => {
-                let standstill = self.passages.stand_still(&source).await;
-                self.settle(&source).await?;
-                Some(standstill)
-            }
-            false => None,
-        };
+        if source.is_directory() {
+            self.settle(&source).await?;
+        }
         let whole = Rename {
             fs: self.clone(),
             source,
@@ -105,15 +97,41 @@ impl Fs {
             _passage: passage,
             _standstill: standstill,
         };
+        // The kernel forgets what a killed caller renamed; it would be another node to who asks next.
+        self.tree.remember(&whole.source);
         // A caller who is killed does not stop it half way.
         let done = tokio::spawn(async move {
-            whole.perform().await?;
-            whole.from.state().touch();
-            whole.to.state().touch();
-            whole.source.state().used_mut().changed = Some(SystemTime::now());
-            Ok(())
+            let done = whole.perform().await;
+            if done.is_ok() {
+                whole.from.state().touch();
+                whole.to.state().touch();
+                whole.source.state().used_mut().changed = Some(SystemTime::now());
+            }
+            whole.fs.tree.forget(whole.source.ino, 1);
+            done
         });
         done.await.unwrap_or_else(|_| Err(Error::quiet(libc::EIO)))
+    }
+
+    /// What has the name, when nobody changes it: somebody may have given it another one just before.
+    async fn at_a_standstill(
+        self: &Arc<Self>,
+        from: &Arc<Node>,
+        name: &str,
+        to: &Node,
+    ) -> Result<(Arc<Node>, Standstill)> {
+        for _ in 0..TRIES {
+            let source = self.ask_or_known(from, name).await?;
+            if source.is_directory() && to.key().starts_with(&*source.key()) {
+                return Err(Error::quiet(libc::EINVAL));
+            }
+            let standstill = self.passages.stand_still(&source).await;
+            let now = self.tree.child(from, name);
+            if now.is_some_and(|now| now.ino == source.ino) {
+                return Ok((source, standstill));
+            }
+        }
+        Err(Error::quiet(libc::ENOENT))
     }
 
     async fn assert_empty(&self, directory: &Arc<Node>) -> Result<()> {
@@ -142,7 +160,7 @@ struct Rename {
     new_name: String,
     target: Option<Arc<Node>>,
     _passage: Passage,
-    _standstill: Option<Standstill>,
+    _standstill: Standstill,
 }
 
 impl Rename {
@@ -229,13 +247,10 @@ impl Rename {
                 }
             });
         }
-        if let Some(moving) = moving {
-            // What a commit of it will replace: its own object, or what had the name.
-            let replaced = moved.clone().or_else(|| self.replaced());
-            let before = replaced.map_or(Before::Nothing, |v| Before::Version(v.etag));
-            let base = moved.as_ref().map(|version| version.etag.clone());
-            moving.to(fs.target(&new_key, before), base);
-        }
+        // What a commit of it will replace: its own object, or what had the name.
+        let replaced = moved.clone().or_else(|| self.replaced());
+        let before = replaced.map_or(Before::Nothing, |v| Before::Version(v.etag));
+        let object = moved.as_ref().map(|version| version.etag.clone());
         if let Some(target) = &self.target {
             fs.tree.detach(&self.to, target);
         }
@@ -251,6 +266,10 @@ impl Rename {
             state.believe(Found::Something);
             // Who reads it reads on, under its new key.
             state.used_mut().commits += 1;
+        }
+        // A commit of it may be through in no time, and is news.
+        if let Some(moving) = moving {
+            moving.to(fs.target(&new_key, before), object);
         }
         fs.heard_of(source);
         Ok(true)
@@ -374,24 +393,29 @@ impl Rename {
             .iter()
             .map(|copy| (copy.rest.as_str(), copy))
             .collect();
-        for (node, moving) in held_drafts {
-            let key = format!("{new}{}", &node.key()[old.len()..]);
-            let base = made.get(&node.key()[old.len()..]);
-            let base = base.map(|copy| copy.version.etag.clone());
-            let before = base.clone().map_or(Before::Nothing, Before::Version);
-            moving.to(fs.target(&key, before), base);
-        }
         if let Some(target) = &self.target {
             fs.tree.detach(&self.to, target);
         }
+        let old_name = source.name();
         fs.tree.rename(source, &self.from, &self.to, &self.new_name);
-        source.state().checked = Some(Moment::now());
+        // Nobody makes anything of the old name as long as its keys go.
+        self.from.state().goes(&old_name);
+        {
+            let mut state = source.state();
+            state.checked = Some(Moment::now());
+            state.was_renamed();
+        }
+        let copy_of = |key: &str| {
+            let rest = key.strip_prefix(&*new);
+            made.get(rest.expect("nothing moves in a standstill"))
+        };
         for node in fs.tree.below(source) {
-            let mut state = node.state();
-            if !node.is_directory() {
-                let key = node.key();
-                let rest = key.strip_prefix(&*new);
-                match made.get(rest.expect("nothing moves in a standstill")) {
+            if node.is_directory() {
+                node.state().was_renamed();
+            } else {
+                let copy = copy_of(&node.key());
+                let mut state = node.state();
+                match copy {
                     Some(copy) => state.was_copied(&copy.source, &copy.version),
                     None => (state.object, state.checked) = (None, None),
                 }
@@ -399,7 +423,15 @@ impl Rename {
                 state.used_mut().commits += 1;
             }
         }
+        // A commit of one may be through in no time, and is news.
+        for (node, moving) in held_drafts {
+            let object = copy_of(&node.key()).map(|copy| copy.version.etag.clone());
+            let before = object.clone().map_or(Before::Nothing, Before::Version);
+            moving.to(fs.target(&node.key(), before), object);
+        }
         let deleted = self.delete_all(&old, copied, &mut progress).await;
+        let names = std::iter::once(&*old_name);
+        self.from.state().gone(names, false);
         // Who is told that it is not whole goes on from what he sees.
         if let Err(error) = self.intend(number, None).await {
             let why = error.why.unwrap_or_default();

@@ -144,6 +144,39 @@ on_both_stores!(
     a_copy_whose_source_is_replaced_fails_and_publishes_nothing,
 );
 
+/// What was copied onto a file goes with the file to another name, and nothing of what that was before.
+#[test]
+fn a_copy_that_is_not_closed_yet_is_renamed_with_its_file() {
+    let store = Store::embedded();
+    let old = Content::new(1, 12 * MIB);
+    let new = Content::new(2, 11 * MIB);
+    store.put("from", new.bytes());
+    let mount = Mount::with(&store, &["--part-size", "5M"]);
+    for (from, to, key) in [
+        ("dir/file", "dir/renamed", "dir/renamed"),
+        ("dir", "other", "other/file"),
+    ] {
+        store.put("dir/file", old.bytes());
+        let source = File::open(mount.path("from")).expect("open");
+        let mut file = File::options();
+        let file = file.write(true).truncate(true);
+        let file = file.open(mount.path("dir/file")).expect("open");
+        let len = 11 * MIB;
+        assert_eq!(
+            copy_range(&source, 0, &file, 0, len as usize).expect("copied") as u64,
+            len
+        );
+        fs::rename(mount.path(from), mount.path(to)).expect("renamed");
+        file.sync_all().expect("published");
+        drop(file);
+        store.assert_holds(key, &new);
+        assert_eq!(store.get("dir/file"), None);
+        fs::remove_dir_all(mount.path(to))
+            .or_else(|_| fs::remove_file(mount.path(to)))
+            .expect("removed");
+    }
+}
+
 #[test]
 fn cp_inside_the_mount_moves_no_bytes_through_the_machine() {
     let store = Store::embedded();

@@ -1,6 +1,7 @@
 //! What is done in a directory while that is given another name: it is done under the new one, all of it.
 
 use std::fs::{self, File};
+use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
@@ -160,4 +161,97 @@ fn a_rename_that_is_given_up_while_it_waits_holds_nobody_up() {
     };
     let expected = ["", "dir/", "made", "stays"].map(|name| format!("{at}/{name}"));
     assert_eq!(keys, expected);
+}
+
+/// Opened and emptied while its copy is on its way: it is the same file, by its new name.
+#[test]
+fn a_file_that_is_written_anew_while_it_is_renamed_is_so_under_its_new_name() {
+    let store = Store::embedded();
+    store.put("old", "the old");
+    let mount = Mount::with(&store, &["--metadata-ttl", "1h"]);
+    let (old, new) = (mount.path("old"), mount.path("new"));
+    fs::metadata(&old).expect("there");
+    let hold = store.faults().script("op=CopyObject:hold-before");
+    let hold = hold.expect("a fault");
+    std::thread::scope(|scope| {
+        let renaming = scope.spawn(|| fs::rename(&old, &new));
+        eventually(seconds(10), "the request has come in", || {
+            store.faults().fired(hold) > 0
+        });
+        let mut command = Command::new("dd");
+        command.args(["conv=nocreat", "status=none"]);
+        command.arg(format!("of={}", old.display()));
+        command.stdin(Stdio::piped());
+        die_with_parent(&mut command);
+        let mut writing = command.spawn().expect("started");
+        let at = format!("/proc/{}", writing.id());
+        eventually(
+            seconds(10),
+            "it has the file open, or waits for that",
+            || {
+                let opened = fs::read_link(format!("{at}/fd/1")).is_ok_and(|at| at == old);
+                let waits = fs::read_to_string(format!("{at}/wchan"));
+                opened || waits.is_ok_and(|at| at.contains("request_wait_answer"))
+            },
+        );
+        store.faults().remove(hold);
+        renaming.join().expect("no panic").expect("renamed");
+        let mut input = writing.stdin.take().expect("a pipe");
+        input.write_all(b"anew").expect("taken");
+        drop(input);
+        assert!(writing.wait().expect("waited for").success());
+    });
+    assert_eq!(fs::read(&new).expect("read"), b"anew");
+    assert!(mount.terminate().success());
+    assert_eq!(store.keys(), ["new"]);
+    assert_eq!(store.get("new").as_deref(), Some(&b"anew"[..]));
+}
+
+/// The first goes on when its caller is killed; the second finds nothing there any more.
+#[test]
+fn a_directory_that_is_being_renamed_is_not_renamed_a_second_time() {
+    for moment in [
+        "op=CopyObject,key=new/stays:hold-before",
+        "op=DeleteObject,key=old/stays:hold-before",
+    ] {
+        let store = Store::embedded();
+        for name in ["elsewhere/", "old/", "old/stays"] {
+            store.put(name, "the old");
+        }
+        let mount = Mount::with(&store, &["--metadata-ttl", "1h"]);
+        let (old, new) = (mount.path("old"), mount.path("new"));
+        fs::metadata(old.join("stays")).expect("there");
+        let hold = store.faults().script(moment).expect("a fault");
+        let mut command = Command::new("mv");
+        command.args(["-T".as_ref(), old.as_os_str(), new.as_os_str()]);
+        die_with_parent(&mut command);
+        let mut first = command.spawn().expect("started");
+        eventually(seconds(10), "the request has come in", || {
+            store.faults().fired(hold) > 0
+        });
+        first.kill().expect("killed");
+        let ended = first.wait().expect("waited for");
+        assert!(!ended.success());
+        let newer = mount.path("newer");
+        std::thread::scope(|scope| {
+            let second = scope.spawn(|| fs::rename(&old, &newer));
+            for n in 0..300 {
+                if second.is_finished() {
+                    break;
+                }
+                let none = mount.path(&format!("elsewhere/none-{n}"));
+                fs::metadata(none).expect_err("not there");
+            }
+            store.faults().remove(hold);
+            let second = second.join().expect("no panic");
+            let error = second.expect_err("nothing is there");
+            assert_eq!(error.raw_os_error(), Some(libc::ENOENT), "{error}");
+        });
+        assert!(mount.terminate().success());
+        assert_eq!(
+            store.keys(),
+            ["elsewhere/", "new/", "new/stays"],
+            "{moment}"
+        );
+    }
 }

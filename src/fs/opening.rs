@@ -1,0 +1,256 @@
+//! Opening files: made, truncated, or as they are; which version an open file reads, and whether the kernel may
+//! keep pages of it.
+
+use std::ffi::OsStr;
+use std::sync::Arc;
+
+use super::file::{Pin, Use, to_be_looked_up};
+use super::node::{Kind, Node};
+use super::{Attributes, Caller, Error, Fs, Result};
+use crate::draft::{Base, Draft, Reshape, Version};
+use crate::read::Reader;
+use crate::store::{Archive, ErrorKind};
+
+/// How an open was answered.
+pub struct Opened {
+    pub handle: u64,
+    /// Reads and writes bypass the page cache.
+    pub direct: bool,
+    /// What the page cache holds of this inode is of the version opened.
+    pub keep_cache: bool,
+}
+
+impl Fs {
+    /// Creates a file, or opens one that came to be meanwhile.
+    pub async fn create(
+        self: &Arc<Self>,
+        parent: u64,
+        name: &OsStr,
+        flags: i32,
+        mode: u32,
+        caller: Caller,
+        tid: u32,
+    ) -> Result<(Arc<Node>, Attributes, Opened)> {
+        let (parent, name, passage) = self.place_for_creation(parent, name).await?;
+        self.keep_known(&parent);
+        // The kernel looked the name up a moment ago; that answer holds for this call.
+        let existing = match self.known(&parent, &name) {
+            Some(known) => known,
+            None if self.was_absent(parent.ino, &name) => Err(Error::quiet(libc::ENOENT)),
+            None => self.ask(&parent, &name).await,
+        };
+        let node = match existing {
+            Ok(_) if flags & libc::O_EXCL != 0 => return Err(Error::quiet(libc::EEXIST)),
+            Ok(node) if node.is_directory() => return Err(Error::quiet(libc::EISDIR)),
+            Ok(node) => {
+                // Who opens it needs one there, and may have to wait for it.
+                drop(passage);
+                let opened = self.open(node.ino, flags, tid).await?;
+                self.tree.remember(&node);
+                return Ok((node.clone(), self.attributes(&node), opened));
+            }
+            Err(error) if error.is_missing() => self.new_node(&parent, &name, Kind::File)?,
+            Err(error) => return Err(error),
+        };
+        let draft = self.attach_new_draft(&node, None, true);
+        let said = self.said_of_new(Kind::File, &parent, &name, mode, caller);
+        let _ = draft.say(|new| *new = said);
+        if flags & libc::O_ACCMODE == libc::O_RDWR {
+            draft.keep_all();
+        }
+        let handle = self.add_file(node.clone(), flags, tid, Use::of(draft));
+        parent.state().touch();
+        self.tree.remember(&node);
+        let attributes = self.attributes(&node);
+        Ok((
+            node,
+            attributes,
+            Opened {
+                handle,
+                direct: true,
+                keep_cache: false,
+            },
+        ))
+    }
+
+    pub async fn open(&self, ino: u64, flags: i32, tid: u32) -> Result<Opened> {
+        let node = self.node(ino)?;
+        let truncates = flags & libc::O_ACCMODE != libc::O_RDONLY && flags & libc::O_TRUNC != 0;
+        let _passage = match truncates {
+            true => Some(self.passages.enter([&node]).await),
+            false => None,
+        };
+        let node = &node;
+        if node.is_directory() {
+            return Err(Error::quiet(libc::EISDIR));
+        }
+        self.assert_goes_on()?;
+        let mode = flags & libc::O_ACCMODE;
+        let writes = mode != libc::O_RDONLY;
+        let mut used = Use::default();
+        if writes && !super::names::can_be_made(&node.key()) {
+            return Err(super::directory::not_in_xml(&node.key()));
+        }
+        if writes && flags & libc::O_TRUNC != 0 {
+            let unknown = node.state().said.is_none() && node.live_draft().is_none();
+            if unknown && self.options.keeps_metadata {
+                // Its mode and owner stay.
+                self.refresh(node).await.map_err(to_be_looked_up)?;
+            }
+            self.assert_named(node)?;
+            let draft = self.truncated_draft(node).await?;
+            used.draft = Some(draft);
+        } else if node.live_draft().is_none() {
+            // What another client changed is seen at once on open.
+            self.refresh(node).await.map_err(to_be_looked_up)?;
+            self.assert_at_hand(node).await?;
+        }
+        self.assert_named(node)?;
+        if mode == libc::O_RDWR
+            && let Some(draft) = &used.draft
+        {
+            draft.keep_all();
+        }
+        if mode != libc::O_WRONLY
+            && let Some(draft) = node.live_draft()
+        {
+            draft.keep_all();
+        }
+        let direct = writes || node.live_draft().is_some();
+        if !direct {
+            used.pin = self.pin(node)?;
+        }
+        let keep_cache = {
+            let mut state = node.state();
+            let version = |v: &Option<Version>| v.as_ref().map(|v| (v.etag.clone(), v.size));
+            let cached = &state.used().cached;
+            let same = !direct && cached.is_some() && version(cached) == version(&state.object);
+            if !direct {
+                let object = state.object.clone();
+                state.set_cached(object);
+            }
+            same
+        };
+        let handle = self.add_file(node.clone(), flags, tid, used);
+        Ok(Opened {
+            handle,
+            direct,
+            keep_cache,
+        })
+    }
+
+    /// Its name leads elsewhere now? The kernel looks it up again.
+    pub(super) fn assert_named(&self, node: &Node) -> Result<()> {
+        let has_name = node.state().has_name();
+        match !has_name && node.live_draft().is_none() {
+            true => Err(Error::quiet(libc::ESTALE)),
+            false => Ok(()),
+        }
+    }
+
+    /// Is it in an archive? Then nobody could read it, nor change a part of it. Asks for its restore, if that
+    /// is wanted.
+    async fn assert_at_hand(&self, node: &Node) -> Result<()> {
+        let (archive, object) = {
+            let state = node.state();
+            (state.used().archive, state.object.clone())
+        };
+        let (Some(archive), Some(object)) = (archive, object) else {
+            return Ok(());
+        };
+        let key = node.key();
+        // Only a read tells whether a class of that name is an archive here.
+        let first = 0..object.size.min(1);
+        let refused = match self.store.get(&key, &object.etag, first).await {
+            Ok(_) => return Ok(()),
+            Err(error) if error.kind == ErrorKind::Archived => error,
+            Err(error) => return Err(error.into()),
+        };
+        let later = |what: &str| Error::loud(libc::EAGAIN, format!("{refused}: {what}"));
+        match (archive, self.options.restore_archived) {
+            (Archive::BeingRestored, _) => Err(later(
+                "it is being restored from its archive: open it again later",
+            )),
+            (_, None) => Err(later(
+                "it is in an archive: restore it first, or mount with --restore-archived",
+            )),
+            (_, Some(days)) => {
+                let days = (archive == Archive::Class).then_some(days);
+                let asked = self.store.restore(&key, days).await;
+                asked.map_err(|error| {
+                    Error::loud(
+                        libc::EACCES,
+                        format!("{error}: its restore could not be asked for"),
+                    )
+                })?;
+                Err(later(
+                    "its restore from the archive was asked for and is on its way: open it again later",
+                ))
+            }
+        }
+    }
+
+    /// A draft that starts from nothing: what was being written ends now.
+    async fn truncated_draft(&self, node: &Arc<Node>) -> Result<Arc<Draft>> {
+        loop {
+            match node.live_draft() {
+                None => return Ok(self.attach_new_draft(node, None, true)),
+                Some(draft) => match draft.reshape(&Reshape::Truncate(0)).await {
+                    Ok(()) => return Ok(draft),
+                    // It ended while we waited for its lock.
+                    Err(_) if draft.outcome().is_some() => {}
+                    Err(error) => return Err(error.into()),
+                },
+            }
+        }
+    }
+
+    pub(super) fn attach_new_draft(
+        &self,
+        node: &Arc<Node>,
+        base: Option<Base>,
+        dirty: bool,
+    ) -> Arc<Draft> {
+        let draft = self.new_draft(node, base, dirty);
+        {
+            let mut state = node.state();
+            if let Some(other) = state.live_draft() {
+                return other.clone();
+            }
+            state.set_draft(draft.clone());
+            state.set_cached(None);
+            if !state.has_name() {
+                draft.abort(crate::draft::Doom::Unlinked);
+            }
+        }
+        // Pages of the old version must not be read as the new file's.
+        self.forget_data(node.ino);
+        draft
+    }
+
+    pub(super) fn pin(&self, node: &Node) -> Result<Option<Pin>> {
+        let state = node.state();
+        let Some(Version { etag, size, .. }) = state.object.clone() else {
+            return Ok(None);
+        };
+        let object = Base {
+            key: node.key(),
+            etag: etag.clone(),
+            size,
+        };
+        let reader = Reader::new(
+            self.store.clone(),
+            self.read_memory.clone(),
+            self.options.read,
+            node.key(),
+            etag,
+            size,
+            state.used().version.clone(),
+        );
+        Ok(Some(Pin {
+            object,
+            reader: Arc::new(reader),
+            commits: state.used().commits,
+        }))
+    }
+}
