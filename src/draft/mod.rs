@@ -584,15 +584,16 @@ pub struct Moving<'a> {
 }
 
 impl Moving<'_> {
-    /// `object`: what its file's object is under the new key, if it has one.
-    pub fn to(mut self, target: Target, object: Option<ETag>) {
+    /// `object`: what version its file's object was, and what it is under the new key, if it has one.
+    pub fn to(mut self, target: Target, object: Option<(ETag, ETag)>) {
         let mut now = self.draft.target.lock().expect("no panic while held");
-        // What was copied onto it is where it was.
-        if let (Some(base), Some(etag)) = (&mut self.contents.base, object)
+        // What was copied onto it is where it was; what another client has replaced cannot be had any more.
+        if let (Some(base), Some((was, is))) = (&mut self.contents.base, object)
             && base.key == now.key
+            && base.etag == was
         {
             base.key.clone_from(&target.key);
-            base.etag = etag;
+            base.etag = is;
         }
         *now = target;
     }

@@ -168,7 +168,7 @@ impl Fs {
     pub async fn rmdir(self: &Arc<Self>, parent: u64, name: &OsStr) -> Result<()> {
         let (parent, name) = self.place(parent, name)?;
         let _passage = self.passages.enter([&parent]).await;
-        let node = self.ask_or_known(&parent, &name).await?;
+        let (node, _turn) = self.in_turn(&parent, &name).await?;
         if !node.is_directory() {
             return Err(Error::quiet(libc::ENOTDIR));
         }
@@ -210,7 +210,7 @@ impl Fs {
     pub async fn unlink(self: &Arc<Self>, parent: u64, name: &OsStr, caller: u32) -> Result<()> {
         let (parent, name) = self.place(parent, name)?;
         let passage = self.passages.enter([&parent]).await;
-        let node = self.ask_or_known(&parent, &name).await?;
+        let (node, turn) = self.in_turn(&parent, &name).await?;
         if node.is_directory() {
             return Err(Error::quiet(libc::EISDIR));
         }
@@ -221,7 +221,7 @@ impl Fs {
             // A caller who is killed does not stop it half way.
             let (fs, parent, node) = (self.clone(), parent.clone(), node.clone());
             let removed = tokio::spawn(async move {
-                let _passage = passage;
+                let _held = (passage, turn);
                 fs.remove(&parent, &node).await
             });
             removed

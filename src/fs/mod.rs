@@ -112,6 +112,8 @@ pub struct Fs {
     asking: Turns<u64>,
     /// Files that are being published or lose their names: one at a time.
     publishing: Turns<u64>,
+    /// What is being given another name, or loses its own: by one at a time.
+    naming: Turns<u64>,
     files: Mutex<HashMap<u64, Arc<OpenFile>>>,
     listings: Mutex<HashMap<u64, Arc<Listing>>>,
     /// Names the store just said are not there, for the create that follows such a lookup.
@@ -147,6 +149,7 @@ impl Fs {
             tree: Tree::new(),
             asking: Turns::default(),
             publishing: Turns::default(),
+            naming: Turns::default(),
             files: Mutex::new(HashMap::new()),
             listings: Mutex::new(HashMap::new()),
             absent: Mutex::new(LruCache::new(ABSENT_MAX)),

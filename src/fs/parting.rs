@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tracing::debug;
 
+use super::copies::TRIES;
 use super::node::Node;
 use super::{Error, Fs, Result};
 use crate::draft::{Base, Doom, Version};
@@ -22,6 +23,28 @@ pub(super) struct Parting {
 }
 
 impl Fs {
+    /// What has the name, with the turn to take that away. Whoever was killed while he renamed or removed it may be at
+    /// it still.
+    pub(super) async fn in_turn(
+        self: &Arc<Self>,
+        parent: &Arc<Node>,
+        name: &str,
+    ) -> Result<(Arc<Node>, Turn)> {
+        for _ in 0..TRIES {
+            let node = self.ask_or_known(parent, name).await?;
+            let turn = self.naming.take(node.ino).await;
+            if self.is_named(&node, parent, name) {
+                return Ok((node, turn));
+            }
+        }
+        Err(Error::quiet(libc::ENOENT))
+    }
+
+    pub(super) fn is_named(&self, node: &Node, parent: &Node, name: &str) -> bool {
+        let now = self.tree.child(parent, name);
+        now.is_some_and(|now| now.ino == node.ino)
+    }
+
     /// The file's name is about to go. As long as the answer is held, nothing is published under it; what
     /// somebody begins to write meanwhile waits for what becomes of the name.
     pub(super) async fn part_with(self: &Arc<Self>, node: &Arc<Node>) -> Result<Parting> {

@@ -27,6 +27,7 @@ use super::sample::Found;
 use super::{Error, Fs, Result, metadata};
 use crate::draft::{Draft, Version};
 use crate::store::{self, Attributes, ETag, ErrorKind, ListEntry, ObjectInfo};
+use crate::turns::Turn;
 use crate::upload::ledger::{Before, Intent};
 
 /// What a rename may do to a name that is taken.
@@ -59,16 +60,11 @@ impl Fs {
         let to = self.node(new_parent)?;
         let passage = self.passages.enter([&from, &to]).await;
         let new_name = self.name_for_creation(&to, new_name).await?;
-        let (source, standstill) = self.at_a_standstill(&from, &name, &to).await?;
-        let target = match self.ask_or_known(&to, &new_name).await {
-            Ok(target) => Some(target),
-            Err(error) if error.is_missing() => None,
-            Err(error) => return Err(error),
+        let Some((source, target, held)) = self.held_still(&from, &name, &to, &new_name).await?
+        else {
+            return Ok(());
         };
         if let Some(target) = &target {
-            if target.ino == source.ino {
-                return Ok(());
-            }
             if renaming == Renaming::OntoNothing {
                 return Err(Error::quiet(libc::EEXIST));
             }
@@ -95,10 +91,12 @@ impl Fs {
             new_name,
             target,
             _passage: passage,
-            _standstill: standstill,
+            _held: held,
         };
         // The kernel forgets what a killed caller renamed; it would be another node to who asks next.
-        self.tree.remember(&whole.source);
+        for node in [&whole.source, &whole.to] {
+            self.tree.remember(node);
+        }
         // A caller who is killed does not stop it half way.
         let done = tokio::spawn(async move {
             let done = whole.perform().await;
@@ -107,28 +105,64 @@ impl Fs {
                 whole.to.state().touch();
                 whole.source.state().used_mut().changed = Some(SystemTime::now());
             }
-            whole.fs.tree.forget(whole.source.ino, 1);
+            for node in [&whole.source, &whole.to] {
+                whole.fs.tree.forget(node.ino, 1);
+            }
             done
         });
         done.await.unwrap_or_else(|_| Err(Error::quiet(libc::EIO)))
     }
 
-    /// What has the name, when nobody changes it: somebody may have given it another one just before.
-    async fn at_a_standstill(
+    /// What has the two names, in turn, and what is renamed at a standstill. `None`: it is the same.
+    async fn held_still(
         self: &Arc<Self>,
         from: &Arc<Node>,
         name: &str,
-        to: &Node,
-    ) -> Result<(Arc<Node>, Standstill)> {
+        to: &Arc<Node>,
+        new_name: &str,
+    ) -> Result<Option<(Arc<Node>, Option<Arc<Node>>, Held)>> {
         for _ in 0..TRIES {
             let source = self.ask_or_known(from, name).await?;
+            let target = match self.ask_or_known(to, new_name).await {
+                Ok(target) if target.ino == source.ino => return Ok(None),
+                Ok(target) => Some(target),
+                Err(error) if error.is_missing() => None,
+                Err(error) => return Err(error),
+            };
             if source.is_directory() && to.key().starts_with(&*source.key()) {
                 return Err(Error::quiet(libc::EINVAL));
             }
+            if let Some(target) = &target
+                && target.is_directory()
+                && from.key().starts_with(&*target.key())
+            {
+                return Err(Error::quiet(libc::ENOTEMPTY));
+            }
+            if target.is_none() && to.state().directory().going.contains(new_name) {
+                return Err(Error::loud(
+                    libc::EBUSY,
+                    "what had this name is being renamed still; try again",
+                ));
+            }
+            // In one order, lest two who exchange names wait for each other.
+            let mut both: Vec<u64> = [Some(&source), target.as_ref()]
+                .into_iter()
+                .flatten()
+                .map(|node| node.ino)
+                .collect();
+            both.sort_unstable();
+            let mut turns = Vec::with_capacity(both.len());
+            for ino in both {
+                turns.push(self.naming.take(ino).await);
+            }
             let standstill = self.passages.stand_still(&source).await;
-            let now = self.tree.child(from, name);
-            if now.is_some_and(|now| now.ino == source.ino) {
-                return Ok((source, standstill));
+            let is_still_there = |target: &Arc<Node>| self.is_named(target, to, new_name);
+            if self.is_named(&source, from, name) && target.as_ref().is_none_or(is_still_there) {
+                let held = Held {
+                    _turns: turns,
+                    _standstill: standstill,
+                };
+                return Ok(Some((source, target, held)));
             }
         }
         Err(Error::quiet(libc::ENOENT))
@@ -160,6 +194,12 @@ struct Rename {
     new_name: String,
     target: Option<Arc<Node>>,
     _passage: Passage,
+    _held: Held,
+}
+
+/// As long as it is there, nobody else takes either name away, and nothing changes about the source.
+struct Held {
+    _turns: Vec<Turn>,
     _standstill: Standstill,
 }
 
@@ -213,6 +253,7 @@ impl Rename {
             None => None,
         };
         let old_key = source.key();
+        let was = source.state().object.clone();
         // Where the store has a way to do that, and nothing else is to be said of it.
         let in_one_step = fs.store.capabilities().rename && self.said_under(&new_key).is_none();
         let moved = match in_one_step {
@@ -250,7 +291,8 @@ impl Rename {
         // What a commit of it will replace: its own object, or what had the name.
         let replaced = moved.clone().or_else(|| self.replaced());
         let before = replaced.map_or(Before::Nothing, |v| Before::Version(v.etag));
-        let object = moved.as_ref().map(|version| version.etag.clone());
+        let object = was.zip(moved.as_ref());
+        let object = object.map(|(was, is)| (was.etag, is.etag.clone()));
         if let Some(target) = &self.target {
             fs.tree.detach(&self.to, target);
         }
@@ -397,9 +439,9 @@ impl Rename {
             fs.tree.detach(&self.to, target);
         }
         let old_name = source.name();
-        fs.tree.rename(source, &self.from, &self.to, &self.new_name);
         // Nobody makes anything of the old name as long as its keys go.
         self.from.state().goes(&old_name);
+        fs.tree.rename(source, &self.from, &self.to, &self.new_name);
         {
             let mut state = source.state();
             state.checked = Some(Moment::now());
@@ -425,13 +467,16 @@ impl Rename {
         }
         // A commit of one may be through in no time, and is news.
         for (node, moving) in held_drafts {
-            let object = copy_of(&node.key()).map(|copy| copy.version.etag.clone());
-            let before = object.clone().map_or(Before::Nothing, Before::Version);
+            let object = copy_of(&node.key());
+            let object = object.map(|copy| (copy.source.clone(), copy.version.etag.clone()));
+            let before = object.clone().map(|(_, is)| is);
+            let before = before.map_or(Before::Nothing, Before::Version);
             moving.to(fs.target(&node.key(), before), object);
         }
         let deleted = self.delete_all(&old, copied, &mut progress).await;
         let names = std::iter::once(&*old_name);
         self.from.state().gone(names, false);
+        fs.tree.drop_if_idle(&self.from);
         // Who is told that it is not whole goes on from what he sees.
         if let Err(error) = self.intend(number, None).await {
             let why = error.why.unwrap_or_default();

@@ -3,11 +3,15 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use wholefs::embedded::FaultId;
+
 use crate::support::tools::die_with_parent;
-use crate::support::{Mount, Store, eventually, seconds};
+use crate::support::{Content, MIB, Mount, Store, eventually, seconds};
 
 /// What is in the directory before.
 const BEFORE: [&str; 9] = [
@@ -221,37 +225,161 @@ fn a_directory_that_is_being_renamed_is_not_renamed_a_second_time() {
         let mount = Mount::with(&store, &["--metadata-ttl", "1h"]);
         let (old, new) = (mount.path("old"), mount.path("new"));
         fs::metadata(old.join("stays")).expect("there");
-        let hold = store.faults().script(moment).expect("a fault");
-        let mut command = Command::new("mv");
-        command.args(["-T".as_ref(), old.as_os_str(), new.as_os_str()]);
-        die_with_parent(&mut command);
-        let mut first = command.spawn().expect("started");
-        eventually(seconds(10), "the request has come in", || {
-            store.faults().fired(hold) > 0
-        });
-        first.kill().expect("killed");
-        let ended = first.wait().expect("waited for");
-        assert!(!ended.success());
+        let hold = killed_while_renaming(&store, &old, &new, moment);
         let newer = mount.path("newer");
-        std::thread::scope(|scope| {
-            let second = scope.spawn(|| fs::rename(&old, &newer));
-            for n in 0..300 {
-                if second.is_finished() {
-                    break;
-                }
-                let none = mount.path(&format!("elsewhere/none-{n}"));
-                fs::metadata(none).expect_err("not there");
-            }
-            store.faults().remove(hold);
-            let second = second.join().expect("no panic");
-            let error = second.expect_err("nothing is there");
-            assert_eq!(error.raw_os_error(), Some(libc::ENOENT), "{error}");
-        });
+        let second = meanwhile(&mount, &store, hold, || fs::rename(&old, &newer));
+        let error = second.expect_err("nothing is there");
+        assert_eq!(error.raw_os_error(), Some(libc::ENOENT), "{error}");
         assert!(mount.terminate().success());
         assert_eq!(
             store.keys(),
             ["elsewhere/", "new/", "new/stays"],
             "{moment}"
         );
+    }
+}
+
+/// Begins to rename, and is killed when the store has been asked for this; the rename goes on.
+fn killed_while_renaming(store: &Store, from: &Path, to: &Path, moment: &str) -> FaultId {
+    let hold = store.faults().script(moment).expect("a fault");
+    let mut command = Command::new("mv");
+    command.args(["-T".as_ref(), from.as_os_str(), to.as_os_str()]);
+    die_with_parent(&mut command);
+    let mut renaming = command.spawn().expect("started");
+    eventually(seconds(10), "the request has come in", || {
+        store.faults().fired(hold) > 0
+    });
+    renaming.kill().expect("killed");
+    assert!(!renaming.wait().expect("waited for").success());
+    hold
+}
+
+/// Does this, and lets the store go on when so much time has gone that it would be done if it did not wait.
+fn meanwhile<T: Send>(
+    mount: &Mount,
+    store: &Store,
+    hold: FaultId,
+    done: impl FnOnce() -> T + Send,
+) -> T {
+    std::thread::scope(|scope| {
+        let doing = scope.spawn(done);
+        for n in 0..300 {
+            if doing.is_finished() {
+                break;
+            }
+            let none = mount.path(&format!("elsewhere/none-{n}"));
+            fs::metadata(none).expect_err("not there");
+        }
+        store.faults().remove(hold);
+        doing.join().expect("no panic")
+    })
+}
+
+/// Its old key is deleted when the other file is there, else.
+#[test]
+fn a_file_that_takes_the_name_of_one_whose_rename_goes_on_keeps_it() {
+    let store = Store::embedded();
+    for (name, text) in [
+        ("elsewhere/", ""),
+        ("file", "the old"),
+        ("other", "the other"),
+    ] {
+        store.put(name, text);
+    }
+    let mount = Mount::with(&store, &["--metadata-ttl", "1h"]);
+    let [file, moved, other] = ["file", "moved", "other"].map(|name| mount.path(name));
+    for path in [&file, &other, &mount.path("elsewhere")] {
+        fs::metadata(path).expect("there");
+    }
+    let moment = "op=DeleteObject,key=file:hold-before";
+    let hold = killed_while_renaming(&store, &file, &moved, moment);
+    meanwhile(&mount, &store, hold, || fs::rename(&other, &file)).expect("renamed");
+    assert!(mount.terminate().success());
+    assert_eq!(store.keys(), ["elsewhere/", "file", "moved"]);
+    assert_eq!(store.get("file").as_deref(), Some(&b"the other"[..]));
+    assert_eq!(store.get("moved").as_deref(), Some(&b"the old"[..]));
+}
+
+#[test]
+fn a_file_whose_rename_goes_on_is_not_removed_by_its_old_name() {
+    let store = Store::embedded();
+    for (name, text) in [("elsewhere/", ""), ("file", "the old")] {
+        store.put(name, text);
+    }
+    let mount = Mount::with(&store, &["--metadata-ttl", "1h"]);
+    let [file, moved] = ["file", "moved"].map(|name| mount.path(name));
+    for path in [&file, &mount.path("elsewhere")] {
+        fs::metadata(path).expect("there");
+    }
+    let moment = "op=DeleteObject,key=file:hold-before";
+    let hold = killed_while_renaming(&store, &file, &moved, moment);
+    let removed = meanwhile(&mount, &store, hold, || fs::remove_file(&file));
+    assert_eq!(
+        removed.expect_err("moved").raw_os_error(),
+        Some(libc::ENOENT)
+    );
+    fs::write(&file, "the new").expect("written");
+    assert_eq!(fs::read(&moved).expect("read"), b"the old");
+    assert!(mount.terminate().success());
+    assert_eq!(store.keys(), ["elsewhere/", "file", "moved"]);
+    assert_eq!(store.get("file").as_deref(), Some(&b"the new"[..]));
+}
+
+#[test]
+fn a_directory_does_not_take_a_name_whose_keys_are_being_deleted() {
+    let store = Store::embedded();
+    for (name, text) in [
+        ("elsewhere/", ""),
+        ("now/", ""),
+        ("now/file", "the old"),
+        ("next/", ""),
+        ("next/file", "the next"),
+    ] {
+        store.put(name, text);
+    }
+    let mount = Mount::with(&store, &["--metadata-ttl", "1h"]);
+    let [now, old, next] = ["now", "old", "next"].map(|name| mount.path(name));
+    for path in [&now, &next, &mount.path("elsewhere")] {
+        fs::metadata(path).expect("there");
+    }
+    let moment = "op=DeleteObject,key=now/file:hold-before";
+    let hold = killed_while_renaming(&store, &now, &old, moment);
+    let taken = meanwhile(&mount, &store, hold, || fs::rename(&next, &now));
+    assert_eq!(
+        taken.expect_err("not yet").raw_os_error(),
+        Some(libc::EBUSY)
+    );
+    eventually(seconds(10), "the name is free", || {
+        fs::rename(&next, &now).is_ok()
+    });
+    assert!(mount.terminate().success());
+    let keys = ["elsewhere/", "now/", "now/file", "old/", "old/file"];
+    assert_eq!(store.keys(), keys);
+    assert_eq!(store.get("now/file").as_deref(), Some(&b"the next"[..]));
+    assert_eq!(store.get("old/file").as_deref(), Some(&b"the old"[..]));
+}
+
+/// What another client has replaced meanwhile is not mixed with what was changed here.
+#[test]
+fn a_change_of_what_another_client_has_replaced_is_not_published_under_a_new_name() {
+    for (from, to, key) in [
+        ("dir/file", "dir/renamed", "dir/renamed"),
+        ("dir", "other", "other/file"),
+    ] {
+        let store = Store::embedded();
+        let [old, theirs] = [1, 2].map(|seed| Content::new(seed, 12 * MIB));
+        store.put("dir/file", old.bytes());
+        let mount = Mount::with(&store, &["--part-size", "5M"]);
+        let mut options = File::options();
+        let file = options.write(true).open(mount.path("dir/file"));
+        let file = file.expect("opened");
+        file.write_all_at(b"changed", 6 * MIB).expect("written");
+        store.put("dir/file", theirs.bytes());
+        fs::rename(mount.path(from), mount.path(to)).expect("renamed");
+        file.sync_all().expect_err("what it was begun over is gone");
+        drop(file);
+        store.assert_holds(key, &theirs);
+        assert!(mount.terminate().success());
+        assert_eq!(store.open_uploads(), []);
     }
 }

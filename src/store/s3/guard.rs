@@ -2,8 +2,8 @@
 //! own that keeps new objects from replacing others.
 //!
 //! Where only new objects can be guarded ([`Capabilities::conditional_creates`](crate::store::Capabilities)), the
-//! version that is to be replaced is looked at just before: what somebody wrote until then is kept, and what
-//! is written between that look and ours is not.
+//! version that is to be replaced is looked at before the first attempt: what somebody wrote until then is kept, and
+//! what is written between that look and ours is not.
 
 use aws_sdk_s3::config::interceptors::BeforeTransmitInterceptorContextMut;
 use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
