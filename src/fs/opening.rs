@@ -92,9 +92,9 @@ impl Fs {
             return Err(super::directory::not_in_xml(&node.key()));
         }
         if writes && flags & libc::O_TRUNC != 0 {
-            let unknown = node.state().said.is_none() && node.live_draft().is_none();
-            if unknown && self.options.keeps_metadata {
-                // Its mode and owner stay.
+            let keeps = self.options.keeps_metadata && node.state().said.is_none();
+            // Its mode and owner stay; and what is there now is what nobody else may replace.
+            if (keeps || self.options.fail_on_conflict) && node.live_draft().is_none() {
                 self.refresh(node).await.map_err(to_be_looked_up)?;
             }
             self.assert_named(node)?;

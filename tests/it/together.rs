@@ -300,6 +300,28 @@ fn who_came_second_sees_what_the_first_published_at_once() {
     assert!(mount.terminate().success());
 }
 
+/// What others did before it was opened is no conflict, however long it was known otherwise.
+#[test]
+fn with_on_conflict_fail_a_file_is_written_anew_over_what_is_there_when_it_is_opened() {
+    let store = Store::embedded();
+    for name in ["replaced", "deleted"] {
+        store.put(name, "the old");
+    }
+    let minding = ["--on-conflict", "fail", "--metadata-ttl", "1h"];
+    let mount = Mount::with(&store, &minding);
+    for name in ["replaced", "deleted"] {
+        fs::metadata(mount.path(name)).expect("there");
+    }
+    store.put("replaced", "theirs");
+    store.delete("deleted");
+    for name in ["replaced", "deleted"] {
+        let ours = Content::new(1, 1000);
+        close(begun(&mount.path(name), &ours)).expect("closed");
+        store.assert_holds(name, &ours);
+    }
+    assert!(mount.terminate().success());
+}
+
 #[test]
 fn minding_conflicts_is_refused_where_the_store_cannot() {
     let store = Store::embedded();
