@@ -38,6 +38,10 @@ const KEEP_WHEN_SHORT: u64 = 2 * SEGMENT;
 const KEEP_READS: u64 = 4;
 /// How far before the frontier a read may be, and how many bytes may be skipped on the whole.
 const SLACK: u64 = 8 * SEGMENT;
+/// Into how many ranges a window is cut, if it is long enough; and of what length they are worth a connection each.
+const FEWEST_ABREAST: u64 = 4;
+const MOST_ABREAST: u64 = 32;
+const SHORT: u64 = 2 * SEGMENT;
 /// The smallest buffer of a range somebody waits for: a request of the kernel's read-ahead.
 const GRAIN: u64 = 128 << 10;
 /// Strays in a row that end the read-ahead.
@@ -169,8 +173,8 @@ impl Window {
         }
     }
 
-    /// The next range to fetch, if any, `ranges` of the longest being as many as are worth having ahead. Ask
-    /// again after [`Window::advance`].
+    /// The next range to fetch, if any, `ranges` being as many as are worth having under way. Ask again after
+    /// [`Window::advance`].
     pub fn wanted(&self, ranges: usize) -> Option<Wanted> {
         if self.mode == Mode::Whole && self.ahead < self.size {
             return Some(Wanted {
@@ -183,8 +187,12 @@ impl Window {
             return None;
         }
         let start = self.ahead;
-        // Several ranges to a window, so that they travel in parallel.
-        let unit = align_down(self.window / 4).clamp(SEGMENT, self.range_max);
+        // The ranges of a window travel in parallel, each at the pace of its connection: the more there are
+        // of them, the sooner the same memory is filled again.
+        let abreast = (ranges as u64).clamp(FEWEST_ABREAST, MOST_ABREAST);
+        let short = (self.window / FEWEST_ABREAST).min(SHORT);
+        let unit = (self.window / abreast).max(short);
+        let unit = align_down(unit).clamp(SEGMENT, self.range_max);
         let end = if self.small() {
             self.size
         } else {
