@@ -1,4 +1,4 @@
-//! One reading of a directory: a snapshot that grows page by page as it is read, one page ahead of the reader.
+//! One reading of a directory: a snapshot that grows page by page as it is read, a page or two ahead of the reader.
 //!
 //! Invariants: an entry once given keeps its offset as long as the directory is open; no name comes
 //! twice; a file under the same name as a directory is hidden by it; what cannot be a file name is
@@ -7,17 +7,18 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use tokio::sync::Mutex;
-use tokio::task::JoinHandle;
+use tokio::sync::{Mutex, mpsc};
+use tokio::task::AbortHandle;
 use tracing::warn;
 
 use super::moment::Moment;
 use super::names::{is_blank, is_name};
 use super::node::{Kind, Node, version_of};
 use super::sample::{Found, Sample};
+use super::sweep::Sweeps;
 use super::{Error, Fs, Result};
 use crate::draft::Version;
-use crate::store::{self, Continuation, ListEntry, ListPage};
+use crate::store::{self, Continuation, ListEntry, ListPage, Store};
 
 pub(super) const PAGE: u32 = 1000;
 
@@ -57,18 +58,63 @@ enum Progress {
     Done,
 }
 
-/// A page on its way.
+/// Pages on their way. One is asked for as soon as the one before it is here, and a sample of each as soon as
+/// that is: a reader is not waited for until two are ahead of him.
 struct Coming {
-    /// Asked for after this one.
+    /// The next one was asked for after this one.
     from: Option<Continuation>,
     prefix: String,
-    answer: JoinHandle<store::Result<ListPage>>,
+    pages: mpsc::Receiver<store::Result<Arrived>>,
+    task: AbortHandle,
 }
 
-/// Nobody waits for it any more.
+struct Arrived {
+    page: ListPage,
+    found: Found,
+    sample: Option<Sample>,
+}
+
+/// Nobody waits for them any more.
 impl Drop for Coming {
     fn drop(&mut self) {
-        self.answer.abort();
+        self.task.abort();
+    }
+}
+
+/// Where pages come from.
+struct Source {
+    store: Arc<dyn Store>,
+    sweeps: Arc<Sweeps>,
+    directory: Arc<Node>,
+    prefix: String,
+    /// Has samples of them asked.
+    samples: bool,
+}
+
+impl Source {
+    async fn page(&self, from: Option<&Continuation>) -> store::Result<Arrived> {
+        self.sweeps.settle(&self.prefix).await;
+        let page = self.store.list(&self.prefix, true, from, PAGE).await?;
+        let (found, sample) = match self.samples {
+            true => Sample::of_page(&self.store, &self.directory, &page, from.is_none()),
+            false => (Found::Unasked, None),
+        };
+        Ok(Arrived {
+            page,
+            found,
+            sample,
+        })
+    }
+
+    /// Hands on the pages after this one, until there are no more, or one does not come.
+    async fn pages(self, mut from: Option<Continuation>, to: mpsc::Sender<store::Result<Arrived>>) {
+        loop {
+            let arrived = self.page(from.as_ref()).await;
+            from = arrived.as_ref().ok().and_then(|a| a.page.next.clone());
+            if to.send(arrived).await.is_err() || from.is_none() {
+                return;
+            }
+        }
     }
 }
 
@@ -165,7 +211,7 @@ impl Listing {
         })
     }
 
-    /// Takes the next page in, and asks for the one behind it.
+    /// Takes the next page in.
     async fn next_page(&self, fs: &Fs, snapshot: &mut Snapshot) -> Result<()> {
         let from = match &snapshot.progress {
             Progress::Coming(_) => None,
@@ -176,33 +222,41 @@ impl Listing {
             snapshot.progress = Progress::Coming(self.ask(fs, from));
         }
         let Progress::Coming(coming) = &mut snapshot.progress else {
-            unreachable!("it was asked for");
+            unreachable!("they were asked for");
         };
         // Whoever waits may leave, and another go on waiting.
-        let answer = (&mut coming.answer).await;
-        let (from, prefix) = (coming.from.take(), std::mem::take(&mut coming.prefix));
-        // Should it have failed, it can be asked for again.
-        snapshot.progress = from.map_or(Progress::Fresh, Progress::At);
-        let page = answer.map_err(|_| Error::quiet(libc::EIO))??;
-        let (found, sample) = match self.behind {
-            true => (Found::Unasked, None),
-            false => fs.sample(&self.node, &page, snapshot.pages.is_empty()),
+        let arrived = match coming.pages.recv().await {
+            Some(Ok(arrived)) => arrived,
+            failed => {
+                // It can be asked for again.
+                let from = coming.from.take();
+                snapshot.progress = from.map_or(Progress::Fresh, Progress::At);
+                return Err(match failed {
+                    Some(Err(error)) => error.into(),
+                    _ => Error::quiet(libc::EIO),
+                });
+            }
         };
+        let Arrived {
+            page,
+            found,
+            sample,
+        } = arrived;
+        let prefix = coming.prefix.clone();
+        let is_last = page.next.is_none();
+        coming.from = page.next;
         snapshot.sample = sample;
         snapshot.turn_page(page.entries.len(), found);
         for entry in page.entries {
             snapshot.take(&prefix, entry);
         }
-        snapshot.progress = match page.next {
-            Some(next) => Progress::Coming(self.ask(fs, Some(next))),
-            None => {
-                snapshot.finish();
-                if !self.behind {
-                    snapshot.tell_what_is_hidden(&prefix);
-                }
-                Progress::Done
+        if is_last {
+            snapshot.finish();
+            if !self.behind {
+                snapshot.tell_what_is_hidden(&prefix);
             }
-        };
+            snapshot.progress = Progress::Done;
+        }
         Ok(())
     }
 
@@ -217,16 +271,21 @@ impl Listing {
     }
 
     fn ask(&self, fs: &Fs, from: Option<Continuation>) -> Coming {
-        let (store, sweeps, prefix) = (fs.store.clone(), fs.sweeps.clone(), self.node.key());
-        let (asked, below) = (from.clone(), prefix.clone());
-        let answer = tokio::spawn(async move {
-            sweeps.settle(&below).await;
-            store.list(&below, true, asked.as_ref(), PAGE).await
-        });
+        let prefix = self.node.key();
+        let source = Source {
+            store: fs.store.clone(),
+            sweeps: fs.sweeps.clone(),
+            directory: self.node.clone(),
+            prefix: prefix.clone(),
+            samples: fs.options.trusts_listings && !self.behind,
+        };
+        let (to, pages) = mpsc::channel(1);
+        let task = tokio::spawn(source.pages(from.clone(), to)).abort_handle();
         Coming {
             from,
             prefix,
-            answer,
+            pages,
+            task,
         }
     }
 }

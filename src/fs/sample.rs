@@ -73,6 +73,22 @@ impl Sample {
         Sample { answer }
     }
 
+    /// A page of a directory is here: has a sample of it asked, if that tells anything.
+    pub(super) fn of_page(
+        store: &Arc<dyn Store>,
+        directory: &Node,
+        page: &ListPage,
+        is_first: bool,
+    ) -> (Found, Option<Sample>) {
+        let is_small = is_first && page.next.is_none() && page.entries.len() <= SMALL;
+        if is_small || directory.state().directory().keeps {
+            return (Found::Something, None);
+        }
+        let size = if is_first { FIRST } else { NEXT };
+        let keys = sampled(page, size, &directory.key());
+        (Found::Unasked, Some(Sample::of(store, keys)))
+    }
+
     /// Whoever waits may leave, and another go on waiting.
     pub(super) async fn found(&mut self, fs: &Fs, directory: &Node) -> Found {
         match (&mut self.answer).await {
@@ -109,25 +125,6 @@ fn sampled<'a>(page: &'a ListPage, size: usize, marker: &str) -> Vec<String> {
 }
 
 impl Fs {
-    /// A page of a directory is here: has a sample of it asked, if that tells anything.
-    pub(super) fn sample(
-        &self,
-        directory: &Node,
-        page: &ListPage,
-        is_first: bool,
-    ) -> (Found, Option<Sample>) {
-        if !self.options.trusts_listings {
-            return (Found::Unasked, None);
-        }
-        let is_small = is_first && page.next.is_none() && page.entries.len() <= SMALL;
-        if is_small || directory.state().directory().keeps {
-            return (Found::Something, None);
-        }
-        let size = if is_first { FIRST } else { NEXT };
-        let keys = sampled(page, size, &directory.key());
-        (Found::Unasked, Some(Sample::of(&self.store, keys)))
-    }
-
     /// Something is said of a file of this directory: all of them are asked about from now on.
     pub(super) fn keeps(&self, directory: &Node) {
         if !self.options.trusts_listings

@@ -142,6 +142,24 @@ fn ls_of_ten_thousand_plain_files_costs_sixteen_looks_and_four_more_a_page() {
 }
 
 #[test]
+fn a_directory_is_asked_for_two_pages_ahead_of_its_reader() {
+    let store = null_store();
+    // So long that a program does not get all of a page at once.
+    let name = format!("dir/{}", "n".repeat(200));
+    prefill(&store, &name, Some(5_000), KIB);
+    let mount = mount_with(&store, &["--metadata", "none"]);
+    listed(&mount.at);
+    let costs = requests(&store, || {
+        let mut entries = fs::read_dir(mount.path("dir")).expect("opened");
+        entries.next().expect("listed").expect("listed");
+        let asked = || store.log().count("ListObjectsV2");
+        eventually(seconds(10), "two pages more are asked for", || asked() == 3);
+        assert_eq!(entries.count(), 4_999);
+    });
+    assert_eq!(costs, [("ListObjectsV2", 5)]);
+}
+
+#[test]
 fn subdirectories_cost_a_look_each_ahead_of_whoever_goes_through_them() {
     let store = null_store();
     for n in 0..200 {
