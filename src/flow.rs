@@ -48,6 +48,7 @@ pub(crate) struct Flow {
     seen: u32,
     /// Requests that were answered, of the first of which it is seen how far the store is.
     answers: u32,
+    is_near: bool,
 }
 
 impl Flow {
@@ -61,6 +62,7 @@ impl Flow {
             fastest: f64::INFINITY,
             seen: 0,
             answers: 0,
+            is_near: false,
         }
     }
 
@@ -70,6 +72,7 @@ impl Flow {
             self.answers += 1;
             if took < NEAR {
                 self.answers = RECENT as u32;
+                self.is_near = true;
                 self.limit = self.floor();
             }
         }
@@ -93,6 +96,7 @@ impl Flow {
                 limit: self.limit,
                 size: bytes,
                 answers: self.answers,
+                is_near: self.is_near,
                 ..Flow::new(self.most)
             };
         }
@@ -181,6 +185,11 @@ impl Gate {
         state.flow.answered(took);
         let surplus = state.issued.saturating_sub(state.flow.limit());
         state.issued -= self.permits.forget_permits(surplus);
+    }
+
+    /// Is the store at hand?
+    pub(crate) fn is_near(&self) -> bool {
+        self.state().flow.is_near
     }
 
     /// How many may be under way just now.

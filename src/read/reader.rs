@@ -13,6 +13,7 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use futures_util::FutureExt;
@@ -211,6 +212,7 @@ impl Shared {
             if let Some(conflict) = &state.conflict {
                 return Err(conflict.clone());
             }
+            state.window.tick(Duration::from_millis(self.memory.now()));
             let access = state.window.access(range.start, range.end - range.start);
             let reading = Reading {
                 shared: self,
@@ -247,12 +249,13 @@ impl Shared {
 
     /// Starts all that is wanted, as far as there is memory. Answers how much there was not.
     fn extend(self: &Arc<Self>, state: &mut State) -> Option<u64> {
-        let ranges = self.memory.ranges.limit() + 1;
+        let gate = &self.memory.ranges;
+        let (ranges, is_near) = (gate.limit() + 1, gate.is_near());
         while let Some(Wanted {
             range,
             grain,
             awaited,
-        }) = state.window.wanted(ranges)
+        }) = state.window.wanted(ranges, is_near)
         {
             let gap = match state.cover(range.start) {
                 Cover::Here(bytes) => Err(range.start + bytes.len() as u64),

@@ -1,6 +1,6 @@
 //! What to fetch ahead of a reader: sequential or random, how far, in which ranges.
 //!
-//! Pure: no I/O, no clock. The caller tells each read ([`Window::access`]), asks what to fetch
+//! Pure: no I/O, no clock. The caller tells the time ([`Window::tick`]) and each read ([`Window::access`]), asks what to fetch
 //! ([`Window::wanted`]) and tells what became of it ([`Window::advance`], [`Window::denied`],
 //! [`Window::rewind`]).
 //!
@@ -12,19 +12,26 @@
 //! is common, and so are two threads on one handle), the second in a row ends it. From then on
 //! reads are random until one starts exactly where one of the last few ended.
 //!
-//! A random reader pays with a request for each read. Near a store that is the time in which many more bytes
+//! A random reader may turn out to come from behind, or to skip ([`patterns`]): then what he will read next is
+//! fetched ahead, too.
+//!
+//! Another one pays with a request for each read. Near a store that is the time in which many more bytes
 //! could have come. So when its requests have taken about as long as the whole object would, and there is memory
 //! for it, the object is wanted whole, and kept.
 //!
 //! Invariants:
-//! - Nothing is wanted of a random reader, but the whole object for at most [`WORTH`] bytes a request it made;
-//!   and nothing beyond the object's end.
+//! - Nothing is wanted of a random reader that follows no pattern, but the whole object for at most [`WORTH`] bytes a
+//!   request it made; and nothing beyond the object's end.
 //! - Beyond what reads have asked for, no more than `window` bytes from the frontier are wanted.
-//! - A wanted range is at most `range` long, and ends at a segment's or the object's end.
+//! - A wanted range is at most `range` long, and ends at a segment's or the object's end, or where a pattern has it.
 //! - A small object (up to one segment) is wanted whole, in one range.
+
+mod patterns;
 
 use std::ops::Range;
 use std::time::Duration;
+
+use patterns::{Pattern, Trail};
 
 /// The unit of buffering: buffers are at most this long and never cross a multiple of it.
 pub const SEGMENT: u64 = 1 << 20;
@@ -38,10 +45,15 @@ const KEEP_WHEN_SHORT: u64 = 2 * SEGMENT;
 const KEEP_READS: u64 = 4;
 /// How far before the frontier a read may be, and how many bytes may be skipped on the whole.
 const SLACK: u64 = 8 * SEGMENT;
-/// Into how many ranges a window is cut, if it is long enough; and of what length they are worth a connection each.
-const FEWEST_ABREAST: u64 = 4;
-const MOST_ABREAST: u64 = 32;
+/// Into how many ranges a window is cut, and how long they are at most, of a store that is near. (Far from one a
+/// connection has its pace: the more ranges there are, the sooner the same memory is filled again. How many are under way
+/// does not change how long they are: of ranges of one length it is seen whether they are in each other's way.)
+const NEARBY: (u64, u64) = (4, u64::MAX);
+const FAR: (u64, u64) = (8, 4 * SEGMENT);
+/// A range of a block that is brought in for one who comes from behind.
 const SHORT: u64 = 2 * SEGMENT;
+/// Nobody is read further ahead than he reads in such a time.
+const HORIZON: Duration = Duration::from_secs(8);
 /// The smallest buffer of a range somebody waits for: a request of the kernel's read-ahead.
 const GRAIN: u64 = 128 << 10;
 /// Strays in a row that end the read-ahead.
@@ -82,6 +94,8 @@ enum Mode {
     Fresh,
     Sequential,
     Random,
+    /// Reads come from behind, or skip.
+    Pattern(Pattern),
     /// Reads are random, and all of it is wanted.
     Whole,
 }
@@ -94,8 +108,10 @@ pub struct Window {
     mode: Mode,
     /// How far ahead of the frontier to fetch.
     window: u64,
-    /// Read in this window; half a window read doubles it.
+    /// Read in this window since then; half a window read in time doubles it.
     consumed: u64,
+    since: Duration,
+    now: Duration,
     frontier: u64,
     /// Everything from the frontier to here has been asked for, or given up.
     ahead: u64,
@@ -110,6 +126,7 @@ pub struct Window {
     /// Where the last reads ended.
     recent: [Option<u64>; RECENT],
     turn: usize,
+    trail: Trail,
     last_len: u64,
 }
 
@@ -122,6 +139,8 @@ impl Window {
             mode: Mode::Fresh,
             window: INITIAL,
             consumed: 0,
+            since: Duration::ZERO,
+            now: Duration::ZERO,
             frontier: 0,
             ahead: 0,
             debt: 0,
@@ -131,8 +150,14 @@ impl Window {
             waited: Duration::ZERO,
             recent: [None; RECENT],
             turn: 0,
+            trail: Trail::default(),
             last_len: 0,
         }
+    }
+
+    /// It is so late.
+    pub fn tick(&mut self, now: Duration) {
+        self.now = now;
     }
 
     /// A read of `len` bytes at `offset`, all of them inside the object.
@@ -140,13 +165,26 @@ impl Window {
         let end = offset + len;
         assert!(len > 0 && end <= self.size, "a read outside of the object");
         self.last_len = len;
+        self.trail.note(offset);
         let verdict = match self.mode {
             Mode::Fresh if offset == 0 || self.small() => self.start(0, end),
             Mode::Fresh => self.wander(),
             Mode::Sequential if self.near(offset) => self.follow(offset, end),
             Mode::Sequential => self.stray(offset, end),
             Mode::Random if self.continues(offset) => self.start(offset, end),
-            Mode::Random => self.wander(),
+            Mode::Random => self.wander_or_follow(len),
+            Mode::Pattern(mut pattern) if pattern.has(offset, len) => {
+                let abandon = pattern.follow(offset);
+                self.mode = Mode::Pattern(pattern);
+                Access {
+                    sequential: true,
+                    abandon,
+                }
+            }
+            Mode::Pattern(_) => Access {
+                abandon: true,
+                ..self.wander()
+            },
             Mode::Whole => Access {
                 sequential: false,
                 abandon: false,
@@ -173,9 +211,9 @@ impl Window {
         }
     }
 
-    /// The next range to fetch, if any, `ranges` being as many as are worth having under way. Ask again after
-    /// [`Window::advance`].
-    pub fn wanted(&self, ranges: usize) -> Option<Wanted> {
+    /// The next range to fetch, if any, `ranges` being as many as are worth having under way, of a store that is near
+    /// or not. Ask again after [`Window::advance`].
+    pub fn wanted(&self, ranges: usize, is_near: bool) -> Option<Wanted> {
         if self.mode == Mode::Whole && self.ahead < self.size {
             return Some(Wanted {
                 range: self.ahead..align_down(self.ahead + self.range_max).min(self.size),
@@ -183,16 +221,20 @@ impl Window {
                 awaited: false,
             });
         }
+        if let Mode::Pattern(pattern) = &self.mode {
+            let (range, awaited) = pattern.wanted(self.size)?;
+            return Some(Wanted {
+                range,
+                grain: SEGMENT,
+                awaited,
+            });
+        }
         if self.mode != Mode::Sequential || self.strays > 0 || self.ahead >= self.size {
             return None;
         }
         let start = self.ahead;
-        // The ranges of a window travel in parallel, each at the pace of its connection: the more there are
-        // of them, the sooner the same memory is filled again.
-        let abreast = (ranges as u64).clamp(FEWEST_ABREAST, MOST_ABREAST);
-        let short = (self.window / FEWEST_ABREAST).min(SHORT);
-        let unit = (self.window / abreast).max(short);
-        let unit = align_down(unit).clamp(SEGMENT, self.range_max);
+        let (parts, longest) = if is_near { NEARBY } else { FAR };
+        let unit = align_down((self.window / parts).min(longest)).clamp(SEGMENT, self.range_max);
         let end = if self.small() {
             self.size
         } else {
@@ -219,6 +261,10 @@ impl Window {
 
     /// All up to `to` is on its way.
     pub fn advance(&mut self, to: u64) {
+        if let Mode::Pattern(pattern) = &mut self.mode {
+            pattern.advance(to);
+            return;
+        }
         self.ahead = self.ahead.max(to);
     }
 
@@ -231,13 +277,13 @@ impl Window {
     /// is here is of no use without the rest.
     pub fn denied(&mut self) -> bool {
         self.ahead = self.ahead.max(self.frontier);
-        self.not_whole()
+        self.no_more()
     }
 
     /// What was on its way from `hole` on did not come. Reads that asked for it have been told;
     /// from there on it is wanted again, modestly.
     pub fn rewind(&mut self, hole: u64) {
-        if self.not_whole() {
+        if self.no_more() {
             return;
         }
         self.ahead = self.ahead.min(hole.max(self.frontier));
@@ -246,7 +292,7 @@ impl Window {
 
     /// All that had been fetched was thrown away.
     pub fn lost(&mut self) {
-        if self.not_whole() {
+        if self.no_more() {
             return;
         }
         if self.small() {
@@ -265,6 +311,7 @@ impl Window {
         match self.mode {
             Mode::Sequential => range.end > self.line() && range.start < self.ahead,
             Mode::Whole => true,
+            Mode::Pattern(pattern) => pattern.keeps(range),
             Mode::Fresh | Mode::Random => false,
         }
     }
@@ -324,8 +371,14 @@ impl Window {
         self.consumed += end.saturating_sub(self.frontier);
         self.frontier = self.frontier.max(end);
         if self.consumed >= self.window / 2 {
-            self.window = (self.window * 2).min(self.window_max);
+            let took = self.now.saturating_sub(self.since);
+            if took < HORIZON / 2 {
+                self.window = (self.window * 2).min(self.window_max);
+            } else if took > HORIZON {
+                self.window = (self.window / 2).max(INITIAL);
+            }
             self.consumed = 0;
+            self.since = self.now;
         }
         Access {
             sequential: true,
@@ -354,6 +407,19 @@ impl Window {
         }
     }
 
+    fn wander_or_follow(&mut self, len: u64) -> Access {
+        match self.trail.pattern(len) {
+            None => self.wander(),
+            Some(pattern) => {
+                self.mode = Mode::Pattern(pattern);
+                Access {
+                    sequential: true,
+                    abandon: false,
+                }
+            }
+        }
+    }
+
     fn wander(&mut self) -> Access {
         self.mode = Mode::Random;
         Access {
@@ -362,9 +428,10 @@ impl Window {
         }
     }
 
-    /// If it was wanted whole, it is not any more, until that was paid for once again.
-    fn not_whole(&mut self) -> bool {
-        let was = self.mode == Mode::Whole;
+    /// If it was wanted whole, it is not any more, until that was paid for once again; nor is a pattern followed,
+    /// until there is one again.
+    fn no_more(&mut self) -> bool {
+        let was = matches!(self.mode, Mode::Whole | Mode::Pattern(_));
         if was {
             self.mode = Mode::Random;
         }
@@ -374,6 +441,7 @@ impl Window {
     fn shrink(&mut self, to: u64) {
         self.window = to.clamp(INITIAL, self.window_max);
         self.consumed = 0;
+        self.since = self.now;
     }
 }
 

@@ -227,6 +227,57 @@ fn reading_a_gigabyte_costs_a_request_each_eight_megabytes() {
     assert!((128..300).contains(&total), "{costs:?}");
 }
 
+/// As `tac` does, and whoever looks for the end of something.
+#[test]
+fn reading_a_file_from_behind_costs_a_request_each_two_megabytes() {
+    let store = null_store();
+    prefill(&store, "file", None, 64 * MIB + 17);
+    let mount = mount(&store);
+    let file = File::open(mount.path("file")).expect("opened");
+    let costs = requests(&store, || {
+        let (mut end, mut block) = (64 * MIB + 17, [1; 8192]);
+        while end > 0 {
+            let len = end.min(8192);
+            end -= len;
+            let block = &mut block[..len as usize];
+            file.read_exact_at(block, end).expect("read");
+            assert!(block.iter().all(|byte| *byte == 0), "at {end}");
+        }
+    });
+    let total: u64 = costs.iter().map(|(_, count)| count).sum();
+    // The first two reads, a block of one megabyte, and those of up to eight.
+    assert!((33..48).contains(&total), "{costs:?}");
+}
+
+#[test]
+fn who_skips_has_the_next_sixteen_reads_asked_for() {
+    let store = null_store();
+    prefill(&store, "file", None, 1024 * MIB);
+    let mount = mount(&store);
+    let file = Arc::new(File::open(mount.path("file")).expect("opened"));
+    let read = move |n: u64| {
+        let at = 64 * KIB + n * 10 * MIB;
+        file.read_exact_at(&mut [0; 4096], at).expect("read");
+    };
+    let costs = requests(&store, || (0..3).for_each(&read));
+    assert_eq!(costs, [("GetObject", 3)]);
+    let held = store.faults().script("op=GetObject:hold-before");
+    // The third step of the same length.
+    let fourth = std::thread::spawn({
+        let read = read.clone();
+        move || read(3)
+    });
+    eventually(seconds(10), "so are sixteen more than it", || {
+        store.log().under_way() == 1 + 16
+    });
+    store.faults().remove(held.expect("a fault"));
+    fourth.join().expect("read");
+    (4..20).for_each(&read);
+    eventually(seconds(10), "each is asked for once", || {
+        store.log().count("GetObject") == 20 + 16
+    });
+}
+
 #[test]
 fn random_reads_from_afar_cost_a_request_each_and_do_not_wait_for_one_another() {
     let store = null_store();
@@ -234,8 +285,8 @@ fn random_reads_from_afar_cost_a_request_each_and_do_not_wait_for_one_another() 
     let mount = mount(&store);
     let file = Arc::new(File::open(mount.path("file")).expect("opened"));
     let read = move |n: u64| {
-        // No two of them next to each other.
-        let at = (1 + n * 97) % (64 * 256) * 4 * KIB;
+        // No two of them next to each other, and no steps alike.
+        let at = (1 + n * (n + 1) / 2 * 97) % (64 * 256) * 4 * KIB;
         let read = file.read_exact_at(&mut [0; 4096], at);
         read.expect("read");
     };

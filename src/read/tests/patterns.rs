@@ -146,6 +146,42 @@ async fn parallel_reads_out_of_order() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn whole_file_from_behind() {
+    for len in [4 * KIB, 8 * KIB, 100_000, MIB] {
+        let memory = plenty();
+        let size = 30 * MIB + 17;
+        let store = Arc::new(Mock::new(size));
+        let reader = store.reader(&memory, settings());
+        let mut end = size;
+        while end > 0 {
+            let offset = end.saturating_sub(len);
+            check(&reader, offset, end - offset).await;
+            end = offset;
+        }
+        assert!(store.count() <= 28, "{:?}", store.requests());
+        assert!(memory.high_water() <= 20 * MIB);
+    }
+}
+
+/// In the time of a request or two, each of the next reads is asked for.
+#[tokio::test(start_paused = true)]
+async fn who_skips_does_not_wait_for_each() {
+    let mut mock = Mock::new(1000 * MIB);
+    // The answer takes ten times as long.
+    mock.delay = Duration::from_millis(2);
+    let store = Arc::new(mock);
+    let reader = store.reader(&plenty(), settings());
+    let began = tokio::time::Instant::now();
+    for i in 1..=160 {
+        check(&reader, i * 5_000_000, 4 * KIB).await;
+    }
+    // Four alone, then sixteen at a time.
+    let took = began.elapsed();
+    assert!(took <= Duration::from_millis(22) * 16, "{took:?}");
+    assert!(store.count() <= 160 + 16, "{}", store.count());
+}
+
+#[tokio::test(start_paused = true)]
 async fn random_reads_make_one_request_each() {
     let memory = plenty();
     let store = Arc::new(Mock::new(1000 * MIB));

@@ -10,18 +10,18 @@ fn window(size: u64) -> Window {
     Window::new(size, 64 * MIB, 8 * MIB)
 }
 
-/// Ranges that a store at hand, and one far away, take at once.
-const NEAR_BY: usize = 5;
-const FAR: usize = 64;
+/// Of how many ranges a store at hand, and one far away, take at once.
+const NEAR_BY: (usize, bool) = (5, true);
+const FAR: (usize, bool) = (64, false);
 
 /// Takes all that is wanted, of a store that is far away.
 fn take(w: &mut Window) -> Vec<Range<u64>> {
     take_of(w, FAR)
 }
 
-fn take_of(w: &mut Window, ranges: usize) -> Vec<Range<u64>> {
+fn take_of(w: &mut Window, (ranges, is_near): (usize, bool)) -> Vec<Range<u64>> {
     let mut taken = Vec::new();
-    while let Some(wanted) = w.wanted(ranges) {
+    while let Some(wanted) = w.wanted(ranges, is_near) {
         w.advance(wanted.range.end);
         taken.push(wanted.range);
     }
@@ -51,14 +51,14 @@ fn small_object_is_one_range_wherever_the_first_read_is() {
 fn first_read_at_zero_starts_modestly() {
     let mut w = window(GIB);
     w.access(0, 4 * KIB);
-    let wanted = w.wanted(FAR).unwrap();
+    let wanted = w.wanted(FAR.0, FAR.1).unwrap();
     assert_eq!((wanted.range, wanted.grain), (0..MIB, GRAIN));
     w.advance(MIB);
-    assert_eq!(w.wanted(FAR), None);
+    assert_eq!(w.wanted(FAR.0, FAR.1), None);
     let mut w = window(GIB);
     w.access(0, MIB);
     assert_eq!(
-        w.wanted(FAR).unwrap().grain,
+        w.wanted(FAR.0, FAR.1).unwrap().grain,
         SEGMENT,
         "the read needs all of it"
     );
@@ -67,7 +67,7 @@ fn first_read_at_zero_starts_modestly() {
 
 #[test]
 fn window_doubles_to_its_limit_and_ranges_grow() {
-    for (ranges, length, window) in [(NEAR_BY, 8 * MIB, 40 * MIB), (FAR, 2 * MIB, 64 * MIB)] {
+    for (ranges, length, window) in [(NEAR_BY, 8 * MIB, 40 * MIB), (FAR, 4 * MIB, 64 * MIB)] {
         let mut w = self::window(GIB);
         let (mut offset, mut next, mut widest, mut longest) = (0, 0, 0, 0);
         while offset < GIB {
@@ -96,9 +96,33 @@ fn full_speed_after_32_mib() {
     assert_eq!(w.window, 64 * MIB);
 }
 
+/// A line that brings half a megabyte a second need not be kept busy for minutes.
+#[test]
+fn who_reads_slowly_is_not_read_far_ahead() {
+    for (pace, furthest) in [
+        (MIB / 2, 8 * MIB),
+        (4 * MIB, 64 * MIB),
+        (64 * MIB, 64 * MIB),
+    ] {
+        let (mut w, mut next) = (window(GIB), 0);
+        for offset in (0..512 * MIB).step_by(128 << 10) {
+            w.tick(Duration::from_secs_f64(offset as f64 / pace as f64));
+            w.access(offset, 128 * KIB);
+            next = take(&mut w).last().map_or(next, |range| range.end);
+            assert!(next <= offset + 128 * KIB + furthest, "at {offset}");
+        }
+        // And whoever becomes slow.
+        for i in 0..64 {
+            w.tick(Duration::from_secs(10_000 + i * 60));
+            w.access(512 * MIB + i * MIB, MIB);
+        }
+        assert_eq!(w.window, MIB);
+    }
+}
+
 #[test]
 fn steady_reader_gets_whole_ranges() {
-    for (ranges, length) in [(NEAR_BY, 8 * MIB), (FAR, 2 * MIB)] {
+    for (ranges, length) in [(NEAR_BY, 8 * MIB), (FAR, 4 * MIB)] {
         let (mut w, mut requests) = (window(GIB), 0);
         for i in 0..GIB / (128 * KIB) {
             w.access(i * 128 * KIB, 128 * KIB);
@@ -162,14 +186,19 @@ fn permute(order: &mut [u64; 5], at: usize, f: &mut impl FnMut(&[u64; 5])) {
     }
 }
 
+/// No two steps from one to the next are alike.
+fn anywhere(n: u64, size: u64) -> u64 {
+    1 + n * n * 7_919_111 % (size - 4097)
+}
+
 #[test]
 fn random_reads_want_nothing() {
     let mut w = window(GIB);
     for i in 1..1000 {
-        let offset = i * 7_919_111 % (GIB - 4096);
+        let offset = anywhere(i, GIB);
         let access = w.access(offset, 4096);
         assert!(!access.sequential && !access.abandon);
-        assert_eq!(w.wanted(FAR), None);
+        assert_eq!(w.wanted(FAR.0, FAR.1), None);
         assert!(!w.keeps(&(offset..offset + 4096)));
     }
 }
@@ -182,9 +211,9 @@ fn a_near_object_is_wanted_whole_for_as_many_requests_as_would_have_brought_it()
     // And once again, when it was lost.
     for round in 0..2 {
         for i in 0..128 {
-            w.access(1 + i * 500_000, 4096);
+            w.access(anywhere(i, size), 4096);
             w.asked(near, GIB);
-            assert_eq!(w.wanted(FAR), None, "{i} in round {round}");
+            assert_eq!(w.wanted(FAR.0, FAR.1), None, "{i} in round {round}");
         }
         w.access(7, 4096);
         w.asked(near, GIB);
@@ -202,9 +231,9 @@ fn a_near_object_is_wanted_whole_for_as_many_requests_as_would_have_brought_it()
     for (took, room) in [(Duration::from_millis(2), GIB), (near, size - 1)] {
         let mut w = window(size);
         for i in 0..1000 {
-            w.access(1 + i * 50_000, 4096);
+            w.access(anywhere(i, size), 4096);
             w.asked(took, room);
-            assert_eq!(w.wanted(FAR), None);
+            assert_eq!(w.wanted(FAR.0, FAR.1), None);
         }
     }
 }
@@ -221,26 +250,104 @@ fn two_adjacent_random_reads_start_a_stream() {
     assert_eq!(take(&mut w), vec![500 * MIB + 4096..501 * MIB]);
 }
 
+/// What was asked for of what is kept, as the reader's state has it.
+struct Here(Vec<Range<u64>>);
+
+impl Here {
+    fn has(&self, read: &Range<u64>) -> bool {
+        let has = |at: u64| self.0.iter().any(|range| range.contains(&at));
+        has(read.start) && has(read.end - 1)
+    }
+}
+
+/// Makes the reads; answers how many of them nothing was asked for ahead of, what the others were asked for in, and
+/// how much was held at most.
+fn follow(w: &mut Window, reads: impl Iterator<Item = Range<u64>>) -> (u64, Vec<Range<u64>>, u64) {
+    let (mut here, mut asked) = (Here(Vec::new()), Vec::new());
+    let (mut alone, mut most) = (0, 0);
+    for read in reads {
+        w.access(read.start, read.end - read.start);
+        let taken = take(w);
+        here.0.extend(taken.iter().cloned());
+        asked.extend(taken);
+        here.0.retain(|range| w.keeps(range));
+        most = most.max(here.0.iter().map(|range| range.end - range.start).sum());
+        alone += u64::from(!here.has(&read));
+    }
+    (alone, asked, most)
+}
+
+fn sorted(mut ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
+    ranges.sort_by_key(|range| range.start);
+    ranges
+}
+
 #[test]
-fn backward_reader_is_random() {
-    let mut w = window(GIB);
-    for i in 1..200 {
-        let access = w.access(GIB - i * 64 * KIB, 64 * KIB);
-        assert!(!access.sequential);
-        assert_eq!(w.wanted(FAR), None);
+fn who_comes_from_behind_is_brought_blocks() {
+    for len in [4 * KIB, 8 * KIB, 100_000, MIB] {
+        let size = 200 * MIB + 17;
+        let reads = (1..=size / len).map(|n| size - n * len..size - (n - 1) * len);
+        let (alone, asked, most) = follow(&mut window(size), reads);
+        // The first two, and of very long ones a piece of the third.
+        assert_eq!(alone, 2 + u64::from(len == MIB), "of {len}");
+        let asked = sorted(asked);
+        assert_eq!(asked.first().map(|range| range.start), Some(0));
+        for two in asked.windows(2) {
+            assert_eq!(two[0].end, two[1].start, "each byte once");
+        }
+        assert!(asked.len() <= 112, "{} requests", asked.len());
+        assert!(most <= 18 * MIB, "{most} held");
     }
 }
 
 #[test]
-fn strided_reader_becomes_random() {
+fn who_comes_from_behind_and_goes_elsewhere_is_wanted_nothing() {
     let mut w = window(GIB);
-    let mut last = Vec::new();
-    for i in 0..100 {
-        w.access(i * MIB, 4 * KIB);
-        last = take(&mut w);
+    let back = |from: u64| (1..=3).map(move |n| from - n * 8 * KIB..from - (n - 1) * 8 * KIB);
+    assert_eq!(follow(&mut w, back(500 * MIB)).0, 2);
+    let away = w.access(900 * MIB, 4 * KIB);
+    assert!(!away.sequential && away.abandon);
+    assert!(!w.keeps(&(498 * MIB..499 * MIB)));
+    assert_eq!(take(&mut w), []);
+    // A store in trouble is asked for what is read, until there is a pattern again.
+    assert_eq!(follow(&mut w, back(300 * MIB)).0, 2);
+    w.rewind(299 * MIB);
+    assert_eq!((w.mode, take(&mut w)), (Mode::Random, vec![]));
+    assert_eq!(follow(&mut w, back(400 * MIB)).0, 2);
+}
+
+#[test]
+fn who_skips_is_brought_the_next_reads() {
+    for step in [
+        -3_000_000i64,
+        -(20 * MIB as i64),
+        5_000_000,
+        16 * MIB as i64,
+    ] {
+        let first = if step < 0 { GIB - 4 * KIB } else { 123 };
+        let place = |n: u32| first.checked_add_signed(step * i64::from(n));
+        let all = (0..).map_while(place).map(|at| at..at + 4 * KIB);
+        let reads: Vec<_> = all.take_while(|read| read.end <= GIB).collect();
+        let (alone, asked, most) = follow(&mut window(GIB), reads.iter().cloned());
+        // Three steps are four reads.
+        assert_eq!(alone, 4, "{step}");
+        let last = reads.len().min(asked.len() + 4);
+        let expected = sorted(reads[4..last].to_vec());
+        assert_eq!(
+            sorted(asked),
+            expected,
+            "{step}: each once, and nothing else"
+        );
+        assert!(most <= 17 * 4 * KIB, "{most} held");
     }
-    assert_eq!(last, vec![]);
-    assert_eq!(w.mode, Mode::Random);
+}
+
+#[test]
+fn strided_reader_that_seemed_sequential_is_brought_no_more_than_it_reads() {
+    let mut w = window(GIB);
+    let reads = (0..100).map(|n| n * MIB..n * MIB + 4 * KIB);
+    follow(&mut w, reads);
+    assert!(matches!(w.mode, Mode::Pattern(_)), "{:?}", w.mode);
 }
 
 #[test]
@@ -260,7 +367,7 @@ fn one_stray_shrinks_two_abandon() {
     take(&mut w);
     let stray = w.access(900 * MIB, 4096);
     assert!(!stray.sequential && !stray.abandon);
-    assert_eq!((w.window, w.wanted(FAR)), (32 * MIB, None));
+    assert_eq!((w.window, w.wanted(FAR.0, FAR.1)), (32 * MIB, None));
     assert!(w.access(32 * MIB, 4096).sequential, "the stream goes on");
     w.access(900 * MIB, 4096);
     let second = w.access(700 * MIB, 4096);
@@ -286,12 +393,12 @@ fn seek_starts_over_at_the_new_place() {
 fn denied_and_failed_ranges_are_not_skipped_for_ever() {
     let mut w = window(GIB);
     w.access(0, 128 * KIB);
-    assert!(w.wanted(FAR).is_some());
+    assert!(w.wanted(FAR.0, FAR.1).is_some());
     w.denied();
-    let wanted = w.wanted(FAR).unwrap();
+    let wanted = w.wanted(FAR.0, FAR.1).unwrap();
     assert_eq!(wanted.range, 128 * KIB..MIB, "the read fetches for itself");
     w.access(128 * KIB, 128 * KIB);
-    assert_eq!(w.wanted(FAR).unwrap().range, 128 * KIB..MIB);
+    assert_eq!(w.wanted(FAR.0, FAR.1).unwrap().range, 128 * KIB..MIB);
     w.advance(MIB);
     w.rewind(512 * KIB);
     w.access(256 * KIB, 128 * KIB);
@@ -337,7 +444,7 @@ fn invariants_hold_over_all_short_histories() {
                     assert!(w.frontier >= offset + len);
                 }
                 let mut rounds = 0;
-                while let Some(wanted) = w.wanted(FAR) {
+                while let Some(wanted) = w.wanted(FAR.0, FAR.1) {
                     let Range { start, end } = wanted.range;
                     assert!(start < end && end <= size);
                     assert!(end - start <= 2 * MIB);
