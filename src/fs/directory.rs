@@ -11,7 +11,6 @@ use std::time::SystemTime;
 use tracing::warn;
 
 use super::listing::{Listed, Listing, Read};
-use super::moment::Moment;
 use super::node::{Kind, Node, ROOT};
 use super::passage::Passage;
 use super::{Attributes, Caller, Error, Fs, Result};
@@ -79,9 +78,9 @@ impl Fs {
         {
             let mut state = node.state();
             if let Some(seen) = listed.object {
-                state.saw_version(seen);
+                state.saw_version(seen, listed.seen);
             } else if listed.kind == Kind::Directory {
-                state.checked = Some(Moment::now());
+                state.checked = Some(listed.seen);
             }
         }
         if listed.object.is_some() {

@@ -48,28 +48,73 @@ struct Snapshot {
     doubts: u64,
 }
 
-#[derive(Default)]
 enum Progress {
-    #[default]
-    Fresh,
-    /// This page is wanted next, and nobody has asked for it.
-    At(Continuation),
+    /// The page from here on is wanted next, and nobody has asked for it.
+    At(Place),
     Coming(Coming),
     Done,
+}
+
+impl Default for Progress {
+    fn default() -> Progress {
+        Progress::At(Place::default())
+    }
+}
+
+/// How far a reading came.
+#[derive(Clone, Default)]
+struct Place {
+    /// Where the directory was.
+    prefix: String,
+    from: Option<Continuation>,
+    /// The last key that came, below the prefix.
+    last: String,
+    /// The directory is elsewhere since: what came before that is skipped.
+    skips: bool,
+}
+
+impl Place {
+    /// Here is a directory that is read anew, or was renamed while it was read.
+    fn begin(&mut self, prefix: String) {
+        self.prefix = prefix;
+        self.from = None;
+        self.skips = !self.last.is_empty();
+    }
+
+    fn below<'a>(&self, entry: &'a ListEntry) -> &'a str {
+        let key = match entry {
+            ListEntry::Object(object) => &object.key,
+            ListEntry::Prefix(prefix) => prefix,
+        };
+        key.strip_prefix(self.prefix.as_str()).unwrap_or(key)
+    }
+
+    /// What is new on a page, which is the next one.
+    fn turn(&mut self, page: &mut ListPage) {
+        if self.skips {
+            (page.entries).retain(|entry| self.below(entry) > self.last.as_str());
+        }
+        if let Some(last) = page.entries.last() {
+            self.last = self.below(last).to_owned();
+        }
+        self.from.clone_from(&page.next);
+    }
 }
 
 /// Pages on their way. One is asked for as soon as the one before it is here, and a sample of each as soon as
 /// that is: a reader is not waited for until two are ahead of him.
 struct Coming {
-    /// The next one was asked for after this one.
-    from: Option<Continuation>,
-    prefix: String,
+    /// Behind those that were taken in.
+    place: Place,
     pages: mpsc::Receiver<store::Result<Arrived>>,
     task: AbortHandle,
 }
 
 struct Arrived {
     page: ListPage,
+    /// Behind it.
+    place: Place,
+    at: Moment,
     found: Found,
     sample: Option<Sample>,
 }
@@ -86,33 +131,52 @@ struct Source {
     store: Arc<dyn Store>,
     sweeps: Arc<Sweeps>,
     directory: Arc<Node>,
-    prefix: String,
     /// Has samples of them asked.
     samples: bool,
 }
 
 impl Source {
-    async fn page(&self, from: Option<&Continuation>) -> store::Result<Arrived> {
-        self.sweeps.settle(&self.prefix).await;
-        let page = self.store.list(&self.prefix, true, from, PAGE).await?;
-        let (found, sample) = match self.samples {
-            true => Sample::of_page(&self.store, &self.directory, &page, from.is_none()),
-            false => (Found::Unasked, None),
-        };
-        Ok(Arrived {
-            page,
-            found,
-            sample,
-        })
+    /// The page from a place on.
+    async fn page(&self, mut place: Place) -> store::Result<Arrived> {
+        loop {
+            let prefix = self.directory.key();
+            if prefix != place.prefix {
+                place.begin(prefix);
+            }
+            self.sweeps.settle(&place.prefix).await;
+            let listed = (self.store).list(&place.prefix, true, place.from.as_ref(), PAGE);
+            let mut page = listed.await?;
+            // Of a directory that was renamed meanwhile not all may have been there any more.
+            if self.directory.key() != place.prefix {
+                continue;
+            }
+            let is_first = place.from.is_none();
+            place.turn(&mut page);
+            let (found, sample) = match self.samples {
+                true => Sample::of_page(&self.store, &self.directory, &page, is_first),
+                false => (Found::Unasked, None),
+            };
+            return Ok(Arrived {
+                page,
+                place,
+                at: Moment::now(),
+                found,
+                sample,
+            });
+        }
     }
 
-    /// Hands on the pages after this one, until there are no more, or one does not come.
-    async fn pages(self, mut from: Option<Continuation>, to: mpsc::Sender<store::Result<Arrived>>) {
+    /// Hands on the pages from a place on, until there are no more, or one does not come.
+    async fn pages(self, mut place: Place, to: mpsc::Sender<store::Result<Arrived>>) {
         loop {
-            let arrived = self.page(from.as_ref()).await;
-            from = arrived.as_ref().ok().and_then(|a| a.page.next.clone());
-            if to.send(arrived).await.is_err() || from.is_none() {
+            let arrived = self.page(place).await;
+            let next = arrived.as_ref().ok().map(|arrived| arrived.place.clone());
+            if to.send(arrived).await.is_err() {
                 return;
+            }
+            match next {
+                Some(next) if next.from.is_some() => place = next,
+                _ => return,
             }
         }
     }
@@ -128,6 +192,7 @@ struct Page {
     entries: Vec<Entry>,
     /// The entries' objects, until they are read.
     objects: Vec<Option<Version>>,
+    arrived: Option<Moment>,
     /// What is said of them.
     found: Found,
 }
@@ -144,6 +209,8 @@ pub struct Listed<'a> {
     pub object: Option<&'a Version>,
     /// When the store was asked, at the latest.
     pub asked: Moment,
+    /// When its page came.
+    pub seen: Moment,
     /// What is said of such as are on its page.
     pub found: Found,
     /// Where to go on behind this entry.
@@ -213,13 +280,13 @@ impl Listing {
 
     /// Takes the next page in.
     async fn next_page(&self, fs: &Fs, snapshot: &mut Snapshot) -> Result<()> {
-        let from = match &snapshot.progress {
+        let place = match &snapshot.progress {
             Progress::Coming(_) => None,
-            Progress::At(from) => Some(Some(from.clone())),
-            Progress::Fresh | Progress::Done => Some(None),
+            Progress::At(place) => Some(place.clone()),
+            Progress::Done => Some(Place::default()),
         };
-        if let Some(from) = from {
-            snapshot.progress = Progress::Coming(self.ask(fs, from));
+        if let Some(place) = place {
+            snapshot.progress = Progress::Coming(self.ask(fs, place));
         }
         let Progress::Coming(coming) = &mut snapshot.progress else {
             unreachable!("they were asked for");
@@ -229,8 +296,7 @@ impl Listing {
             Some(Ok(arrived)) => arrived,
             failed => {
                 // It can be asked for again.
-                let from = coming.from.take();
-                snapshot.progress = from.map_or(Progress::Fresh, Progress::At);
+                snapshot.progress = Progress::At(std::mem::take(&mut coming.place));
                 return Err(match failed {
                     Some(Err(error)) => error.into(),
                     _ => Error::quiet(libc::EIO),
@@ -239,14 +305,15 @@ impl Listing {
         };
         let Arrived {
             page,
+            place,
+            at,
             found,
             sample,
         } = arrived;
-        let prefix = coming.prefix.clone();
-        let is_last = page.next.is_none();
-        coming.from = page.next;
+        let (is_last, prefix) = (page.next.is_none(), place.prefix.clone());
+        coming.place = place;
         snapshot.sample = sample;
-        snapshot.turn_page(page.entries.len(), found);
+        snapshot.turn_page(page.entries.len(), at, found);
         for entry in page.entries {
             snapshot.take(&prefix, entry);
         }
@@ -270,23 +337,16 @@ impl Listing {
         }
     }
 
-    fn ask(&self, fs: &Fs, from: Option<Continuation>) -> Coming {
-        let prefix = self.node.key();
+    fn ask(&self, fs: &Fs, place: Place) -> Coming {
         let source = Source {
             store: fs.store.clone(),
             sweeps: fs.sweeps.clone(),
             directory: self.node.clone(),
-            prefix: prefix.clone(),
             samples: fs.options.trusts_listings && !self.behind,
         };
         let (to, pages) = mpsc::channel(1);
-        let task = tokio::spawn(source.pages(from.clone(), to)).abort_handle();
-        Coming {
-            from,
-            prefix,
-            pages,
-            task,
-        }
+        let task = tokio::spawn(source.pages(place.clone(), to)).abort_handle();
+        Coming { place, pages, task }
     }
 }
 
@@ -297,7 +357,7 @@ impl Snapshot {
     }
 
     /// What is pushed from now on, so many entries perhaps, is on a page of its own.
-    fn turn_page(&mut self, entries: usize, found: Found) {
+    fn turn_page(&mut self, entries: usize, arrived: Moment, found: Found) {
         let before = self.len();
         if let Some(last) = self.pages.last_mut() {
             last.names.shrink_to_fit();
@@ -307,6 +367,7 @@ impl Snapshot {
             // And one of the page before, which was undecided.
             entries: Vec::with_capacity(entries + 1),
             objects: Vec::with_capacity(entries + 1),
+            arrived: Some(arrived),
             found,
             ..Page::default()
         });
@@ -410,6 +471,7 @@ impl Snapshot {
             kind: entry.kind,
             object: page.objects.get(at).and_then(Option::as_ref),
             asked: self.began.unwrap_or_else(Moment::now),
+            seen: page.arrived.unwrap_or_else(Moment::now),
             found: page.found,
             next: index as u64 + 1,
         }
@@ -445,7 +507,7 @@ mod tests {
             ..Snapshot::default()
         };
         for page in entries.chunks(2) {
-            snapshot.turn_page(page.len(), Found::default());
+            snapshot.turn_page(page.len(), Moment::now(), Found::default());
             for entry in page {
                 snapshot.take("d/", entry.clone());
             }

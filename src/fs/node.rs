@@ -471,7 +471,7 @@ impl State {
     /// Takes note of the object as the store shows it now. What a commit of ours said of
     /// this version (its time) stays, so that attributes do not change by themselves.
     pub fn saw(&mut self, object: &ObjectInfo) {
-        self.saw_version(&version_of(object));
+        self.saw_version(&version_of(object), Moment::now());
         if object.version.is_some() {
             self.used_mut().version.clone_from(&object.version);
         }
@@ -483,9 +483,9 @@ impl State {
         }
     }
 
-    /// The same, of a listing.
-    pub fn saw_version(&mut self, seen: &Version) {
-        self.checked = Some(Moment::now());
+    /// The same, of a listing that came then.
+    pub fn saw_version(&mut self, seen: &Version, then: Moment) {
+        self.checked = Some(then);
         let known = self.object.as_ref();
         let is_new = known.is_none();
         let same = known.is_some_and(|known| known.etag == seen.etag && known.size == seen.size);
@@ -618,7 +618,7 @@ impl State {
         let same = self.object.as_ref().is_some_and(|o| o.etag == *source);
         let said = self.said.clone().filter(|_| same);
         let beyond = self.beyond;
-        self.saw_version(copy);
+        self.saw_version(copy, Moment::now());
         self.said = said;
         if same {
             self.beyond = beyond;
@@ -660,7 +660,7 @@ mod tests {
             size: 5,
             modified: SystemTime::UNIX_EPOCH,
         };
-        file.state().saw_version(&seen);
+        file.state().saw_version(&seen, Moment::now());
         file.state().show(Some(5));
         assert_eq!(file.state().stored(), Some(seen.modified));
         assert!(!file.is_open() && file.state().used.is_none());
