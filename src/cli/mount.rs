@@ -347,6 +347,10 @@ fn clear_dead_mount(settings: &Settings) -> &'static str {
         },
     };
     match mountpoint::fuse_source(&settings.mount_point) {
+        // Another one may have been mounted there since.
+        Some(source) if source == shown && !mountpoint::is_dead(&settings.mount_point) => {
+            "another mount is there by now"
+        }
         Some(source) if source == shown => match mountpoint::detach(&settings.mount_point) {
             Ok(()) => "its mount point was cleared",
             Err(_) => "its mount point could not be cleared: umount -l it",

@@ -28,7 +28,7 @@ enum Verdict {
 #[derive(Clone, Copy, Debug)]
 struct Closer {
     fate: Fate,
-    /// It opened the file (or that cannot be told), or wrote to it.
+    /// It opened the file (or that cannot be told), wrote to it, or started who did.
     involved: bool,
 }
 
@@ -109,7 +109,7 @@ impl Fs {
 
     /// Is this close one of several of the same open file?
     fn is_still_open(&self, file: &OpenFile, process: Option<u32>, by_opener: bool) -> bool {
-        let opened = OpenedFile::new(&self.options.mount_point, file.node.ino);
+        let opened = OpenedFile::new(self.mounted(), file.node.ino);
         match process {
             // Cannot be told: treat it as the last.
             None => false,
@@ -122,7 +122,7 @@ impl Fs {
                         f.writable && f.node.ino == file.node.ino && f.opener == Some(process)
                     })
                     .count();
-                opens <= 1 && opened.is_written_by(process)
+                opens <= 1 && file.is_left_by_opener(&opened, process)
             }
             // First in itself, where that may be too much to look through.
             Some(process) => opened.is_written_by(process) || opened.is_written_by_anyone(),
@@ -316,7 +316,7 @@ impl Fs {
                 let draft = used.draft.as_ref();
                 used.closed && draft.is_some_and(|d| d.outcome().is_none() && d.is_dirty())
             };
-            let opened = OpenedFile::new(&self.options.mount_point, file.node.ino);
+            let opened = OpenedFile::new(self.mounted(), file.node.ino);
             if is_left && opened.is_written_by_anyone() {
                 file.used().closed = false;
             }

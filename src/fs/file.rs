@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use super::node::{Name, Node};
 use super::{Attributes, Error, Fs, Result};
 use crate::draft::{At, Base, Draft, Reshape};
-use crate::host::process;
+use crate::host::process::{self, OpenedFile};
 use crate::read::{Data, Reader};
 use crate::store::ErrorKind;
 
@@ -36,8 +36,15 @@ pub(super) struct Use {
     pub closed: bool,
     /// It was said that what it reads is in an archive.
     told: bool,
-    /// Threads that wrote, and the processes they belong to.
-    writers: Vec<(u32, Option<u32>)>,
+    writers: Vec<Writer>,
+}
+
+/// A thread that wrote.
+struct Writer {
+    tid: u32,
+    process: Option<u32>,
+    /// Who started that: a script, mostly, of which it is one step.
+    parent: Option<u32>,
 }
 
 impl Use {
@@ -70,19 +77,38 @@ impl OpenFile {
     fn note_writer(&self, used: &mut Use, tid: u32) {
         used.closed = false;
         if tid != 0
-            && used.writers.last().is_none_or(|(last, _)| *last != tid)
+            && used.writers.last().is_none_or(|last| last.tid != tid)
             && used.writers.len() < WRITERS_MAX
         {
-            used.writers.retain(|(known, _)| *known != tid);
-            used.writers.push((tid, process::process_of(tid)));
+            used.writers.retain(|known| known.tid != tid);
+            let process = process::process_of(tid);
+            used.writers.push(Writer {
+                tid,
+                process,
+                parent: process.and_then(process::parent_of),
+            });
         }
     }
 
+    /// Did it write, or start whoever did?
     pub(super) fn is_writer(&self, process: u32) -> bool {
-        self.used()
-            .writers
-            .iter()
-            .any(|(_, writer)| *writer == Some(process))
+        let its = |writer: &Writer| [writer.process, writer.parent].contains(&Some(process));
+        self.used().writers.iter().any(its)
+    }
+
+    /// Did anybody else write?
+    fn has_other_writers(&self, process: u32) -> bool {
+        let another = |writer: &Writer| writer.process != Some(process);
+        self.used().writers.iter().any(another)
+    }
+
+    /// Is it open still somewhere, when this process, which opened it and whose bytes they are, has closed it?
+    pub(super) fn is_left_by_opener(&self, opened: &OpenedFile, process: u32) -> bool {
+        match self.has_other_writers(process) {
+            true => opened.is_written_by_anyone(),
+            // To whom it gave its descriptor it did that by starting him, as a rule.
+            false => opened.is_written_by_family_of(process),
+        }
     }
 }
 

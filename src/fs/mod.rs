@@ -55,6 +55,7 @@ pub use rename::Renaming;
 pub use xattr::Setting;
 
 use crate::draft::{Draft, Target, Works};
+use crate::host::mountpoint::Mount;
 use crate::read::{ReadMemory, Settings as ReadSettings};
 use crate::store::{ErrorKind, ListEntry, ObjectInfo, Precondition, Store};
 use crate::turns::Turns;
@@ -112,6 +113,8 @@ pub struct Fs {
     asking: Turns<u64>,
     /// Files that are being published or lose their names: one at a time.
     publishing: Turns<u64>,
+    /// Files that lose their names just now: those who had them open are seen to.
+    parting: Turns<u64>,
     /// What is being given another name, or loses its own: by one at a time.
     naming: Turns<u64>,
     files: Mutex<HashMap<u64, Arc<OpenFile>>>,
@@ -122,6 +125,7 @@ pub struct Fs {
     /// Looks at objects ahead of whoever goes through a directory.
     looks_ahead: Arc<tokio::sync::Semaphore>,
     kernel: std::sync::OnceLock<Box<dyn KernelCache>>,
+    mounted: std::sync::OnceLock<Arc<Mount>>,
     mounted_at: SystemTime,
     calls: Calls,
     /// Commits under way, whoever waits for them; the end of the mount does.
@@ -149,6 +153,7 @@ impl Fs {
             tree: Tree::new(),
             asking: Turns::default(),
             publishing: Turns::default(),
+            parting: Turns::default(),
             naming: Turns::default(),
             files: Mutex::new(HashMap::new()),
             listings: Mutex::new(HashMap::new()),
@@ -156,11 +161,18 @@ impl Fs {
             next_number: AtomicU64::new(1),
             looks_ahead: Arc::new(tokio::sync::Semaphore::new(attributes::AHEAD)),
             kernel: std::sync::OnceLock::new(),
+            mounted: std::sync::OnceLock::new(),
             mounted_at: SystemTime::now(),
             calls: Calls::default(),
             commits: watch::Sender::new(0),
             ending: AtomicBool::new(false),
         })
+    }
+
+    /// The mount, as it was when this was asked first: as soon as there is one.
+    pub fn mounted(&self) -> &Arc<Mount> {
+        let look = || Arc::new(Mount::at(&self.options.mount_point));
+        self.mounted.get_or_init(look)
     }
 
     /// The kernel's caches, once there is a mount.

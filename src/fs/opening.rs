@@ -74,13 +74,30 @@ impl Fs {
     }
 
     pub async fn open(&self, ino: u64, flags: i32, tid: u32) -> Result<Opened> {
-        let node = self.node(ino)?;
+        loop {
+            let node = self.node(ino)?;
+            let opened = self.open_as_it_is(&node, flags, tid).await?;
+            // Its name is going, and those who have it open may have been seen to before. Where the name leads then, or
+            // that it leads nowhere, the kernel finds out.
+            // (Who begins it anew has his draft, which is seen to itself.)
+            let begins = flags & libc::O_ACCMODE != libc::O_RDONLY && flags & libc::O_TRUNC != 0;
+            if begins || !self.parting.are_taken(&ino) {
+                return Ok(opened);
+            }
+            drop(self.remove_file(opened.handle));
+            drop(self.parting.take(ino).await);
+            let named = self.assert_named(&node);
+            self.tree.drop_if_idle(&node);
+            named?;
+        }
+    }
+
+    async fn open_as_it_is(&self, node: &Arc<Node>, flags: i32, tid: u32) -> Result<Opened> {
         let truncates = flags & libc::O_ACCMODE != libc::O_RDONLY && flags & libc::O_TRUNC != 0;
         let _passage = match truncates {
-            true => Some(self.passages.enter([&node]).await),
+            true => Some(self.passages.enter([node]).await),
             false => None,
         };
-        let node = &node;
         if node.is_directory() {
             return Err(Error::quiet(libc::EISDIR));
         }

@@ -20,6 +20,7 @@ pub(super) struct Parting {
     /// The bucket may hold an object of it.
     pub published: bool,
     _turn: Turn,
+    _going: Turn,
 }
 
 impl Fs {
@@ -63,12 +64,15 @@ impl Fs {
             ));
         }
         let published = was_committing || node.state().object.is_some();
+        // Who opens it from here on waits for what becomes of it.
+        let going = self.parting.take(node.ino).await;
         if published && node.is_open() {
             self.keep_for_those_who_have_it_open(node).await;
         }
         Ok(Parting {
             published,
             _turn: turn,
+            _going: going,
         })
     }
 

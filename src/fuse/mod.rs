@@ -199,6 +199,10 @@ impl Filesystem for Frontend {
         Ok(())
     }
 
+    fn destroy(&mut self) {
+        self.device.retire();
+    }
+
     fn lookup(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let began = Instant::now();
         if let Some(known) = self.fs.lookup_cached(parent.0, name) {

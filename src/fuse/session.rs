@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -15,7 +15,7 @@ use super::cache::Notifications;
 use super::device::Device;
 use crate::fs::Fs;
 use crate::host::given::Given;
-use crate::host::mountpoint;
+use crate::host::mountpoint::{self, Mount};
 
 #[derive(Clone, Debug)]
 pub struct MountOptions {
@@ -34,7 +34,7 @@ pub struct MountOptions {
 /// A live mount.
 pub struct Mounted {
     /// `None`: somewhere, that cannot be known.
-    mount_point: Option<PathBuf>,
+    mount: Option<Mount>,
     /// Resolves when the kernel ended the session.
     pub ended: oneshot::Receiver<io::Result<()>>,
 }
@@ -93,9 +93,16 @@ pub fn mount(
         }
     };
     device.set(session.as_fd())?;
+    // As long as it is there to be looked at.
+    fs.mounted();
+    let mount = match &options.given {
+        None => Some(fs.mounted().as_ref().clone()),
+        Some(given) => given.place().map(Mount::at),
+    };
     fs.set_kernel_cache(Box::new(Notifications::start(session.notifier())?));
     raise_read_ahead(mount_point);
     let (end, ended) = oneshot::channel();
+    let own = options.given.is_none().then(|| mount.clone()).flatten();
     std::thread::Builder::new()
         .name("session".to_string())
         .spawn(move || {
@@ -104,23 +111,21 @@ pub fn mount(
                 Err(error) if error.raw_os_error() == Some(libc::ECONNABORTED) => Ok(()),
                 other => other,
             };
+            // One that broke off is there still, and dead.
+            if let Some(Err(error)) = own.map(|mount| mount.detach()) {
+                tracing::debug!(%error, "cannot unmount");
+            }
             let _ = end.send(result);
         })?;
-    Ok(Mounted {
-        mount_point: match &options.given {
-            None => Some(mount_point.to_path_buf()),
-            Some(given) => given.place().map(Path::to_path_buf),
-        },
-        ended,
-    })
+    Ok(Mounted { mount, ended })
 }
 
 impl Mounted {
     /// Takes the mount point away, also from those who use it: what they have open fails from now on
     /// when this process ends.
     pub fn detach(&self) -> io::Result<()> {
-        match &self.mount_point {
-            Some(at) => mountpoint::detach(at),
+        match &self.mount {
+            Some(mount) => mount.detach(),
             None => Err(io::Error::other("whoever mounted it has to unmount it")),
         }
     }

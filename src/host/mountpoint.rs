@@ -1,5 +1,6 @@
 //! Is this a place to mount on? Asked before anything else, so that the answer is a sentence.
 
+use std::collections::HashMap;
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -119,7 +120,11 @@ pub(super) struct MountLine {
 }
 
 fn mount_lines() -> Vec<MountLine> {
-    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    mount_lines_of("/proc/self/mountinfo")
+}
+
+fn mount_lines_of(table: &str) -> Vec<MountLine> {
+    let mounts = std::fs::read_to_string(table).unwrap_or_default();
     let line = |line: &str| {
         let mut fields = line.split(' ');
         let id = fields.next()?.parse().ok()?;
@@ -160,13 +165,70 @@ pub fn device(path: &Path) -> Option<String> {
     last_at(path).map(|line| line.device)
 }
 
-/// The kernel's numbers of the mount at this path and of those bound to it.
-pub fn ids(path: &Path) -> Vec<u64> {
-    let device = device(path);
-    let same = mount_lines()
-        .into_iter()
-        .filter(|line| Some(&line.device) == device.as_ref());
-    same.map(|line| line.id).collect()
+/// A mount of ours, told from whatever else comes to its place.
+#[derive(Clone, Debug)]
+pub struct Mount {
+    at: PathBuf,
+    /// `major:minor`; its own as long as somebody has it.
+    device: Option<String>,
+    /// The kernel's numbers of it, and of what was bound to it, when it was looked at first.
+    ids: Vec<u64>,
+}
+
+impl Mount {
+    /// What is mounted there now.
+    pub fn at(path: &Path) -> Mount {
+        let mut mount = Mount {
+            at: path.to_path_buf(),
+            device: device(path),
+            ids: Vec::new(),
+        };
+        let ours = mount.numbers().into_iter().filter(|(_, ours)| *ours);
+        mount.ids = ours.map(|(id, _)| id).collect();
+        mount
+    }
+
+    /// Takes it away from everybody, at once: what is open of it fails when its daemon ends. What else is mounted
+    /// there by now stays.
+    pub fn detach(&self) -> std::io::Result<()> {
+        match device(&self.at) {
+            Some(device) if self.device.as_ref() == Some(&device) => detach(&self.at),
+            _ => Ok(()),
+        }
+    }
+
+    /// The kernel's numbers of all mounts that this process sees: is it this one, or bound to it? One that was detached
+    /// has its number still.
+    pub fn numbers(&self) -> HashMap<u64, bool> {
+        let lines = mount_lines();
+        let mut numbers: HashMap<_, _> =
+            lines.iter().map(|line| (line.id, self.has(line))).collect();
+        numbers.extend(self.ids.iter().map(|id| (*id, true)));
+        numbers
+    }
+
+    /// Is it this one, or bound to it, where another process is?
+    pub fn has_number_for(&self, number: u64, process: u32) -> bool {
+        let lines = mount_lines_of(&format!("/proc/{process}/mountinfo"));
+        lines.iter().any(|line| line.id == number && self.has(line))
+    }
+
+    fn has(&self, line: &MountLine) -> bool {
+        self.device.as_ref() == Some(&line.device)
+    }
+}
+
+/// Is what is mounted there without its daemon? It is asked something that no cache answers.
+pub fn is_dead(path: &Path) -> bool {
+    let Ok(path) = CString::new(path.as_os_str().as_bytes()) else {
+        return false;
+    };
+    // SAFETY: all zeros is a `statfs`.
+    let mut told = unsafe { std::mem::zeroed::<libc::statfs>() };
+    // SAFETY: both live for the call.
+    let done = unsafe { libc::statfs(path.as_ptr(), &raw mut told) };
+    let dead = [Some(libc::ENOTCONN), Some(libc::ECONNABORTED)];
+    done != 0 && dead.contains(&std::io::Error::last_os_error().raw_os_error())
 }
 
 /// The mount point that holds a path.

@@ -1,12 +1,13 @@
 //! What the machine tells of the processes that use the mount. Everything here is best effort: what
 //! cannot be read is unknown, and unknown counts as alive and well.
 
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
 
-use super::mountpoint;
+use super::mountpoint::Mount;
 
 /// How the thread that closes a file is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +18,8 @@ pub enum Fate {
     Exiting(u8),
     /// Ending because of this signal.
     Killed(u8),
+    /// Ending, and we are not the one who may know why.
+    Untold,
 }
 
 /// Linux: the task is being taken down.
@@ -33,15 +36,22 @@ pub fn fate(tid: u32) -> Fate {
     if tid == 0 || has_memory(tid) {
         return Fate::Alive;
     }
-    fs::read_to_string(format!("/proc/{tid}/stat"))
-        .map_or(Fate::Alive, |stat| fate_from_stat(&stat))
+    let told = fs::read_to_string(format!("/proc/{tid}/stat"))
+        .map_or(Fate::Alive, |stat| fate_from_stat(&stat));
+    match told {
+        Fate::Untold => Signals::of(tid)
+            .and_then(|signals| signals.ended_by())
+            .map_or(Fate::Exiting(0), Fate::Killed),
+        told => told,
+    }
 }
 
 fn has_memory(tid: u32) -> bool {
     status_field(tid, "VmSize:").is_some()
 }
 
-/// Fields 9 (flags) and 52 (exit_code, as wait(2) has it; 0 to readers without the right to trace).
+/// Fields 9 (flags), 35 (wchan: a thread that waits for us is blocked) and 52 (exit_code, as wait(2) has it); to readers
+/// without the right to trace the last two are 0.
 fn fate_from_stat(stat: &str) -> Fate {
     // The command (field 2) may hold spaces and parentheses: count from behind it.
     let Some((_, rest)) = stat.rsplit_once(')') else {
@@ -56,6 +66,7 @@ fn fate_from_stat(stat: &str) -> Fate {
         return Fate::Alive;
     }
     match code & 0x7f {
+        0 if code == 0 && field(35) == Some(0) => Fate::Untold,
         0 => Fate::Exiting((code >> 8) as u8),
         signal => Fate::Killed(signal as u8),
     }
@@ -88,6 +99,12 @@ fn uses(pid: u32, path: &Path) -> bool {
         || descriptors.flatten().any(|entry| is_below(&entry.path()))
 }
 
+/// Who started a process, if that was not the machine itself.
+pub fn parent_of(process: u32) -> Option<u32> {
+    let parent = status_field(process, "PPid:")?.parse().ok()?;
+    (parent > 1).then_some(parent)
+}
+
 /// The process a thread belongs to.
 pub fn process_of(tid: u32) -> Option<u32> {
     if tid == 0 {
@@ -115,6 +132,16 @@ struct Signals {
     ignored: u64,
     caught: u64,
 }
+
+/// Signals that end nobody who does not care for them.
+const HARMLESS: u64 = bit(libc::SIGCHLD)
+    | bit(libc::SIGCONT)
+    | bit(libc::SIGSTOP)
+    | bit(libc::SIGTSTP)
+    | bit(libc::SIGTTIN)
+    | bit(libc::SIGTTOU)
+    | bit(libc::SIGURG)
+    | bit(libc::SIGWINCH);
 
 const fn bit(signal: i32) -> u64 {
     1 << (signal - 1)
@@ -153,6 +180,13 @@ impl Signals {
         self.heard() & ENDING != 0
     }
 
+    /// What a thread that is ending was ended by, as far as it is pending still: so it is of a process that was
+    /// killed as a whole.
+    fn ended_by(&self) -> Option<u8> {
+        let deadly = self.pending & bit(libc::SIGKILL) | self.heard() & !self.caught & !HARMLESS;
+        (deadly != 0).then(|| deadly.trailing_zeros() as u8 + 1)
+    }
+
     fn heard(&self) -> u64 {
         self.pending & !self.blocked & !self.ignored
     }
@@ -176,17 +210,25 @@ const LOOKED_AT_MAX: usize = 2048;
 #[derive(Clone, Debug)]
 pub struct OpenedFile {
     inode: u64,
-    mount_point: PathBuf,
-    /// The mount in this namespace, and whatever is bound to it. Asked when a descriptor is of such an inode, and not
-    /// for each close: a machine may have thousands of mounts.
-    mounts: OnceLock<Vec<u64>>,
+    mount: Arc<Mount>,
+    /// The mounts of this namespace by their numbers, and which of them are ours. Asked when a descriptor is of such an
+    /// inode, and not for each close: a machine may have thousands of mounts.
+    mounts: OnceLock<HashMap<u64, bool>>,
+}
+
+/// Which descriptors count.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kept {
+    AnyHow,
+    /// Those that stay open when another program is executed.
+    Beyond,
 }
 
 impl OpenedFile {
-    pub fn new(mount_point: &Path, inode: u64) -> OpenedFile {
+    pub fn new(mount: &Arc<Mount>, inode: u64) -> OpenedFile {
         OpenedFile {
             inode,
-            mount_point: mount_point.to_path_buf(),
+            mount: mount.clone(),
             mounts: OnceLock::new(),
         }
     }
@@ -194,7 +236,35 @@ impl OpenedFile {
     /// Does the process have it open for writing? Of one with very many descriptors that is taken for
     /// granted.
     pub fn is_written_by(&self, process: u32) -> bool {
-        self.is_among(process, &mut { LOOKED_AT_MAX })
+        self.is_among(process, Kept::AnyHow, &mut { LOOKED_AT_MAX })
+            .unwrap_or(true)
+    }
+
+    /// Does it, or one of its children, or theirs? What a child closes when it executes its program counts for nothing:
+    /// a thread that starts one must not keep another from being told that its file is published.
+    pub fn is_written_by_family_of(&self, process: u32) -> bool {
+        if self.is_written_by(process) {
+            return true;
+        }
+        let mut budget = LOOKED_AT_MAX;
+        let mut family = vec![process];
+        let mut at = 0;
+        while let Some(member) = family.get(at).copied() {
+            let Some(children) = children_of(member) else {
+                // A kernel that does not tell.
+                return self.is_written_by_anyone();
+            };
+            for child in children {
+                // What is too much to be looked through has no part in it, for all that can be told.
+                match self.is_among(child, Kept::Beyond, &mut budget) {
+                    Some(true) => return true,
+                    Some(false) => family.push(child),
+                    None => return false,
+                }
+            }
+            at += 1;
+        }
+        false
     }
 
     /// Does any process? The same of a machine with very many.
@@ -206,29 +276,34 @@ impl OpenedFile {
         entries
             .flatten()
             .filter_map(|entry| entry.file_name().to_string_lossy().parse::<u32>().ok())
-            .any(|process| self.is_among(process, &mut budget))
+            .any(|process| {
+                let is_written = self.is_among(process, Kept::AnyHow, &mut budget);
+                is_written.unwrap_or(true)
+            })
     }
 
-    fn is_among(&self, process: u32, budget: &mut usize) -> bool {
+    /// `None`: it has more open than may be looked at.
+    fn is_among(&self, process: u32, kept: Kept, budget: &mut usize) -> Option<bool> {
         let Ok(entries) = fs::read_dir(format!("/proc/{process}/fdinfo")) else {
-            return false;
+            return Some(false);
         };
         let entries: Vec<_> = entries.flatten().take(*budget + 1).collect();
-        if entries.len() > *budget {
-            return true;
-        }
-        *budget -= entries.len();
-        entries
-            .iter()
-            .any(|entry| beginning(&entry.path()).is_ok_and(|info| self.is_written(&info)))
+        *budget = budget.checked_sub(entries.len())?;
+        Some(entries.iter().any(|entry| {
+            beginning(&entry.path()).is_ok_and(|info| self.is_written(&info, process, kept))
+        }))
     }
 
-    fn mounts(&self) -> &[u64] {
-        self.mounts
-            .get_or_init(|| mountpoint::ids(&self.mount_point))
+    /// Is it a mount of ours that a process has something open of? (Which mount namespace the process is in is not
+    /// asked: reading that link waits for one in the middle of execve(2), too.)
+    fn is_of_ours(&self, mount: u64, process: u32) -> bool {
+        let here = self.mounts.get_or_init(|| self.mount.numbers());
+        // In another mount namespace the same mount has another number.
+        let seen = here.get(&mount).copied();
+        seen.unwrap_or_else(|| self.mount.has_number_for(mount, process))
     }
 
-    fn is_written(&self, info: &str) -> bool {
+    fn is_written(&self, info: &str, process: u32, kept: Kept) -> bool {
         let field = |name: &str| {
             let line = info.lines().find_map(|line| line.strip_prefix(name));
             line.map(str::trim)
@@ -236,9 +311,27 @@ impl OpenedFile {
         let number = |name: &str| field(name).and_then(|text| text.parse::<u64>().ok());
         let flags = field("flags:").and_then(|text| i32::from_str_radix(text, 8).ok());
         number("ino:") == Some(self.inode)
-            && number("mnt_id:").is_some_and(|id| self.mounts().contains(&id))
             && flags.is_none_or(|flags| flags & libc::O_ACCMODE != libc::O_RDONLY)
+            && (kept == Kept::AnyHow || flags.is_none_or(|flags| flags & libc::O_CLOEXEC == 0))
+            && number("mnt_id:").is_some_and(|id| self.is_of_ours(id, process))
     }
+}
+
+/// Those that the threads of a process have started and that are there still. `None`: the kernel does not tell.
+fn children_of(process: u32) -> Option<Vec<u32>> {
+    let Ok(threads) = fs::read_dir(format!("/proc/{process}/task")) else {
+        return Some(Vec::new());
+    };
+    let mut children = Vec::new();
+    for thread in threads.flatten() {
+        match fs::read_to_string(thread.path().join("children")) {
+            Ok(told) => children.extend(told.split_ascii_whitespace().flat_map(str::parse::<u32>)),
+            // It ended meanwhile.
+            Err(_) if !thread.path().exists() => {}
+            Err(_) => return None,
+        }
+    }
+    Some(children)
 }
 
 /// Of a descriptor, what all of them tell, which comes first and in one piece.
@@ -253,7 +346,12 @@ mod tests {
     use super::*;
 
     fn stat(flags: u64, exit_code: u64) -> String {
+        stat_told(flags, exit_code, true)
+    }
+
+    fn stat_told(flags: u64, exit_code: u64, told: bool) -> String {
         let mut fields: Vec<String> = (3..=52).map(|n| n.to_string()).collect();
+        fields[35 - 3] = u64::from(told).to_string();
         fields[9 - 3] = flags.to_string();
         fields[52 - 3] = exit_code.to_string();
         format!("7 (a ) b) {}", fields.join(" "))
@@ -286,6 +384,24 @@ mod tests {
             "a kernel worker closed it"
         );
         assert_eq!(fate_from_stat("nonsense"), Fate::Alive);
+        assert_eq!(fate_from_stat(&stat_told(0x400004, 0, false)), Fate::Untold);
+    }
+
+    #[test]
+    fn what_ended_a_process_is_pending_still() {
+        let pending = |pending| Signals {
+            pending,
+            ..Signals::default()
+        };
+        let (kill, term, chld) = (bit(libc::SIGKILL), bit(libc::SIGTERM), bit(libc::SIGCHLD));
+        assert_eq!(pending(kill | chld).ended_by(), Some(9));
+        assert_eq!(pending(term).ended_by(), Some(15));
+        assert_eq!(pending(chld).ended_by(), None);
+        let caught = Signals {
+            caught: term,
+            ..pending(term)
+        };
+        assert_eq!(caught.ended_by(), None);
     }
 
     #[test]
@@ -294,10 +410,14 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("f");
         let writer = fs::File::create(&path).unwrap();
-        let root = mountpoint::of_path(&path).expect("some mount holds it");
-        let file = OpenedFile::new(&root, writer.metadata().unwrap().ino());
+        let root = super::super::mountpoint::of_path(&path).expect("some mount holds it");
+        let mount = Arc::new(Mount::at(&root));
+        let file = OpenedFile::new(&mount, writer.metadata().unwrap().ino());
         let us = std::process::id();
         assert!(file.is_written_by(us) && file.is_written_by_anyone());
+        assert!(file.is_written_by_family_of(us));
+        let parent = parent_of(us).expect("somebody started the test");
+        assert!(children_of(parent).is_none_or(|children| children.contains(&us)));
         drop(writer);
         let _reader = fs::File::open(&path).unwrap();
         assert!(!file.is_written_by(us));

@@ -3,7 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::tools::Job;
+use crate::support::mount::detach;
+use crate::support::tools::{Job, sh, sh_ok, shout};
 use crate::support::{
     Content, MIB, Mount, PART, Store, Writer, eventually, on_both_stores, seconds,
 };
@@ -271,6 +272,88 @@ fn a_killed_group_of_commands_publishes_nothing(store: &Store) {
     assert_nothing_happened(store, mount, "{ cmd; sleep; } > file");
 }
 
+/// A script that has written half, and is on its way to the other one; `$2` says so.
+const HALF: &str = "sh -c 'head -c 12000000 /dev/zero; : > \"$1\"; sleep 1000; head -c 12000000 /dev/zero' sh \"$2\"";
+
+/// Whoever opened a file for others and closes it ends nothing, whoever wrote; nor do the steps of a script that
+/// are through.
+fn a_script_whose_opener_has_closed_publishes_nothing_when_it_is_killed(store: &Store) {
+    let mount = mount(store);
+    let until_half = "until [ -e \"$2\" ]; do sleep 0.02; done";
+    let scripts = [
+        format!("exec 3> \"$1\"; {HALF} >&3 & {until_half}; exec 3>&-; : > \"$2.closed\"; wait"),
+        format!("exec 3> \"$1\"; {HALF} >&3 & exec 3>&-; {until_half}; : > \"$2.closed\"; wait"),
+        format!("{{ {HALF} & {until_half}; }} > \"$1\"; : > \"$2.closed\"; wait"),
+        format!("({HALF} & {until_half}; exit 0) > \"$1\"; : > \"$2.closed\"; sleep 1000; true"),
+    ];
+    for (n, script) in scripts.iter().enumerate() {
+        for file in FILES {
+            let half = mount.aside(&format!("half-{n}-{file}"));
+            let job = Job::start(script, &[&mount.path(file), &half]);
+            let closed = half.with_extension("closed");
+            eventually(seconds(20), "the opener has closed", || closed.exists());
+            assert_eq!(store.keys(), ["old"], "{script}: before it is killed");
+            store.assert_holds("old", &OLD);
+            job.die_of(libc::SIGKILL);
+            assert_unchanged(store, &format!("{file}: {script}"));
+        }
+    }
+    assert_nothing_happened(store, mount, "an opener that closed");
+}
+
+/// As in a container, or a service with a file system of its own: the same mount has another number there.
+fn a_writer_in_another_mount_namespace_publishes_nothing_when_it_is_killed(store: &Store) {
+    if !sh("unshare -m true", &[]).ok() {
+        return shout("not tried: mount namespaces (unshare -m is not permitted)");
+    }
+    let mount = mount(store);
+    for file in FILES {
+        let half = mount.aside(&format!("half-{file}"));
+        let script =
+            format!("unshare -m sh -uc '{{ {HALF}; true; }} > \"$1\"' sh \"$1\" \"$2\"; true");
+        // Quotes within quotes are too much for one line.
+        let script = script.replace(HALF, "head -c 12000000 /dev/zero; : > \"$2\"; sleep 1000");
+        let job = Job::start(&script, &[&mount.path(file), &half]);
+        eventually(seconds(20), "half is written", || half.exists());
+        assert_eq!(store.keys(), ["old"], "before it is killed");
+        store.assert_holds("old", &OLD);
+        job.die_of(libc::SIGKILL);
+        assert_unchanged(store, file);
+    }
+    // One that ends well is kept.
+    let script = "unshare -m sh -c 'head -c 12000000 /dev/zero > \"$0\"' \"$1\"";
+    sh_ok(script, &[&mount.path("new")]);
+    let kept = store.get("new").map(|bytes| bytes.len());
+    assert_eq!(kept, Some(12_000_000));
+    std::fs::remove_file(mount.path("new")).expect("removed");
+    assert_nothing_happened(store, mount, "another namespace");
+}
+
+/// Nobody can tell any more where such a mount is.
+fn a_script_that_writes_to_a_mount_that_was_detached_publishes_nothing_when_it_is_killed(
+    store: &Store,
+) {
+    for file in FILES {
+        let mount = mount(store);
+        let half = mount.aside(&format!("half-{file}"));
+        let script = format!(
+            "exec 3> \"$1\"; until [ -e \"$2.go\" ]; do sleep 0.02; done; {HALF} >&3; true"
+        );
+        let job = Job::start(&script, &[&mount.path(file), &half]);
+        eventually(seconds(20), "it is open", || {
+            mount.path(file).metadata().is_ok_and(|f| f.len() == 0)
+        });
+        detach(&mount.at);
+        std::fs::write(half.with_extension("go"), "").expect("made");
+        eventually(seconds(20), "half is written", || half.exists());
+        assert_eq!(store.keys(), ["old"], "before it is killed");
+        store.assert_holds("old", &OLD);
+        job.die_of(libc::SIGKILL);
+        assert_unchanged(store, file);
+        mount.wait_for_end();
+    }
+}
+
 fn a_command_cut_off_by_timeout_publishes_nothing(store: &Store) {
     let mount = mount(store);
     for file in FILES {
@@ -414,6 +497,9 @@ on_both_stores!(
     a_cp_stopped_with_control_c_publishes_nothing,
     a_killed_shell_redirection_publishes_nothing,
     a_killed_group_of_commands_publishes_nothing,
+    a_script_whose_opener_has_closed_publishes_nothing_when_it_is_killed,
+    a_writer_in_another_mount_namespace_publishes_nothing_when_it_is_killed,
+    a_script_that_writes_to_a_mount_that_was_detached_publishes_nothing_when_it_is_killed,
     a_command_cut_off_by_timeout_publishes_nothing,
     a_writer_that_ends_without_closing_has_its_file_kept,
     a_multithreaded_writer_that_ends_well_has_its_file_kept,

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::support::mount::{PROGRAM, Place, detach, is_mounted, program};
-use crate::support::tools::{Outcome, run, run_within, sh, sh_ok};
+use crate::support::tools::{Outcome, kill, run, run_within, sh, sh_ok};
 use crate::support::{Mount, Store, eventually, seconds};
 
 /// A place with the helper's link in it, as the installation makes it.
@@ -417,4 +417,29 @@ fn relative_paths_mean_the_same_when_the_mount_is_in_the_background() {
     assert_eq!(host.store.get("written").expect("published").len(), 16_384);
     let log = fs::read_to_string(folder.join("log")).expect("the log is where it was said");
     assert!(log.contains("unmounted"), "{log}");
+}
+
+/// Whoever detached a mount that was busy may have mounted something else there by the time it ends.
+#[test]
+fn a_mount_that_was_detached_takes_nothing_away_that_came_to_its_place() {
+    let store = Store::embedded();
+    let place = Place::default();
+    let source = format!("s3://{}", store.bucket);
+    for how in ["closed", "terminated", "killed"] {
+        let mut first = Mount::within(&place, "mnt", &store, &source, &[]);
+        let file = fs::File::create(first.path("file")).expect("made");
+        file.write_all_at(b"half", 0).expect("written");
+        detach(&first.at);
+        let second = Mount::within(&place, "mnt", &store, &source, &[]);
+        match how {
+            "closed" => drop(file),
+            "terminated" => kill(first.daemon(), libc::SIGTERM),
+            _ => kill(first.daemon(), libc::SIGKILL),
+        }
+        first.wait_for_death();
+        assert!(is_mounted(&second.at), "{how}");
+        fs::write(second.path(how), how).expect("written");
+        assert!(store.keys().contains(&how.to_owned()), "{how}");
+        assert!(second.unmount().success(), "{how}");
+    }
 }

@@ -4,6 +4,7 @@
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::path::Path;
+use std::sync::mpsc::channel;
 
 use wholefs::embedded::FaultId;
 
@@ -140,4 +141,51 @@ fn what_is_written_to_a_replaced_file_is_published_also_when_the_old_name_stays(
     assert!(mount.terminate().success());
     assert_eq!(store.get("f").as_deref(), Some(WRITTEN));
     assert_eq!(store.get("new").as_deref(), Some(&b"the new"[..]));
+}
+
+/// Opened while its name goes, and read later: all of the old file, or of the new one.
+#[test]
+fn who_opens_a_file_while_its_name_goes_waits_for_what_becomes_of_it() {
+    for (operation, replaced) in [
+        ("CopyObject", true),
+        ("DeleteObject", true),
+        ("DeleteObject", false),
+    ] {
+        let store = Store::embedded();
+        store.put("new", "the new");
+        let mount = mount(&store);
+        let (f, new) = (mount.path("f"), mount.path("new"));
+        let hold = script(&store, &format!("op={operation}:hold-before"));
+        let read = std::thread::scope(|scope| {
+            let taking = scope.spawn(|| match replaced {
+                true => fs::rename(&new, &f),
+                false => fs::remove_file(&f),
+            });
+            await_fired(&store, hold);
+            let (taken, when_taken) = channel();
+            let asked = store.log().count("HeadObject");
+            let f = &f;
+            let reading = scope.spawn(move || {
+                let mut file = File::open(f)?;
+                when_taken.recv().expect("it is told");
+                let mut text = String::new();
+                file.read_to_string(&mut text).map(|_| text)
+            });
+            eventually(seconds(10), "it is looked up", || {
+                store.log().count("HeadObject") > asked
+            });
+            store.faults().remove(hold);
+            taking.join().expect("no panic").expect("taken");
+            taken.send(()).expect("it is waited for");
+            reading.join().expect("no panic")
+        });
+        match read {
+            Ok(text) if replaced => assert!(["the old", "the new"].contains(&&*text), "{text}"),
+            Ok(text) => assert_eq!(text, "the old"),
+            Err(error) => {
+                assert!(!replaced, "{operation}: {error}");
+                assert_eq!(error.kind(), std::io::ErrorKind::NotFound, "{error}");
+            }
+        }
+    }
 }
