@@ -8,7 +8,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use wholefs::embedded::FaultId;
+use wholefs::embedded::{FaultId, Keep, Options, Prefill};
 
 use crate::support::tools::die_with_parent;
 use crate::support::{Content, MIB, Mount, Store, eventually, seconds};
@@ -382,4 +382,31 @@ fn a_change_of_what_another_client_has_replaced_is_not_published_under_a_new_nam
         assert!(mount.terminate().success());
         assert_eq!(store.open_uploads(), []);
     }
+}
+
+/// The pages that were asked for before, and those under the new name: every name once.
+#[test]
+fn a_directory_that_is_renamed_while_it_is_read_is_read_to_its_end() {
+    let store = Store::embedded_with(Options {
+        keep: Keep::Null,
+        ..Options::default()
+    });
+    // So long that a program does not get all of a page at once.
+    let key = format!("d/{}", "n".repeat(200));
+    let prefill = Prefill {
+        key,
+        count: Some(3_500),
+        size: 1,
+    };
+    store.server().prefill(&store.bucket, &prefill);
+    let mount = Mount::with(&store, &["--metadata", "none"]);
+    let mut entries = fs::read_dir(mount.path("d")).expect("opened");
+    let first = entries.next().expect("there is one").expect("listed");
+    fs::rename(mount.path("d"), mount.path("e")).expect("renamed");
+    let rest = entries.map(|entry| entry.expect("listed").file_name());
+    let mut names: Vec<_> = std::iter::once(first.file_name()).chain(rest).collect();
+    assert_eq!(names.len(), 3_500);
+    names.sort();
+    names.dedup();
+    assert_eq!(names.len(), 3_500, "each comes once");
 }
