@@ -171,8 +171,9 @@ fn who_opens_a_file_while_its_name_goes_waits_for_what_becomes_of_it() {
                 let mut text = String::new();
                 file.read_to_string(&mut text).map(|_| text)
             });
-            eventually(seconds(10), "it is looked up", || {
-                store.log().count("HeadObject") > asked
+            // Looked up, and looked at once more for the open; then nothing is under way but what is held.
+            eventually(seconds(10), "it is opened", || {
+                store.log().count("HeadObject") > asked + 1 && store.log().under_way() == 1
             });
             store.faults().remove(hold);
             taking.join().expect("no panic").expect("taken");
