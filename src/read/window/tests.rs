@@ -343,7 +343,7 @@ fn who_skips_is_brought_the_next_reads() {
 }
 
 #[test]
-fn strided_reader_that_seemed_sequential_is_brought_no_more_than_it_reads() {
+fn strided_reader_that_seemed_sequential_is_recognized() {
     let mut w = window(GIB);
     let reads = (0..100).map(|n| n * MIB..n * MIB + 4 * KIB);
     follow(&mut w, reads);
