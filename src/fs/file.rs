@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::node::{Name, Node};
@@ -9,13 +10,17 @@ use super::{Attributes, Error, Fs, Result};
 use crate::draft::{At, Base, Draft, Reshape};
 use crate::host::process::{self, OpenedFile};
 use crate::read::{Data, Reader};
-use crate::store::ErrorKind;
+use crate::store::{ErrorKind, Result as StoreResult};
 
 pub struct OpenFile {
     pub node: Arc<Node>,
     pub readable: bool,
     pub writable: bool,
     append: bool,
+    /// It is read through the kernel's pages.
+    paged: bool,
+    /// Something was read.
+    asked: AtomicBool,
     /// O_SYNC or O_DSYNC: a write is answered when the file is published with it.
     synced: bool,
     /// The process that opened it, as far as that can be told.
@@ -64,6 +69,9 @@ pub(super) struct Pin {
     /// The node's count of commits when it was pinned.
     pub commits: u64,
 }
+
+/// The kernel's, or a part of it.
+const PAGE: u64 = 4096;
 
 /// More threads than this are not told apart.
 const WRITERS_MAX: usize = 256;
@@ -129,6 +137,8 @@ impl Fs {
             readable: mode != libc::O_WRONLY,
             writable: mode != libc::O_RDONLY,
             append: flags & libc::O_APPEND != 0,
+            paged: used.pin.is_some(),
+            asked: AtomicBool::new(false),
             synced: flags & libc::O_DSYNC != 0,
             opener: process::process_of(tid),
             used: Mutex::new(used),
@@ -173,7 +183,7 @@ impl Fs {
     /// [`read`](Self::read).
     pub fn try_read(&self, handle: u64, offset: u64, len: usize) -> Option<Data> {
         let file = self.file(handle).ok()?;
-        if file.node.live_draft().is_some() || file.used().draft.is_some() {
+        if file.node.state().draft().is_some() || file.used().draft.is_some() {
             return None;
         }
         let reader = self.pinned(&file).ok()??;
@@ -189,11 +199,24 @@ impl Fs {
             }
             if let Some(draft) = file.node.live_draft() {
                 match draft.read(offset, len).await {
-                    Ok(data) => return Ok(data.into()),
+                    Ok(data) => {
+                        let (data, end) = (Data::from(data), offset + len as u64);
+                        let behind = offset + data.len() as u64..end;
+                        match file.read_before_the_cut(behind).await {
+                            None => return Ok(data),
+                            Some(Ok(before)) => return Ok(data.followed_by(before)),
+                            Some(Err(_)) if draft.outcome().is_some() => continue,
+                            Some(Err(_)) => return Err(Error::quiet(libc::ESTALE)),
+                        }
+                    }
                     // It ended while we waited: look again.
                     Err(_) if draft.outcome().is_some() => continue,
                     Err(error) => return Err(error.into()),
                 }
+            }
+            if file.node.state().draft().is_some() {
+                // It has ended, perhaps well: then the version it became is a moment away, and the one before is past.
+                file.node.at_rest().await;
             }
             let reader = self.reader(&file).await?;
             return match reader.read(offset, len).await {
@@ -245,9 +268,15 @@ impl Fs {
         let mut used = file.used();
         let commits = file.node.state().used().commits;
         if used.pin.as_ref().is_none_or(|pin| pin.commits != commits) {
-            used.pin = self.pin(&file.node)?;
+            used.pin = self.pin(&file.node, |_| None)?;
         }
-        Ok(used.pin.as_ref().map(|pin| pin.reader.clone()))
+        let Some(pin) = &used.pin else {
+            return Ok(None);
+        };
+        if file.paged && !file.asked.swap(true, Ordering::Relaxed) {
+            file.node.state().is_read(&pin.object.etag);
+        }
+        Ok(Some(pin.reader.clone()))
     }
 
     /// Writes without waiting where that can be done; answers how many bytes were taken.
@@ -381,7 +410,7 @@ impl Fs {
             etag: object.etag.clone(),
             size: object.size,
         });
-        let draft = self.attach_new_draft(&file.node, base, false);
+        let draft = self.attach_new_draft(&file.node, base, false).await;
         if file.node.state().name == Name::Lost {
             // Another client took its name meanwhile.
             draft.lose("another client took its name");
@@ -529,7 +558,7 @@ impl Fs {
                 etag: object.etag,
                 size: object.size,
             };
-            let draft = self.attach_new_draft(node, Some(base), false);
+            let draft = self.attach_new_draft(node, Some(base), false).await;
             let cut = draft.reshape(&Reshape::Truncate(size)).await;
             if let Err(error) = cut {
                 if draft.outcome().is_some() {
@@ -543,6 +572,22 @@ impl Fs {
 }
 
 impl OpenFile {
+    /// The kernel asks for pages that are all behind what is being written: it has not cut the file off yet, as somebody
+    /// emptied it. If it got nothing it would take that for zeros, and might show them; so it gets what was there before.
+    async fn read_before_the_cut(&self, behind: Range<u64>) -> Option<StoreResult<Data>> {
+        let reader = match (self.paged, &self.used().pin) {
+            (true, Some(pin)) => pin.reader.clone(),
+            _ => return None,
+        };
+        let end = behind.end.min(reader.size());
+        // To the end of a page it fills in zeros itself, which are behind the end as it knows it.
+        if end <= behind.start.next_multiple_of(PAGE) {
+            return None;
+        }
+        let len = (end - behind.start) as usize;
+        Some(reader.read(behind.start, len).await)
+    }
+
     fn place(&self, offset: u64) -> At {
         if self.append {
             At::End

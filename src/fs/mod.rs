@@ -32,6 +32,7 @@ mod moment;
 mod names;
 mod node;
 mod opening;
+mod pages;
 mod parting;
 mod passage;
 mod rename;
@@ -91,7 +92,7 @@ pub struct Options {
     pub read: ReadSettings,
 }
 
-/// What the kernel caches and we know to be stale.
+/// What the kernel caches: what we know to be stale of it, and what it is to have.
 pub trait KernelCache: Send + Sync + 'static {
     /// Size and times, before this returns. Also while a request for the inode is answered.
     fn forget_attributes(&self, ino: u64);
@@ -99,6 +100,8 @@ pub trait KernelCache: Send + Sync + 'static {
     /// not block.
     fn forget_data(&self, ino: u64);
     fn forget_name(&self, parent: u64, name: &str);
+    /// Pages of this file from there on. Answers whether it took them. May wait for reads of those pages.
+    fn keep_data(&self, ino: u64, offset: u64, data: &Data) -> bool;
 }
 
 pub struct Fs {
@@ -124,7 +127,8 @@ pub struct Fs {
     next_number: AtomicU64,
     /// Looks at objects ahead of whoever goes through a directory.
     looks_ahead: Arc<tokio::sync::Semaphore>,
-    kernel: std::sync::OnceLock<Box<dyn KernelCache>>,
+    kernel: std::sync::OnceLock<Arc<dyn KernelCache>>,
+    giving: pages::Giving,
     mounted: std::sync::OnceLock<Arc<Mount>>,
     mounted_at: SystemTime,
     calls: Calls,
@@ -161,6 +165,7 @@ impl Fs {
             next_number: AtomicU64::new(1),
             looks_ahead: Arc::new(tokio::sync::Semaphore::new(attributes::AHEAD)),
             kernel: std::sync::OnceLock::new(),
+            giving: pages::Giving::default(),
             mounted: std::sync::OnceLock::new(),
             mounted_at: SystemTime::now(),
             calls: Calls::default(),
@@ -176,7 +181,7 @@ impl Fs {
     }
 
     /// The kernel's caches, once there is a mount.
-    pub fn set_kernel_cache(&self, kernel: Box<dyn KernelCache>) {
+    pub fn set_kernel_cache(&self, kernel: Arc<dyn KernelCache>) {
         let _ = self.kernel.set(kernel);
     }
 

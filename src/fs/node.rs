@@ -161,6 +161,12 @@ impl Node {
         self.state().is_open()
     }
 
+    /// As if somebody had it open, until the answer is dropped.
+    pub fn hold_open(&self) -> HeldOpen<'_> {
+        self.state().opened();
+        HeldOpen(self)
+    }
+
     /// Its object or its key is changed until the answer is dropped.
     pub fn change(&self) -> Changing<'_> {
         self.changing.fetch_add(1, Ordering::AcqRel);
@@ -202,6 +208,14 @@ impl Node {
                 (Some(_), None) => true,
                 (None, _) => false,
             }
+    }
+}
+
+pub struct HeldOpen<'a>(&'a Node);
+
+impl Drop for HeldOpen<'_> {
+    fn drop(&mut self) {
+        self.0.state().closed();
     }
 }
 
@@ -274,6 +288,8 @@ pub struct Used {
     pub commits: u64,
     /// The version the kernel's page cache was filled from.
     pub cached: Option<Version>,
+    /// It has given up all pages of others.
+    is_purged: bool,
     /// The store's own name of the object's version, where it keeps versions and HEAD told.
     pub version: Option<String>,
     /// The archive it may be in, as HEAD told last.
@@ -327,6 +343,7 @@ static UNUSED: Used = Used {
     opens: 0,
     commits: 0,
     cached: None,
+    is_purged: false,
     version: None,
     archive: None,
     said_before: None,
@@ -424,6 +441,30 @@ impl State {
         if cached.is_some() || self.used.is_some() {
             self.used_mut().cached = cached;
         }
+    }
+
+    /// Somebody opens the object as it is now, to be read through the kernel's page cache. Answers whether pages that are
+    /// there may stay.
+    ///
+    /// They are given up by the kernel as soon as the open is answered, which is a moment that nobody sees: so whoever
+    /// else opens it has them given up, too, until somebody has asked for a page ([`State::is_read`]).
+    pub fn fill_pages(&mut self) -> bool {
+        let object = self.object.clone();
+        let of = |version: &Option<Version>| version.as_ref().map(|v| (v.etag.clone(), v.size));
+        let is_same = object.is_some() && of(&self.used().cached) == of(&object);
+        let used = self.used_mut();
+        used.is_purged &= is_same;
+        used.cached = object;
+        used.is_purged
+    }
+
+    /// Who opened it as this version asks for its pages.
+    pub fn is_read(&mut self, etag: &ETag) {
+        let used = self.used_mut();
+        used.is_purged |= used
+            .cached
+            .as_ref()
+            .is_some_and(|cached| cached.etag == *etag);
     }
 
     pub fn opened(&mut self) {
@@ -664,5 +705,36 @@ mod tests {
         file.state().show(Some(5));
         assert_eq!(file.state().stored(), Some(seen.modified));
         assert!(!file.is_open() && file.state().used.is_none());
+    }
+
+    /// A node whose object is of this version.
+    fn of_version(node: &Node, etag: &str) {
+        let seen = Version {
+            etag: ETag::new(etag),
+            size: 5,
+            modified: SystemTime::UNIX_EPOCH,
+        };
+        node.state().saw_version(&seen, Moment::now());
+    }
+
+    #[test]
+    fn pages_may_stay_when_those_of_other_versions_are_known_to_be_gone() {
+        let file = Node::root(2, Kind::File);
+        let opened = || file.state().fill_pages();
+        let read_as = |etag: &str| file.state().is_read(&ETag::new(etag));
+        of_version(&file, "a");
+        assert!(!opened(), "nothing is known of them");
+        assert!(!opened(), "the first may not have given them up yet");
+        read_as("a");
+        assert!(opened() && opened());
+        of_version(&file, "b");
+        read_as("a");
+        assert!(!opened());
+        read_as("a");
+        assert!(!opened(), "it was not this version that was asked for");
+        read_as("b");
+        assert!(opened());
+        file.state().set_cached(None);
+        assert!(!opened());
     }
 }

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use super::file::{Pin, Use, to_be_looked_up};
 use super::node::{Kind, Node};
 use super::{Attributes, Caller, Error, Fs, Result};
-use crate::draft::{Base, Draft, Reshape, Version};
-use crate::read::Reader;
+use crate::draft::Version;
+use crate::draft::{Base, Draft, Reshape};
+use crate::read::{Pages, Reader};
 use crate::store::{Archive, ErrorKind};
 
 /// How an open was answered.
@@ -52,7 +53,7 @@ impl Fs {
             Err(error) if error.is_missing() => self.new_node(&parent, &name, Kind::File)?,
             Err(error) => return Err(error),
         };
-        let draft = self.attach_new_draft(&node, None, true);
+        let draft = self.attach_new_draft(&node, None, true).await;
         let said = self.said_of_new(Kind::File, &parent, &name, mode, caller);
         let _ = draft.say(|new| *new = said);
         if flags & libc::O_ACCMODE == libc::O_RDWR {
@@ -85,7 +86,7 @@ impl Fs {
                 return Ok(opened);
             }
             drop(self.remove_file(opened.handle));
-            drop(self.parting.take(ino).await);
+            self.parting.until_free(&ino).await;
             let named = self.assert_named(&node);
             self.tree.drop_if_idle(&node);
             named?;
@@ -134,20 +135,19 @@ impl Fs {
             draft.keep_all();
         }
         let direct = writes || node.live_draft().is_some();
+        // What it opens it as stays what it is from here on.
+        let _open = node.hold_open();
         if !direct {
-            used.pin = self.pin(node)?;
+            let pages = |object: &Base| self.pages_of(node, object);
+            used.pin = self.pin(node, pages)?;
         }
         let keep_cache = {
             let mut state = node.state();
-            let version = |v: &Option<Version>| v.as_ref().map(|v| (v.etag.clone(), v.size));
-            let cached = &state.used().cached;
-            let same = !direct && cached.is_some() && version(cached) == version(&state.object);
-            if !direct {
-                let object = state.object.clone();
-                state.set_cached(object);
-            }
-            same
+            !direct && state.fill_pages()
         };
+        if !keep_cache {
+            self.pages_settled(node).await;
+        }
         let handle = self.add_file(node.clone(), flags, tid, used);
         Ok(Opened {
             handle,
@@ -211,7 +211,7 @@ impl Fs {
     async fn truncated_draft(&self, node: &Arc<Node>) -> Result<Arc<Draft>> {
         loop {
             match node.live_draft() {
-                None => return Ok(self.attach_new_draft(node, None, true)),
+                None => return Ok(self.attach_new_draft(node, None, true).await),
                 Some(draft) => match draft.reshape(&Reshape::Truncate(0)).await {
                     Ok(()) => return Ok(draft),
                     // It ended while we waited for its lock.
@@ -222,7 +222,7 @@ impl Fs {
         }
     }
 
-    pub(super) fn attach_new_draft(
+    pub(super) async fn attach_new_draft(
         &self,
         node: &Arc<Node>,
         base: Option<Base>,
@@ -241,11 +241,17 @@ impl Fs {
             }
         }
         // Pages of the old version must not be read as the new file's.
+        self.pages_settled(node).await;
         self.forget_data(node.ino);
         draft
     }
 
-    pub(super) fn pin(&self, node: &Node) -> Result<Option<Pin>> {
+    /// The object as it is now, to be read, perhaps through the kernel's pages.
+    pub(super) fn pin(
+        &self,
+        node: &Node,
+        pages: impl FnOnce(&Base) -> Option<Arc<dyn Pages>>,
+    ) -> Result<Option<Pin>> {
         let state = node.state();
         let Some(Version { etag, size, .. }) = state.object.clone() else {
             return Ok(None);
@@ -264,6 +270,10 @@ impl Fs {
             size,
             state.used().version.clone(),
         );
+        let reader = match pages(&object) {
+            Some(pages) => reader.through(pages),
+            None => reader,
+        };
         Ok(Some(Pin {
             object,
             reader: Arc::new(reader),

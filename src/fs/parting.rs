@@ -89,7 +89,7 @@ impl Fs {
                     etag: object.etag,
                     size: object.size,
                 };
-                self.attach_new_draft(node, Some(base), false)
+                self.attach_new_draft(node, Some(base), false).await
             }
         };
         draft.abort(Doom::Unlinked);

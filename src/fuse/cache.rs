@@ -1,12 +1,13 @@
-//! Telling the kernel what it should no longer believe. Mostly on a thread of its own: to give up
+//! Telling the kernel what it should no longer believe, and what it is to have. The former mostly on a thread of its own: to give up
 //! pages or names it may have to wait for requests that our other threads are answering.
 
 use std::ffi::OsStr;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 
 use fuser::{INodeNo, Notifier};
 
-use crate::fs::KernelCache;
+use super::device::Device;
+use crate::fs::{Data, KernelCache};
 
 enum Stale {
     Data(u64),
@@ -16,6 +17,7 @@ enum Stale {
 pub(super) struct Notifications {
     notifier: Notifier,
     queue: mpsc::SyncSender<Stale>,
+    device: Arc<Device>,
 }
 
 /// An offset that says: no pages, attributes alone. Those take no lock.
@@ -25,7 +27,7 @@ const NO_PAGES: i64 = -1;
 const QUEUE: usize = 10_000;
 
 impl Notifications {
-    pub(super) fn start(notifier: Notifier) -> std::io::Result<Notifications> {
+    pub(super) fn start(notifier: Notifier, device: Arc<Device>) -> std::io::Result<Notifications> {
         let here = notifier.clone();
         let (queue, inbox) = mpsc::sync_channel(QUEUE);
         std::thread::Builder::new()
@@ -44,6 +46,7 @@ impl Notifications {
         Ok(Notifications {
             notifier: here,
             queue,
+            device,
         })
     }
 }
@@ -60,5 +63,9 @@ impl KernelCache for Notifications {
 
     fn forget_name(&self, parent: u64, name: &str) {
         let _ = self.queue.try_send(Stale::Name(parent, name.to_string()));
+    }
+
+    fn keep_data(&self, ino: u64, offset: u64, data: &Data) -> bool {
+        self.device.store(ino, offset, data).is_ok()
     }
 }

@@ -1,5 +1,5 @@
-//! Answers to READ from several buffers at once. fuser takes a single one, and to make it of many is to copy
-//! every byte; so such an answer is written to the device here. For that all event threads read from one
+//! Answers to READ from several buffers at once, and pages given unasked. fuser takes a single buffer, and to make it of
+//! many is to copy every byte; so such a message is written to the device here. For that all event threads read from one
 //! descriptor: an answer has to go in where its request came out.
 
 use std::fs::File;
@@ -23,6 +23,10 @@ struct Ends {
 
 /// `struct fuse_out_header` of linux/fuse.h.
 const HEADER: usize = 16;
+/// That, and `struct fuse_notify_store_out`.
+const STORE: usize = HEADER + 24;
+/// What says so where an answer has its error.
+const NOTIFY_STORE: i32 = 4;
 
 impl Device {
     pub(super) fn set(&self, device: BorrowedFd<'_>) -> io::Result<()> {
@@ -51,15 +55,10 @@ impl Device {
         let (Some(Ends { ours, .. }), [_, _, ..]) = (self.0.get(), data.pieces()) else {
             return reply.data(data.pieces().first().map_or(&[], |only| only));
         };
-        let length = (HEADER + data.len()) as u32;
         let mut header = [0; HEADER];
-        header[..4].copy_from_slice(&length.to_ne_bytes());
         header[8..].copy_from_slice(&u64::from(request).to_ne_bytes());
-        let mut slices = vec![IoSlice::new(&header)];
-        slices.extend(data.pieces().iter().map(|piece| IoSlice::new(piece)));
-        match (&*ours).write_vectored(&slices) {
-            Ok(taken) => {
-                assert_eq!(taken, length as usize, "the kernel takes an answer whole");
+        match send(ours, &mut header, data) {
+            Ok(()) => {
                 // It must not answer once more when it is dropped; all that it holds is a share of the device.
                 std::mem::forget(reply);
             }
@@ -67,4 +66,28 @@ impl Device {
             Err(_) => reply.data(&data.pieces().concat()),
         }
     }
+
+    /// Gives the kernel pages of a file.
+    pub(super) fn store(&self, ino: u64, offset: u64, data: &Data) -> io::Result<()> {
+        let Some(Ends { ours, .. }) = self.0.get() else {
+            return Err(io::ErrorKind::NotConnected.into());
+        };
+        let mut header = [0; STORE];
+        header[4..8].copy_from_slice(&NOTIFY_STORE.to_ne_bytes());
+        header[16..24].copy_from_slice(&ino.to_ne_bytes());
+        header[24..32].copy_from_slice(&offset.to_ne_bytes());
+        header[32..36].copy_from_slice(&(data.len() as u32).to_ne_bytes());
+        send(ours, &mut header, data)
+    }
+}
+
+/// Writes a message of that header, whose length is yet to be put in, and of these bytes.
+fn send(mut device: &File, header: &mut [u8], data: &Data) -> io::Result<()> {
+    let length = (header.len() + data.len()) as u32;
+    header[..4].copy_from_slice(&length.to_ne_bytes());
+    let mut slices = vec![IoSlice::new(header)];
+    slices.extend(data.pieces().iter().map(|piece| IoSlice::new(piece)));
+    let taken = device.write_vectored(&slices)?;
+    assert_eq!(taken, length as usize, "the kernel takes a message whole");
+    Ok(())
 }

@@ -99,7 +99,10 @@ pub fn mount(
         None => Some(fs.mounted().as_ref().clone()),
         Some(given) => given.place().map(Mount::at),
     };
-    fs.set_kernel_cache(Box::new(Notifications::start(session.notifier())?));
+    fs.set_kernel_cache(Arc::new(Notifications::start(
+        session.notifier(),
+        device.clone(),
+    )?));
     raise_read_ahead(mount_point);
     let (end, ended) = oneshot::channel();
     let own = options.given.is_none().then(|| mount.clone()).flatten();

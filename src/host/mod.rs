@@ -8,6 +8,7 @@ pub mod daemon;
 pub mod given;
 pub mod guardian;
 pub mod journald;
+pub mod memory;
 pub mod mountpoint;
 pub mod nss;
 pub mod process;

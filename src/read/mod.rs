@@ -6,6 +6,7 @@
 //! - `stream`: the bytes of one range, resumed where a connection breaks.
 //! - `disk`: what was read, kept for the next time.
 //! - `state`: what a reader has and what is on its way.
+//! - `whole`: an object brought in whole, into the kernel's pages.
 //! - `reader`: brings them together.
 //!
 //! Invariants:
@@ -23,6 +24,7 @@ mod memory;
 mod reader;
 mod state;
 mod stream;
+mod whole;
 mod window;
 
 #[cfg(test)]
@@ -35,6 +37,7 @@ use bytes::Bytes;
 pub use disk::DiskCache;
 pub use memory::{Fetching, ReadMemory, Reads};
 pub use reader::Reader;
+pub use whole::Pages;
 
 /// How a mount reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +75,30 @@ impl Data {
     fn push(&mut self, piece: Bytes) {
         self.len += piece.len();
         self.pieces.push(piece);
+    }
+
+    pub fn followed_by(mut self, more: Data) -> Data {
+        more.pieces.into_iter().for_each(|piece| self.push(piece));
+        self
+    }
+
+    /// What comes behind so many bytes.
+    fn split_off(&mut self, at: usize) -> Data {
+        let (mut rest, mut before) = (Data::default(), 0);
+        let pieces = std::mem::take(&mut self.pieces);
+        self.len = 0;
+        for mut piece in pieces {
+            let here = piece.len().min(at - before);
+            let behind = piece.split_off(here);
+            before += here;
+            if !piece.is_empty() {
+                self.push(piece);
+            }
+            if !behind.is_empty() {
+                rest.push(behind);
+            }
+        }
+        rest
     }
 
     /// One behind the other.

@@ -12,18 +12,20 @@
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use futures_util::FutureExt;
 use tokio::sync::watch;
+use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::memory::{Account, Buffer, Fetching, Permit, ReadMemory, Reclaim, Registration, WHOLE};
 use super::state::{Cover, Flight, Progress, State};
 use super::stream::{Source, Stream};
-use super::window::{SEGMENT, Wanted, Window};
+use super::whole::{Pages, Whole};
+use super::window::{Room, SEGMENT, Wanted, Window};
 use super::{Data, Settings};
 use crate::flow::Turn;
 use crate::store::{ETag, Error, ErrorKind, Result, Store};
@@ -38,7 +40,7 @@ pub struct Reader {
 }
 
 struct Shared {
-    source: Source,
+    source: Arc<Source>,
     memory: Arc<ReadMemory>,
     account: Account,
     touched: AtomicU64,
@@ -46,6 +48,12 @@ struct Shared {
     reached: AtomicU64,
     own: AtomicU64,
     state: Mutex<State>,
+    /// Through which it is read.
+    pages: OnceLock<Arc<dyn Pages>>,
+    /// The longest range.
+    range: u64,
+    /// Brings it into those.
+    bringing: Mutex<Option<AbortHandle>>,
 }
 
 impl Reader {
@@ -64,7 +72,7 @@ impl Reader {
             Some((disk.clone(), object))
         });
         let shared = Arc::new(Shared {
-            source: Source {
+            source: Arc::new(Source {
                 store,
                 key,
                 etag,
@@ -73,19 +81,28 @@ impl Reader {
                 attempts: settings.attempts.max(1),
                 backoff: settings.backoff,
                 disk,
-            },
+            }),
             account: Account::default(),
             touched: AtomicU64::new(memory.now()),
             reached: AtomicU64::new(0),
             own: AtomicU64::new(0),
             state: Mutex::new(State::new(window, size)),
             memory: memory.clone(),
+            pages: OnceLock::new(),
+            range: settings.range.next_multiple_of(SEGMENT),
+            bringing: Mutex::default(),
         });
         let reader: Weak<Shared> = Arc::downgrade(&shared);
         Reader {
             shared,
             _registration: memory.register(reader),
         }
+    }
+
+    /// What it reads is kept in these pages by whoever asks, and may be brought there whole.
+    pub fn through(self, pages: Arc<dyn Pages>) -> Reader {
+        let _ = self.shared.pages.set(pages);
+        self
     }
 
     pub fn size(&self) -> u64 {
@@ -146,6 +163,9 @@ impl Drop for Reader {
     fn drop(&mut self) {
         let garbage = self.shared.state_anyway().clear();
         drop(garbage);
+        if let Some(task) = self.shared.bringing().take() {
+            task.abort();
+        }
     }
 }
 
@@ -326,7 +346,7 @@ impl Shared {
     }
 
     /// The bytes of a range that nobody else fetches, for the read that needs them.
-    async fn fetch(&self, range: Range<u64>) -> Result<Bytes> {
+    async fn fetch(self: &Arc<Self>, range: Range<u64>) -> Result<Bytes> {
         let len = (range.end - range.start) as usize;
         let _own = Own::begin(&self.own, len as u64);
         let began = Instant::now();
@@ -348,10 +368,41 @@ impl Shared {
         };
         // A disk tells nothing of the store, and needs no memory beside it.
         if self.source.disk.is_none() {
-            let (took, room) = (began.elapsed(), self.memory.room());
-            self.state().window.asked(took, room);
+            let pages = self.pages.get();
+            let (took, room) = (began.elapsed(), || pages.map_or(0, |pages| pages.room()));
+            let room = match pages {
+                Some(_) => Room::Pages(&room),
+                None => Room::Memory(self.memory.room()),
+            };
+            let patience = self.state().window.asked(took, room);
+            if let (Some(patience), Some(pages)) = (patience, pages) {
+                self.bring(pages.clone(), patience);
+            }
         }
         Ok(fetched)
+    }
+
+    /// Begins to bring the object into the kernel's pages.
+    fn bring(self: &Arc<Self>, pages: Arc<dyn Pages>, patience: Duration) {
+        let whole = Whole {
+            source: self.source.clone(),
+            memory: self.memory.clone(),
+            pages,
+            range: self.range,
+            patience,
+        };
+        let (account, reader) = (self.account.clone(), Arc::downgrade(self));
+        let task = tokio::spawn(async move {
+            let takes = whole.bring(&account).await;
+            if let Some(reader) = reader.upgrade() {
+                reader.state().window.brought(takes);
+            }
+        });
+        *self.bringing() = Some(task.abort_handle());
+    }
+
+    fn bringing(&self) -> MutexGuard<'_, Option<AbortHandle>> {
+        self.bringing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A replaced object is replaced for every read to come.

@@ -11,6 +11,7 @@ mod failures;
 mod memory;
 mod mock;
 mod patterns;
+mod whole;
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;

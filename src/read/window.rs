@@ -17,11 +17,13 @@
 //!
 //! Another one pays with a request for each read. Near a store that is the time in which many more bytes
 //! could have come. So when its requests have taken about as long as the whole object would, and there is memory
-//! for it, the object is wanted whole, and kept.
+//! for it, the object is wanted whole, and kept. Into the kernel's pages, which are nobody's memory, it may be brought
+//! at once: a few reads that follow no pattern are seldom the last. If that turns out to take long it is given up, and
+//! begun again when the requests have taken as long.
 //!
 //! Invariants:
 //! - Nothing is wanted of a random reader that follows no pattern, but the whole object for at most [`WORTH`] bytes a
-//!   request it made; and nothing beyond the object's end.
+//!   request it made, or in [`PROMPT`], or in as long as its requests took; and nothing beyond the object's end.
 //! - Beyond what reads have asked for, no more than `window` bytes from the frontier are wanted.
 //! - A wanted range is at most `range` long, and ends at a segment's or the object's end, or where a pattern has it.
 //! - A small object (up to one segment) is wanted whole, in one range.
@@ -65,6 +67,8 @@ const RECENT: usize = 8;
 const WORTH: u64 = 512 << 10;
 /// Of fewer requests it is not seen what a reader is up to.
 const FEW: u64 = 32;
+/// An object that is here so soon need not be paid for before.
+const PROMPT: Duration = Duration::from_secs(2);
 /// A store whose requests take less is near. (From a distant one bytes are bought dearly, and a request is not.)
 const NEAR: Duration = Duration::from_millis(2);
 
@@ -86,6 +90,13 @@ pub struct Wanted {
     pub grain: u64,
     /// A read waits for the first of it.
     pub awaited: bool,
+}
+
+/// Where an object that is wanted whole is kept, and for how many bytes there is room.
+pub enum Room<'a> {
+    Memory(u64),
+    /// Found out when it matters.
+    Pages(&'a dyn Fn() -> u64),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,6 +134,10 @@ pub struct Window {
     /// What a random reader asked for itself since the object was last wanted whole, and how long that took.
     requests: u64,
     waited: Duration,
+    /// It is being brought into the kernel's pages.
+    is_brought: bool,
+    /// How long that takes, if it was tried.
+    takes: Option<Duration>,
     /// Where the last reads ended.
     recent: [Option<u64>; RECENT],
     turn: usize,
@@ -148,6 +163,8 @@ impl Window {
             strays: 0,
             requests: 0,
             waited: Duration::ZERO,
+            is_brought: false,
+            takes: None,
             recent: [None; RECENT],
             turn: 0,
             trail: Trail::default(),
@@ -195,20 +212,50 @@ impl Window {
         verdict
     }
 
-    /// A read got what it asked for by a request of its own, which took so long. There is memory for `room` bytes.
-    pub fn asked(&mut self, took: Duration, room: u64) {
+    /// A read got what it asked for by a request of its own, which took so long. There is room for so many bytes. Answers
+    /// whether to bring the object into the kernel's pages now, and how long that may take.
+    pub fn asked(&mut self, took: Duration, room: Room<'_>) -> Option<Duration> {
         if self.mode != Mode::Random {
-            return;
+            return None;
         }
         self.requests += 1;
         self.waited += took;
-        let enough = self.size.div_ceil(WORTH).max(FEW);
         let near = self.waited.as_nanos() < NEAR.as_nanos() * u128::from(self.requests);
-        if self.requests >= enough && near && self.size <= room {
-            self.mode = Mode::Whole;
-            self.ahead = 0;
-            (self.requests, self.waited) = (0, Duration::ZERO);
+        if self.requests < FEW || !near || self.is_brought {
+            return None;
         }
+        match room {
+            Room::Memory(room) => {
+                let enough = self.size.div_ceil(WORTH);
+                if self.requests >= enough && self.size <= room {
+                    self.mode = Mode::Whole;
+                    self.ahead = 0;
+                    self.forget_requests();
+                }
+                None
+            }
+            Room::Pages(room) => {
+                if self.takes.is_some_and(|takes| self.waited < takes) {
+                    return None;
+                }
+                self.forget_requests();
+                self.is_brought = self.size <= room();
+                // As long again as it seemed to take is what he may lose by it.
+                let patience = self.takes.map_or(PROMPT, |takes| takes * 2);
+                self.is_brought.then_some(patience)
+            }
+        }
+    }
+
+    /// It was brought into the kernel's pages in that time, or would have been; `None`: it was not tried.
+    pub fn brought(&mut self, takes: Option<Duration>) {
+        self.is_brought = false;
+        self.takes = takes.or(self.takes);
+        self.forget_requests();
+    }
+
+    fn forget_requests(&mut self) {
+        (self.requests, self.waited) = (0, Duration::ZERO);
     }
 
     /// The next range to fetch, if any, `ranges` being as many as are worth having under way, of a store that is near

@@ -311,6 +311,44 @@ fn random_reads_from_afar_cost_a_request_each_and_do_not_wait_for_one_another() 
     assert_eq!(costs, [("GetObject", 16)]);
 }
 
+/// What s3fs does by downloading to the disk.
+#[test]
+fn after_a_few_random_reads_near_by_the_file_is_brought_in_whole_and_the_rest_cost_nothing() {
+    let store = null_store();
+    let size = 96 * MIB + 4 * KIB;
+    prefill(&store, "file", None, size);
+    let mount = mount(&store);
+    let file = File::open(mount.path("file")).expect("opened");
+    let read = |n: u64| {
+        let at = (1 + n * (n + 1) / 2 * 97) % (size / (4 * KIB)) * 4 * KIB;
+        let mut block = [1; 4096];
+        file.read_exact_at(&mut block, at).expect("read");
+        assert!(block.iter().all(|byte| *byte == 0), "at {at}");
+    };
+    let asked = || store.log().count("GetObject");
+    let began = asked();
+    (0..31).for_each(read);
+    assert_eq!(asked() - began, 31);
+    read(31);
+    // Thirteen ranges of eight megabytes, and the kernel has all of it as soon as they are given to it.
+    let mut n = 32;
+    eventually(
+        seconds(30),
+        "a hundred reads in a row that cost nothing",
+        || {
+            let before = asked();
+            (n..n + 100).for_each(read);
+            n += 100;
+            asked() == before && before >= began + 32 + 13
+        },
+    );
+    // Whoever opens it next has that, too.
+    let costs = requests(&store, || assert_eq!(self::read(&mount.path("file")), size));
+    let more: u64 = costs.iter().map(|(_, count)| count).sum();
+    // The check; and a page may have been taken back.
+    assert!(more <= 3, "{costs:?}");
+}
+
 #[test]
 fn a_rename_costs_a_look_a_copy_and_a_delete() {
     let store = null_store();

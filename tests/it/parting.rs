@@ -156,36 +156,48 @@ fn who_opens_a_file_while_its_name_goes_waits_for_what_becomes_of_it() {
         let mount = mount(&store);
         let (f, new) = (mount.path("f"), mount.path("new"));
         let hold = script(&store, &format!("op={operation}:hold-before"));
-        let read = std::thread::scope(|scope| {
-            let taking = scope.spawn(|| match replaced {
+        let taking = std::thread::spawn({
+            let f = f.clone();
+            move || match replaced {
                 true => fs::rename(&new, &f),
                 false => fs::remove_file(&f),
-            });
-            await_fired(&store, hold);
-            let (taken, when_taken) = channel();
-            let asked = store.log().count("HeadObject");
-            let f = &f;
-            let reading = scope.spawn(move || {
+            }
+        });
+        await_fired(&store, hold);
+        let asked = store.log().count("HeadObject");
+        let start = |_| {
+            let (f, (taken, when_taken)) = (f.clone(), channel());
+            let reading = std::thread::spawn(move || {
                 let mut file = File::open(f)?;
                 when_taken.recv().expect("it is told");
                 let mut text = String::new();
                 file.read_to_string(&mut text).map(|_| text)
             });
-            // Looked up, and looked at once more for the open; then nothing is under way but what is held.
-            eventually(seconds(10), "it is opened", || {
-                store.log().count("HeadObject") > asked + 1 && store.log().under_way() == 1
-            });
-            store.faults().remove(hold);
-            taking.join().expect("no panic").expect("taken");
-            taken.send(()).expect("it is waited for");
-            reading.join().expect("no panic")
+            (reading, taken)
+        };
+        // More than one: they must not wait for one another.
+        let (readers, told): (Vec<_>, Vec<_>) = (0..4).map(start).unzip();
+        // Looked up, and looked at once more for the open; then nothing is under way but what is held.
+        eventually(seconds(10), "it is opened", || {
+            store.log().count("HeadObject") > asked + 1 && store.log().under_way() == 1
         });
-        match read {
-            Ok(text) if replaced => assert!(["the old", "the new"].contains(&&*text), "{text}"),
-            Ok(text) => assert_eq!(text, "the old"),
-            Err(error) => {
-                assert!(!replaced, "{operation}: {error}");
-                assert_eq!(error.kind(), std::io::ErrorKind::NotFound, "{error}");
+        store.faults().remove(hold);
+        taking.join().expect("no panic").expect("taken");
+        for taken in told {
+            // Who found no file is gone.
+            let _ = taken.send(());
+        }
+        eventually(seconds(20), "all are answered", || {
+            readers.iter().all(|reading| reading.is_finished())
+        });
+        for reading in readers {
+            match reading.join().expect("no panic") {
+                Ok(text) if replaced => assert!(["the old", "the new"].contains(&&*text), "{text}"),
+                Ok(text) => assert_eq!(text, "the old"),
+                Err(error) => {
+                    assert!(!replaced, "{operation}: {error}");
+                    assert_eq!(error.kind(), std::io::ErrorKind::NotFound, "{error}");
+                }
             }
         }
     }

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::os::fd::IntoRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use crate::edits::Random;
 use crate::support::mount::program;
@@ -391,4 +392,74 @@ fn nobody_ever_sees_a_mixture(store: &Store) {
     }
     assert!(a.terminate().success() && b.terminate().success());
     store.assert_no_uploads_within(5, "a loop of three");
+}
+
+/// Some read here and there, while others write the file anew. Each byte tells of which version it is: no open file goes
+/// back to an older one, and none is older than what was there when it was opened.
+fn no_byte_is_of_an_older_version(size: u64) {
+    const VERSIONS: u8 = 40;
+    let store = Store::embedded();
+    let mount = Mount::new(&store);
+    let path = mount.path("file");
+    store.put("file", vec![1; size as usize]);
+    let (published, looked) = (AtomicU8::new(1), AtomicU64::new(0));
+    let look = |seed: u64| {
+        let mut dice = Random(seed);
+        while published.load(Ordering::SeqCst) < VERSIONS {
+            let mut seen = published.load(Ordering::SeqCst);
+            let file = File::open(&path).expect("opened");
+            for _ in 0..32 + dice.below(64) {
+                let (at, mut block) = (dice.below(size / 4096) * 4096, [0; 4096]);
+                match file.read_at(&mut block, at) {
+                    // Being written anew it is shorter.
+                    Ok(4096) => {}
+                    Ok(_) => continue,
+                    Err(error) => {
+                        assert_eq!(error.raw_os_error(), Some(libc::ESTALE), "{error}");
+                        break;
+                    }
+                }
+                let version = block[0];
+                let is_one = block.iter().all(|byte| *byte == version);
+                assert!(is_one, "a mixture at {at}");
+                assert!(version >= seen, "{version} at {at} after {seen}");
+                seen = version;
+                looked.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        (1..=3).for_each(|seed| drop(scope.spawn(move || look(seed))));
+        let mut dice = Random(4);
+        for version in 2..=VERSIONS {
+            let bytes = vec![version; size as usize];
+            let before = looked.load(Ordering::Relaxed);
+            // (Written over without being emptied first it would be a mixture, until it is closed.)
+            match dice.below(3) {
+                0 => store.put("file", bytes),
+                1 => {
+                    fs::write(mount.path("beside"), bytes).expect("written");
+                    fs::rename(mount.path("beside"), &path).expect("renamed");
+                }
+                _ => fs::write(&path, bytes).expect("written"),
+            }
+            published.store(version, Ordering::SeqCst);
+            eventually(seconds(30), "it is looked at", || {
+                version == VERSIONS || looked.load(Ordering::Relaxed) > before + 100
+            });
+        }
+    });
+    let expected = vec![VERSIONS; size as usize];
+    assert_eq!(fs::read(&path).expect("read"), expected);
+}
+
+#[test]
+fn what_is_read_ahead_is_never_of_an_older_version() {
+    no_byte_is_of_an_older_version(6 * MIB);
+}
+
+/// The kernel is given the whole file then, after the first few reads.
+#[test]
+fn what_is_brought_in_whole_is_never_of_an_older_version() {
+    no_byte_is_of_an_older_version(24 * MIB);
 }

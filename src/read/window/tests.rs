@@ -212,11 +212,11 @@ fn a_near_object_is_wanted_whole_for_as_many_requests_as_would_have_brought_it()
     for round in 0..2 {
         for i in 0..128 {
             w.access(anywhere(i, size), 4096);
-            w.asked(near, GIB);
+            w.asked(near, Room::Memory(GIB));
             assert_eq!(w.wanted(FAR.0, FAR.1), None, "{i} in round {round}");
         }
         w.access(7, 4096);
-        w.asked(near, GIB);
+        w.asked(near, Room::Memory(GIB));
         let taken = take(&mut w);
         assert_eq!(
             (taken.len(), &taken[0], &taken[8]),
@@ -232,9 +232,49 @@ fn a_near_object_is_wanted_whole_for_as_many_requests_as_would_have_brought_it()
         let mut w = window(size);
         for i in 0..1000 {
             w.access(anywhere(i, size), 4096);
-            w.asked(took, room);
+            w.asked(took, Room::Memory(room));
             assert_eq!(w.wanted(FAR.0, FAR.1), None);
         }
+    }
+}
+
+/// How many requests of this length it takes, at most so many, until the object is to be brought into the kernel's pages.
+fn brought_after(w: &mut Window, took: Duration, room: u64, most: u64) -> Option<(u64, Duration)> {
+    (1..=most).find_map(|n| {
+        w.access(anywhere(n, w.size), 4096);
+        let patience = w.asked(took, Room::Pages(&|| room))?;
+        assert_eq!(w.wanted(FAR.0, FAR.1), None, "nothing is for us to keep");
+        Some((n, patience))
+    })
+}
+
+#[test]
+fn a_near_object_is_brought_into_the_kernels_pages_at_once_and_again_only_when_that_is_paid_for() {
+    let near = Duration::from_millis(1);
+    let mut w = window(GIB);
+    assert_eq!(brought_after(&mut w, near, GIB, 1000), Some((FEW, PROMPT)));
+    assert_eq!(
+        brought_after(&mut w, near, GIB, 1000),
+        None,
+        "it is under way"
+    );
+    // Somebody else did it.
+    w.brought(None);
+    assert_eq!(brought_after(&mut w, near, GIB, 1000), Some((FEW, PROMPT)));
+    // It was seen to take long.
+    let takes = Duration::from_millis(5000);
+    w.brought(Some(takes));
+    assert_eq!(
+        brought_after(&mut w, near, GIB, 9000),
+        Some((5000, takes * 2))
+    );
+    w.brought(Some(near));
+    assert_eq!(
+        brought_after(&mut w, near, GIB, 1000),
+        Some((FEW, near * 2))
+    );
+    for (took, room) in [(Duration::from_millis(2), GIB), (near, GIB - 1)] {
+        assert_eq!(brought_after(&mut window(GIB), took, room, 9000), None);
     }
 }
 
