@@ -10,15 +10,15 @@ use super::{Attributes, Error, Fs, Result};
 use crate::draft::{At, Base, Draft, Reshape};
 use crate::host::process::{self, OpenedFile};
 use crate::read::{Data, Reader};
-use crate::store::{ErrorKind, Result as StoreResult};
+use crate::store::{ETag, ErrorKind, Result as StoreResult};
 
 pub struct OpenFile {
     pub node: Arc<Node>,
     pub readable: bool,
     pub writable: bool,
     append: bool,
-    /// It is read through the kernel's pages.
-    paged: bool,
+    /// It is read through the kernel's pages, and was opened as this version.
+    paged: Option<ETag>,
     /// Something was read.
     asked: AtomicBool,
     /// O_SYNC or O_DSYNC: a write is answered when the file is published with it.
@@ -70,8 +70,12 @@ pub(super) struct Pin {
     pub commits: u64,
 }
 
-/// The kernel's, or a part of it.
-const PAGE: u64 = 4096;
+/// The length of the kernel's pages.
+fn page() -> u64 {
+    // SAFETY: it asks for a number.
+    let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    page.try_into().unwrap_or(4096)
+}
 
 /// More threads than this are not told apart.
 const WRITERS_MAX: usize = 256;
@@ -137,13 +141,13 @@ impl Fs {
             readable: mode != libc::O_WRONLY,
             writable: mode != libc::O_RDONLY,
             append: flags & libc::O_APPEND != 0,
-            paged: used.pin.is_some(),
+            paged: used.pin.as_ref().map(|pin| pin.object.etag.clone()),
             asked: AtomicBool::new(false),
             synced: flags & libc::O_DSYNC != 0,
             opener: process::process_of(tid),
             used: Mutex::new(used),
         };
-        file.node.state().opened();
+        file.node.state().opened(file.writable);
         let handle = self.next_number();
         self.files
             .lock()
@@ -175,7 +179,7 @@ impl Fs {
     pub(super) fn remove_file(&self, handle: u64) -> Option<Arc<OpenFile>> {
         let mut files = self.files.lock().expect("no panic while held");
         let file = files.remove(&handle)?;
-        file.node.state().closed();
+        file.node.state().closed(file.writable);
         Some(file)
     }
 
@@ -202,10 +206,11 @@ impl Fs {
                     Ok(data) => {
                         let (data, end) = (Data::from(data), offset + len as u64);
                         let behind = offset + data.len() as u64..end;
-                        match file.read_before_the_cut(behind).await {
+                        match self.read_before_the_cut(&file, behind).await? {
                             None => return Ok(data),
                             Some(Ok(before)) => return Ok(data.followed_by(before)),
                             Some(Err(_)) if draft.outcome().is_some() => continue,
+                            // Its bytes are gone for good.
                             Some(Err(_)) => return Err(Error::quiet(libc::ESTALE)),
                         }
                     }
@@ -246,6 +251,28 @@ impl Fs {
         }
     }
 
+    /// The kernel asks for pages that are all behind what is being written: it has not cut the file off yet, as somebody
+    /// emptied it. If it got nothing it would take that for zeros, and might show them; so it gets what was there before.
+    async fn read_before_the_cut(
+        &self,
+        file: &OpenFile,
+        behind: Range<u64>,
+    ) -> Result<Option<StoreResult<Data>>> {
+        if file.paged.is_none() {
+            return Ok(None);
+        }
+        let Some(reader) = self.pinned(file)? else {
+            return Ok(None);
+        };
+        let end = behind.end.min(reader.size());
+        // To the end of a page it fills in zeros itself, which are behind the end as it knows it.
+        if end <= behind.start.next_multiple_of(page()) {
+            return Ok(None);
+        }
+        let len = (end - behind.start) as usize;
+        Ok(Some(reader.read(behind.start, len).await))
+    }
+
     /// The reader of the version this file was opened with, or of what was committed here since.
     async fn reader(&self, file: &OpenFile) -> Result<Arc<Reader>> {
         if let Some(reader) = self.pinned(file)? {
@@ -273,8 +300,10 @@ impl Fs {
         let Some(pin) = &used.pin else {
             return Ok(None);
         };
-        if file.paged && !file.asked.swap(true, Ordering::Relaxed) {
-            file.node.state().is_read(&pin.object.etag);
+        if let Some(etag) = &file.paged
+            && !file.asked.swap(true, Ordering::Relaxed)
+        {
+            file.node.state().is_read(etag);
         }
         Ok(Some(pin.reader.clone()))
     }
@@ -572,22 +601,6 @@ impl Fs {
 }
 
 impl OpenFile {
-    /// The kernel asks for pages that are all behind what is being written: it has not cut the file off yet, as somebody
-    /// emptied it. If it got nothing it would take that for zeros, and might show them; so it gets what was there before.
-    async fn read_before_the_cut(&self, behind: Range<u64>) -> Option<StoreResult<Data>> {
-        let reader = match (self.paged, &self.used().pin) {
-            (true, Some(pin)) => pin.reader.clone(),
-            _ => return None,
-        };
-        let end = behind.end.min(reader.size());
-        // To the end of a page it fills in zeros itself, which are behind the end as it knows it.
-        if end <= behind.start.next_multiple_of(PAGE) {
-            return None;
-        }
-        let len = (end - behind.start) as usize;
-        Some(reader.read(behind.start, len).await)
-    }
-
     fn place(&self, offset: u64) -> At {
         if self.append {
             At::End

@@ -161,10 +161,10 @@ impl Node {
         self.state().is_open()
     }
 
-    /// As if somebody had it open, until the answer is dropped.
-    pub fn hold_open(&self) -> HeldOpen<'_> {
-        self.state().opened();
-        HeldOpen(self)
+    /// As if somebody had it open, to write or not, until the answer is dropped.
+    pub fn hold_open(&self, to_write: bool) -> HeldOpen<'_> {
+        self.state().opened(to_write);
+        HeldOpen(self, to_write)
     }
 
     /// Its object or its key is changed until the answer is dropped.
@@ -211,11 +211,11 @@ impl Node {
     }
 }
 
-pub struct HeldOpen<'a>(&'a Node);
+pub struct HeldOpen<'a>(&'a Node, bool);
 
 impl Drop for HeldOpen<'_> {
     fn drop(&mut self) {
-        self.0.state().closed();
+        self.0.state().closed(self.1);
     }
 }
 
@@ -284,6 +284,8 @@ pub struct Used {
     draft: Option<Arc<Draft>>,
     /// Descriptors the kernel has of it.
     opens: u64,
+    /// Those of them that may write, or map it to be written.
+    writable: u64,
     /// Commits through this mount: a reader pinned before one moves on to the new version.
     pub commits: u64,
     /// The version the kernel's page cache was filled from.
@@ -341,6 +343,7 @@ pub struct Directory {
 static UNUSED: Used = Used {
     draft: None,
     opens: 0,
+    writable: 0,
     commits: 0,
     cached: None,
     is_purged: false,
@@ -467,12 +470,21 @@ impl State {
             .is_some_and(|cached| cached.etag == *etag);
     }
 
-    pub fn opened(&mut self) {
-        self.used_mut().opens += 1;
+    pub fn opened(&mut self, to_write: bool) {
+        let used = self.used_mut();
+        used.opens += 1;
+        used.writable += u64::from(to_write);
     }
 
-    pub fn closed(&mut self) {
-        self.used_mut().opens -= 1;
+    pub fn closed(&mut self, to_write: bool) {
+        let used = self.used_mut();
+        used.opens -= 1;
+        used.writable -= u64::from(to_write);
+    }
+
+    /// Has somebody a descriptor to write it by? What he wrote through a mapping the kernel has, and we have not.
+    pub fn is_open_to_write(&self) -> bool {
+        self.used().writable > 0
     }
 
     pub fn is_open(&self) -> bool {

@@ -136,7 +136,7 @@ impl Fs {
         }
         let direct = writes || node.live_draft().is_some();
         // What it opens it as stays what it is from here on.
-        let _open = node.hold_open();
+        let _open = node.hold_open(writes);
         if !direct {
             let pages = |object: &Base| self.pages_of(node, object);
             used.pin = self.pin(node, pages)?;
@@ -222,7 +222,21 @@ impl Fs {
         }
     }
 
+    /// A draft, once nothing of the version before is being given to the kernel.
     pub(super) async fn attach_new_draft(
+        &self,
+        node: &Arc<Node>,
+        base: Option<Base>,
+        dirty: bool,
+    ) -> Arc<Draft> {
+        // No more is given from here on.
+        let _open = node.hold_open(true);
+        self.pages_settled(node).await;
+        self.attach_now(node, base, dirty)
+    }
+
+    /// The same at once, of a draft with the bytes of what is there.
+    pub(super) fn attach_now(
         &self,
         node: &Arc<Node>,
         base: Option<Base>,
@@ -241,7 +255,6 @@ impl Fs {
             }
         }
         // Pages of the old version must not be read as the new file's.
-        self.pages_settled(node).await;
         self.forget_data(node.ino);
         draft
     }

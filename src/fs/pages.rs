@@ -1,8 +1,9 @@
 //! The kernel's pages of a file, to be given what somebody reads here and there in it: see [`crate::read`].
 //!
 //! Invariant: nobody reads a page that was given here of another version than the one he opened. Pages are given only
-//! while the kernel's are of that version and nothing is being written; and who changes that waits, before he answers,
-//! until what is just being given is there ([`Fs::pages_settled`]), so that it is given up with all others.
+//! while the kernel's are of that version, and nobody could write (what he wrote through a mapping would be written over); and
+//! who changes that waits, before he answers, until what is just being given is there ([`Fs::pages_settled`]), so that it is
+//! given up with all others.
 
 use std::sync::Arc;
 
@@ -43,7 +44,10 @@ impl Fs {
 
     /// What pages of a file are given from now on is what they are to be.
     pub(super) async fn pages_settled(&self, node: &Node) {
-        self.giving.loads.until_free(&node.ino).await;
+        if self.giving.loads.are_taken(&node.ino) {
+            // In the order of asking: lanes take their turns without end.
+            drop(self.giving.loads.take(node.ino).await);
+        }
     }
 }
 
@@ -52,6 +56,7 @@ impl PagesOf {
         let state = self.node.state();
         let cached = state.used().cached.as_ref();
         state.draft().is_none()
+            && !state.is_open_to_write()
             && cached.is_some_and(|cached| {
                 cached.etag == self.object.etag && cached.size == self.object.size
             })

@@ -89,7 +89,7 @@ impl Fs {
                     etag: object.etag,
                     size: object.size,
                 };
-                self.attach_new_draft(node, Some(base), false).await
+                self.attach_now(node, Some(base), false)
             }
         };
         draft.abort(Doom::Unlinked);

@@ -4,7 +4,7 @@
 //! any more, as long as the kernel keeps its pages. What is kept there is no memory of ours, and the kernel's to take.
 //!
 //! Invariants:
-//! - Each page is given once it is there as a whole, of the version the reader was opened with; whether the file is still
+//! - Each page is given once, when it is there as a whole, of the version the reader was opened with; whether the file is still
 //!   that one is for [`Pages`] to see.
 //! - No more than [`LANES`] ranges are under way, which have their turns like all others, and no more than [`HELD`]
 //!   bytes are held, which are on the budget.
@@ -38,12 +38,11 @@ pub trait Pages: Send + Sync {
 
 /// Ranges under way at once: so many keep a store that is near, or this machine, busy.
 const LANES: usize = 4;
-/// Bytes are given away when there are so many: half as many at once have been measured to take half as long again.
+/// Bytes are given away when there are so many: half as many at once have been measured to take half as long again. Loads end
+/// at multiples of it, and so where pages do, however large the kernel makes them.
 const LOAD: u64 = 2 * SEGMENT;
 /// Each lane has a load, and as much again in those parts of the transport's buffers that are of others.
 const HELD: u64 = LANES as u64 * 2 * LOAD;
-/// No page is larger, on any machine.
-const PAGE: u64 = 64 << 10;
 /// How long it would take in the end is not seen sooner.
 const TRIAL: Duration = Duration::from_millis(250);
 
@@ -117,7 +116,7 @@ impl Progress {
             }
             let came = at + load.len() as u64;
             if came - at >= LOAD {
-                let whole_pages = came - came % PAGE;
+                let whole_pages = came - came % LOAD;
                 let rest = load.split_off((whole_pages - at) as usize);
                 self.give(at, std::mem::replace(&mut load, rest)).await?;
                 at = whole_pages;

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::fd::IntoRawFd;
+use std::os::fd::{AsRawFd, IntoRawFd};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -462,4 +462,52 @@ fn what_is_read_ahead_is_never_of_an_older_version() {
 #[test]
 fn what_is_brought_in_whole_is_never_of_an_older_version() {
     no_byte_is_of_an_older_version(24 * MIB);
+}
+
+/// The kernel has what a program wrote through a mapping, until it sends that to us: it must not be given what was there before.
+#[test]
+fn what_is_written_through_a_mapping_is_not_written_over_by_what_is_brought_in() {
+    const SIZE: u64 = 24 * MIB;
+    let store = Store::embedded();
+    store.put("file", vec![1; SIZE as usize]);
+    let mount = Mount::new(&store);
+    let path = mount.path("file");
+    let reader = File::open(&path).expect("opened");
+    let writer = File::options().read(true).write(true).open(&path);
+    let writer = writer.expect("opened");
+    // SAFETY: a mapping of its own, of a file that stays as long as it is.
+    let mapped = unsafe {
+        let (all, shared) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED);
+        let at = libc::mmap(
+            std::ptr::null_mut(),
+            SIZE as usize,
+            all,
+            shared,
+            writer.as_raw_fd(),
+            0,
+        );
+        assert_ne!(at, libc::MAP_FAILED, "{}", io::Error::last_os_error());
+        std::slice::from_raw_parts_mut(at.cast::<u8>(), SIZE as usize)
+    };
+    let written = 12 * MIB as usize;
+    mapped[written..written + 4096].fill(7);
+    let mut dice = Random(9);
+    for _ in 0..200 {
+        let mut block = [0; 4096];
+        let at = dice.below(SIZE / 4096) * 4096;
+        reader.read_exact_at(&mut block, at).expect("read");
+        assert!(block.iter().all(|byte| [1, 7].contains(byte)));
+    }
+    eventually(seconds(10), "nothing is on its way", || {
+        store.log().under_way() == 0
+    });
+    let mut expected = vec![1; SIZE as usize];
+    expected[written..written + 4096].fill(7);
+    assert!(mapped == expected, "what was written is there");
+    // SAFETY: as above; nothing uses it from here on.
+    unsafe { libc::munmap(mapped.as_mut_ptr().cast(), mapped.len()) };
+    close(writer).expect("closed");
+    drop(reader);
+    assert!(mount.terminate().success());
+    assert!(store.get("file") == Some(expected), "and published");
 }
