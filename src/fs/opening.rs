@@ -82,7 +82,9 @@ impl Fs {
             // that it leads nowhere, the kernel finds out.
             // (Who begins it anew has his draft, which is seen to itself.)
             let begins = flags & libc::O_ACCMODE != libc::O_RDONLY && flags & libc::O_TRUNC != 0;
-            if begins || !self.parting.are_taken(&ino) {
+            // (It may also have gone in the meantime.)
+            let goes = self.parting.are_taken(&ino) || self.assert_named(&node).is_err();
+            if begins || !goes {
                 return Ok(opened);
             }
             drop(self.remove_file(opened.handle));
