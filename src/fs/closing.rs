@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use tracing::{info, warn};
@@ -11,7 +12,12 @@ use super::file::{OpenFile, sticky};
 use super::node::Node;
 use super::{Error, Fs, Posix, Result};
 use crate::draft::{Doom, Draft};
-use crate::host::process::{self, Fate, OpenedFile};
+use crate::host::process::{self, Fate, Held, OpenedFile};
+
+/// For how long a close waits for a process that is executing its program, which may wait for a slow disk, and how soon it
+/// looks again. (What such a process closes waits for nobody: it did not open it.)
+const EXECUTION_MAX: Duration = Duration::from_secs(1);
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
 /// What a close means for the draft.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,8 +96,21 @@ impl Fs {
             fate: process::fate(tid),
             involved: may_be_opener || process.is_some_and(|p| file.is_writer(p)),
         };
-        let still_open = || self.is_still_open(&file, process, wrote && may_be_opener);
-        match verdict(closer, self.options.abort_on_failure, still_open) {
+        let began = Instant::now();
+        let verdict = loop {
+            let mut executing = false;
+            let still_open = || {
+                let held = self.is_still_open(&file, process, wrote && may_be_opener);
+                executing = held == Held::ByOneWhoExecutes;
+                held != Held::No
+            };
+            let verdict = verdict(closer, self.options.abort_on_failure, still_open);
+            if !executing || began.elapsed() >= EXECUTION_MAX {
+                break verdict;
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        };
+        match verdict {
             Verdict::GiveUp(why) => {
                 self.give_up(&file.node, &draft, why);
                 Err(Error::quiet(libc::EIO))
@@ -108,11 +127,11 @@ impl Fs {
     }
 
     /// Is this close one of several of the same open file?
-    fn is_still_open(&self, file: &OpenFile, process: Option<u32>, by_opener: bool) -> bool {
+    fn is_still_open(&self, file: &OpenFile, process: Option<u32>, by_opener: bool) -> Held {
         let opened = OpenedFile::new(self.mounted(), file.node.ino);
         match process {
             // Cannot be told: treat it as the last.
-            None => false,
+            None => Held::No,
             Some(process) if by_opener => {
                 // Two opens by one process look alike in /proc; then each close commits.
                 let opens = self
@@ -122,10 +141,15 @@ impl Fs {
                         f.writable && f.node.ino == file.node.ino && f.opener == Some(process)
                     })
                     .count();
-                opens <= 1 && file.is_left_by_opener(&opened, process)
+                match opens {
+                    0 | 1 => file.is_left_by_opener(&opened, process),
+                    _ => Held::No,
+                }
             }
             // First in itself, where that may be too much to look through.
-            Some(process) => opened.is_written_by(process) || opened.is_written_by_anyone(),
+            Some(process) => {
+                (opened.is_written_by(process) || opened.is_written_by_anyone()).into()
+            }
         }
     }
 

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use super::node::{Name, Node};
 use super::{Attributes, Error, Fs, Result};
 use crate::draft::{At, Base, Draft, Reshape};
-use crate::host::process::{self, OpenedFile};
+use crate::host::process::{self, Held, OpenedFile};
 use crate::read::{Data, Reader};
 use crate::store::{ETag, ErrorKind, Result as StoreResult};
 
@@ -115,9 +115,9 @@ impl OpenFile {
     }
 
     /// Is it open still somewhere, when this process, which opened it and whose bytes they are, has closed it?
-    pub(super) fn is_left_by_opener(&self, opened: &OpenedFile, process: u32) -> bool {
+    pub(super) fn is_left_by_opener(&self, opened: &OpenedFile, process: u32) -> Held {
         match self.has_other_writers(process) {
-            true => opened.is_written_by_anyone(),
+            true => opened.is_written_by_anyone().into(),
             // To whom it gave its descriptor it did that by starting him, as a rule.
             false => opened.is_written_by_family_of(process),
         }
@@ -303,7 +303,7 @@ impl Fs {
         if let Some(etag) = &file.paged
             && !file.asked.swap(true, Ordering::Relaxed)
         {
-            file.node.state().is_read(etag);
+            file.node.state().was_read_as(etag);
         }
         Ok(Some(pin.reader.clone()))
     }

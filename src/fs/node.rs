@@ -7,7 +7,6 @@
 //! - A node's lock is held for a moment, and no other node's is taken with it but a place's, which comes last.
 //! - A key that is told was the node's at one moment, whatever is being renamed.
 
-use std::collections::BTreeSet;
 use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -15,12 +14,14 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::Notify;
 
-use super::children::Children;
 use super::moment::Moment;
 use super::sample::Found;
-use super::sweep::Row;
 use crate::draft::{Draft, Version};
 use crate::store::{Archive, Attributes, ETag, ObjectInfo};
+
+mod directory;
+
+pub use directory::Directory;
 
 pub const ROOT: u64 = 1;
 
@@ -308,37 +309,6 @@ pub struct Used {
     directory: Option<Box<Directory>>,
 }
 
-/// What only directories have.
-pub struct Directory {
-    /// The children in the table.
-    pub children: Children,
-    /// When the store last said what their marker says, or that they have none.
-    pub marker_asked: Option<Moment>,
-    /// The child that was last asked about. Whoever asks about the next goes through all.
-    pub asked: u64,
-    /// Something is said of files in it.
-    pub keeps: bool,
-    /// A marker object is known to be there, so that they stay when they are empty.
-    pub marker: bool,
-    /// All children were listed (or there were none) at this moment.
-    complete: Option<Moment>,
-    /// How often that came into doubt.
-    pub doubts: u64,
-    /// Names asked for since it was listed.
-    pub wanted: u32,
-    /// It is being listed again, for those.
-    pub renewing: bool,
-    pub modified: SystemTime,
-    /// When a name was made or taken away here last, through this mount.
-    pub touched: Option<SystemTime>,
-    /// Names that are taken away one after another.
-    pub row: Row,
-    /// Names that are gone, and whose keys are not deleted yet. None of them is among the children.
-    pub going: BTreeSet<Box<str>>,
-    /// What was taken away could not be deleted, and nobody was told so far.
-    pub unswept: bool,
-}
-
 /// Of nodes that have none.
 static UNUSED: Used = Used {
     draft: None,
@@ -357,36 +327,6 @@ static UNUSED: Used = Used {
     directory: None,
 };
 
-static NO_DIRECTORY: Directory = Directory::new(SystemTime::UNIX_EPOCH);
-
-impl Directory {
-    const fn new(modified: SystemTime) -> Directory {
-        Directory {
-            children: Children::new(),
-            marker_asked: None,
-            asked: 0,
-            keeps: false,
-            marker: false,
-            complete: None,
-            doubts: 0,
-            wanted: 0,
-            renewing: false,
-            modified,
-            touched: None,
-            row: Row::NONE,
-            going: BTreeSet::new(),
-            unswept: false,
-        }
-    }
-}
-
-impl Directory {
-    /// Nothing of it would be lost with it.
-    pub fn is_idle(&self) -> bool {
-        self.children.is_empty() && self.going.is_empty() && !self.unswept
-    }
-}
-
 impl State {
     pub fn used(&self) -> &Used {
         self.used.as_deref().unwrap_or(&UNUSED)
@@ -399,15 +339,6 @@ impl State {
                 ..Used::default()
             })
         })
-    }
-
-    pub fn directory(&self) -> &Directory {
-        self.used().directory.as_deref().unwrap_or(&NO_DIRECTORY)
-    }
-
-    pub fn directory_mut(&mut self) -> &mut Directory {
-        let directory = &mut self.used_mut().directory;
-        directory.get_or_insert_with(|| Box::new(Directory::new(SystemTime::now())))
     }
 
     /// What is being written, or was until a moment ago.
@@ -450,7 +381,7 @@ impl State {
     /// there may stay.
     ///
     /// They are given up by the kernel as soon as the open is answered, which is a moment that nobody sees: so whoever
-    /// else opens it has them given up, too, until somebody has asked for a page ([`State::is_read`]).
+    /// else opens it has them given up, too, until somebody has asked for a page ([`State::was_read_as`]).
     pub fn fill_pages(&mut self) -> bool {
         let object = self.object.clone();
         let of = |version: &Option<Version>| version.as_ref().map(|v| (v.etag.clone(), v.size));
@@ -462,7 +393,7 @@ impl State {
     }
 
     /// Who opened it as this version asks for its pages.
-    pub fn is_read(&mut self, etag: &ETag) {
+    pub fn was_read_as(&mut self, etag: &ETag) {
         let used = self.used_mut();
         used.is_purged |= used
             .cached
@@ -602,70 +533,6 @@ impl State {
         }
     }
 
-    /// Of a directory: when was it seen that what is not among its children is not there?
-    pub fn complete(&self) -> Option<Moment> {
-        self.directory().complete
-    }
-
-    pub fn complete_for(&self) -> Option<Duration> {
-        self.complete().map(Moment::elapsed)
-    }
-
-    /// All children are known as they were at that moment, if there has been no doubt since.
-    pub fn knows_all(&mut self, at: Moment, doubts: u64) {
-        let directory = self.directory_mut();
-        if directory.doubts == doubts {
-            directory.complete = Some(at);
-            directory.wanted = 0;
-        }
-    }
-
-    /// A child may be there that is not known.
-    pub fn doubt(&mut self) {
-        let directory = self.directory_mut();
-        directory.complete = None;
-        directory.doubts += 1;
-    }
-
-    /// It has another key: what a listing that is under way tells is not all of it.
-    pub fn was_renamed(&mut self) {
-        self.directory_mut().doubts += 1;
-    }
-
-    /// A name in this directory was made or taken away.
-    pub fn touch(&mut self) {
-        let now = SystemTime::now();
-        let directory = self.directory_mut();
-        directory.touched = Some(now);
-        directory.row = Row::NONE;
-        self.used_mut().changed = Some(now);
-    }
-
-    /// A file's name in this directory was taken away.
-    pub fn lost_a_name(&mut self, caller: u32) {
-        let mut row = self.directory().row;
-        row.follow(caller);
-        self.touch();
-        self.directory_mut().row = row;
-    }
-
-    /// The keys of what had this name are to be deleted.
-    pub fn goes(&mut self, name: &str) {
-        self.directory_mut().going.insert(name.into());
-    }
-
-    /// Names are free again: what they were of is deleted, or (`kept`) of some it could not be.
-    pub fn gone<'a>(&mut self, names: impl Iterator<Item = &'a str>, kept: bool) {
-        let directory = self.directory_mut();
-        for name in names {
-            directory.going.remove(name);
-        }
-        if kept {
-            directory.unswept = true;
-            self.doubt();
-        }
-    }
-
     /// Takes note that its object is now a copy, with all that was said of it, of that version.
     pub fn was_copied(&mut self, source: &ETag, copy: &Version) {
         let same = self.object.as_ref().is_some_and(|o| o.etag == *source);
@@ -733,7 +600,7 @@ mod tests {
     fn pages_may_stay_when_those_of_other_versions_are_known_to_be_gone() {
         let file = Node::root(2, Kind::File);
         let opened = || file.state().fill_pages();
-        let read_as = |etag: &str| file.state().is_read(&ETag::new(etag));
+        let read_as = |etag: &str| file.state().was_read_as(&ETag::new(etag));
         of_version(&file, "a");
         assert!(!opened(), "nothing is known of them");
         assert!(!opened(), "the first may not have given them up yet");

@@ -7,8 +7,7 @@ use std::sync::Arc;
 use super::file::{Pin, Use, to_be_looked_up};
 use super::node::{Kind, Node};
 use super::{Attributes, Caller, Error, Fs, Result};
-use crate::draft::Version;
-use crate::draft::{Base, Draft, Reshape};
+use crate::draft::{Base, Draft, Reshape, Version};
 use crate::read::{Pages, Reader};
 use crate::store::{Archive, ErrorKind};
 

@@ -1,5 +1,5 @@
-//! Telling the kernel what it should no longer believe, and what it is to have. The former mostly on a thread of its own: to give up
-//! pages or names it may have to wait for requests that our other threads are answering.
+//! Telling the kernel what it should no longer believe, and what it is to have. The former mostly on a thread of its own:
+//! to give up pages or names it may have to wait for requests that our other threads are answering.
 
 use std::ffi::OsStr;
 use std::sync::{Arc, mpsc};

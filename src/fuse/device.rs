@@ -25,6 +25,8 @@ struct Ends {
 const HEADER: usize = 16;
 /// That, and `struct fuse_notify_store_out`.
 const STORE: usize = HEADER + 24;
+/// So many are taken at once (UIO_MAXIOV), the header among them.
+const PIECES_MAX: usize = 1024;
 /// What says so where an answer has its error.
 const NOTIFY_STORE: i32 = 4;
 
@@ -86,7 +88,14 @@ fn send(mut device: &File, header: &mut [u8], data: &Data) -> io::Result<()> {
     let length = (header.len() + data.len()) as u32;
     header[..4].copy_from_slice(&length.to_ne_bytes());
     let mut slices = vec![IoSlice::new(header)];
-    slices.extend(data.pieces().iter().map(|piece| IoSlice::new(piece)));
+    let joined;
+    match data.pieces() {
+        few if few.len() < PIECES_MAX => slices.extend(few.iter().map(|piece| IoSlice::new(piece))),
+        many => {
+            joined = many.concat();
+            slices.push(IoSlice::new(&joined));
+        }
+    }
     let taken = device.write_vectored(&slices)?;
     assert_eq!(taken, length as usize, "the kernel takes a message whole");
     Ok(())

@@ -224,6 +224,32 @@ enum Kept {
     Beyond,
 }
 
+/// Is a file held open?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Held {
+    No,
+    Yes,
+    /// By a process that is just executing its program, which is when it closes what it is not to keep: the kernel
+    /// forgets of all its descriptors which these are before it closes the first.
+    ByOneWhoExecutes,
+}
+
+impl From<bool> for Held {
+    fn from(held: bool) -> Held {
+        match held {
+            true => Held::Yes,
+            false => Held::No,
+        }
+    }
+}
+
+/// Is it in the middle of execve(2)? It has no arguments yet. (Its own way of telling, /proc/PID/syscall, waits for
+/// the end of that.)
+fn is_executing(process: u32) -> bool {
+    let arguments = File::open(format!("/proc/{process}/cmdline"));
+    arguments.is_ok_and(|mut file| file.read(&mut [0]).is_ok_and(|read| read == 0))
+}
+
 impl OpenedFile {
     pub fn new(mount: &Arc<Mount>, inode: u64) -> OpenedFile {
         OpenedFile {
@@ -242,9 +268,9 @@ impl OpenedFile {
 
     /// Does it, or one of its children, or theirs? What a child closes when it executes its program counts for nothing:
     /// a thread that starts one must not keep another from being told that its file is published.
-    pub fn is_written_by_family_of(&self, process: u32) -> bool {
+    pub fn is_written_by_family_of(&self, process: u32) -> Held {
         if self.is_written_by(process) {
-            return true;
+            return Held::Yes;
         }
         let mut budget = LOOKED_AT_MAX;
         let mut family = vec![process];
@@ -252,19 +278,20 @@ impl OpenedFile {
         while let Some(member) = family.get(at).copied() {
             let Some(children) = children_of(member) else {
                 // A kernel that does not tell.
-                return self.is_written_by_anyone();
+                return self.is_written_by_anyone().into();
             };
             for child in children {
                 // What is too much to be looked through has no part in it, for all that can be told.
                 match self.is_among(child, Kept::Beyond, &mut budget) {
-                    Some(true) => return true,
+                    Some(true) if is_executing(child) => return Held::ByOneWhoExecutes,
+                    Some(true) => return Held::Yes,
                     Some(false) => family.push(child),
-                    None => return false,
+                    None => return Held::No,
                 }
             }
             at += 1;
         }
-        false
+        Held::No
     }
 
     /// Does any process? The same of a machine with very many.
@@ -415,7 +442,7 @@ mod tests {
         let file = OpenedFile::new(&mount, writer.metadata().unwrap().ino());
         let us = std::process::id();
         assert!(file.is_written_by(us) && file.is_written_by_anyone());
-        assert!(file.is_written_by_family_of(us));
+        assert_eq!(file.is_written_by_family_of(us), Held::Yes);
         let parent = parent_of(us).expect("somebody started the test");
         assert!(children_of(parent).is_none_or(|children| children.contains(&us)));
         drop(writer);

@@ -1,6 +1,10 @@
 //! How a mount ends: what was closed is kept, what is open is given up, nothing is left behind.
 
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::IntoRawFd;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use crate::support::mount::{detach, is_mounted, mount_command, umount};
@@ -267,4 +271,42 @@ fn a_demo_is_a_mounted_bucket_that_is_kept() {
             "round {round}"
         );
     }
+}
+
+/// A thread that starts a program gives it all descriptors for a moment, and in the next the program closes them one after
+/// another: none of that keeps a close from being one.
+#[test]
+fn what_is_closed_is_published_whatever_programs_other_threads_start() {
+    let store = Store::embedded();
+    let mount = Mount::new(&store);
+    let ends = AtomicBool::new(false);
+    let starts = || {
+        while !ends.load(Ordering::Relaxed) {
+            let done = Command::new("true").status();
+            assert!(done.expect("started").success());
+        }
+    };
+    let late = std::thread::scope(|scope| {
+        (0..2).for_each(|_| drop(scope.spawn(starts)));
+        let mut late = Vec::new();
+        for round in 0..30 {
+            let name = |n: u32| format!("{round}-{n}");
+            let create = |n| File::create(mount.path(&name(n))).expect("created");
+            let mut files: Vec<_> = (0..12).map(create).collect();
+            for file in &mut files {
+                file.write_all(b"whole").expect("written");
+            }
+            for (n, file) in (0..).zip(files) {
+                // SAFETY: the descriptor was given up just now and is closed once.
+                let closed = unsafe { libc::close(file.into_raw_fd()) };
+                assert_eq!(closed, 0, "{}", io::Error::last_os_error());
+                if store.get(&name(n)).as_deref() != Some(b"whole") {
+                    late.push(name(n));
+                }
+            }
+        }
+        ends.store(true, Ordering::Relaxed);
+        late
+    });
+    assert_eq!(late, Vec::<String>::new(), "closed before they were there");
 }

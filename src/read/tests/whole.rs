@@ -82,7 +82,15 @@ struct Bench {
 }
 
 impl Bench {
-    fn new(mock: Mock, kernel: Kernel) -> Bench {
+    /// Of a store that answers at once, and a kernel as it is made.
+    fn new(size: u64, make: impl FnOnce(&mut Kernel)) -> Bench {
+        let mock = at_once(size);
+        let mut kernel = Kernel::of(&mock);
+        make(&mut kernel);
+        Bench::with(mock, kernel)
+    }
+
+    fn with(mock: Mock, kernel: Kernel) -> Bench {
         let (store, kernel) = (Arc::new(mock), Arc::new(kernel));
         let memory = Arc::new(ReadMemory::new(64 * MIB));
         let reader = store.reader(&memory, settings()).through(kernel.clone());
@@ -128,7 +136,7 @@ async fn each_page_is_given_once_and_right() {
         let mut mock = at_once(20 * MIB + 5);
         mock.chunk = chunk;
         let kernel = Kernel::of(&mock);
-        let mut bench = Bench::new(mock, kernel);
+        let mut bench = Bench::with(mock, kernel);
         bench.read(31).await;
         settle().await;
         assert_eq!((bench.kernel.bytes(), bench.store.count()), (0, 31));
@@ -145,12 +153,9 @@ async fn each_page_is_given_once_and_right() {
 
 #[tokio::test(start_paused = true)]
 async fn what_takes_too_long_is_given_up() {
-    let mock = at_once(4096 * MIB);
-    let kernel = Kernel {
-        delay: Duration::from_millis(50),
-        ..Kernel::of(&mock)
-    };
-    let mut bench = Bench::new(mock, kernel);
+    let mut bench = Bench::new(4096 * MIB, |kernel| {
+        kernel.delay = Duration::from_millis(50)
+    });
     bench.read(32).await;
     settle().await;
     let kept = bench.kernel.bytes();
@@ -167,24 +172,14 @@ async fn what_takes_too_long_is_given_up() {
 
 #[tokio::test(start_paused = true)]
 async fn it_ends_when_the_kernel_wants_no_more_or_the_file_is_closed() {
-    let mock = at_once(512 * MIB);
-    let kernel = Kernel {
-        wants: 3,
-        ..Kernel::of(&mock)
-    };
-    let mut bench = Bench::new(mock, kernel);
+    let mut bench = Bench::new(512 * MIB, |kernel| kernel.wants = 3);
     bench.read(32).await;
     settle().await;
     let given = bench.kernel.given.load(Ordering::Relaxed);
     assert!((3..=6).contains(&given), "{given} loads");
     bench.nothing_is_left();
 
-    let mock = at_once(512 * MIB);
-    let kernel = Kernel {
-        delay: Duration::from_millis(5),
-        ..Kernel::of(&mock)
-    };
-    let mut bench = Bench::new(mock, kernel);
+    let mut bench = Bench::new(512 * MIB, |kernel| kernel.delay = Duration::from_millis(5));
     bench.read(32).await;
     tokio::time::sleep(Duration::from_millis(20)).await;
     let Bench {
@@ -203,9 +198,7 @@ async fn it_ends_when_the_kernel_wants_no_more_or_the_file_is_closed() {
 
 #[tokio::test(start_paused = true)]
 async fn one_reader_of_a_file_brings_it_and_a_failure_is_nobodys() {
-    let mock = at_once(64 * MIB);
-    let kernel = Kernel::of(&mock);
-    let mut bench = Bench::new(mock, kernel);
+    let mut bench = Bench::new(64 * MIB, |_| ());
     let claim = bench.kernel.claim();
     bench.read(40).await;
     settle().await;
@@ -221,7 +214,7 @@ async fn one_reader_of_a_file_brings_it_and_a_failure_is_nobodys() {
         false => Fault::None,
     });
     let kernel = Kernel::of(&mock);
-    let mut bench = Bench::new(mock, kernel);
+    let mut bench = Bench::with(mock, kernel);
     bench.read(200).await;
     settle().await;
     assert_eq!(bench.kernel.bytes(), 0);

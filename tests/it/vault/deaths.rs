@@ -49,6 +49,7 @@ impl Lane {
         if self.end.has_old() {
             let mount = scene.mount();
             OLD.save(&mount.path(KEY));
+            assert_eq!(scene.held(&what), Held::Old, "{what}: closed is kept");
         }
         let mut mount = scene.mount_of(self);
         let faults = scene.store.vault_server().faults();
