@@ -4,6 +4,10 @@
 //! twice; a file under the same name as a directory is hidden by it; what cannot be a file name is
 //! counted and not shown; files being written are there before the bucket has them.
 
+mod ahead;
+mod guess;
+mod source;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -15,10 +19,10 @@ use super::moment::Moment;
 use super::names::{is_blank, is_name};
 use super::node::{Kind, Node, version_of};
 use super::sample::{Found, Sample};
-use super::sweep::Sweeps;
 use super::{Error, Fs, Result};
 use crate::draft::Version;
-use crate::store::{self, Continuation, ListEntry, ListPage, Store};
+use crate::store::{self, ListEntry};
+use source::{Arrived, Place, Source};
 
 pub(super) const PAGE: u32 = 1000;
 
@@ -61,124 +65,19 @@ impl Default for Progress {
     }
 }
 
-/// How far a reading came.
-#[derive(Clone, Default)]
-struct Place {
-    /// Where the directory was.
-    prefix: String,
-    from: Option<Continuation>,
-    /// The last key that came, below the prefix.
-    last: String,
-    /// The directory is elsewhere since: what came before that is skipped.
-    skips: bool,
-}
-
-impl Place {
-    /// Here is a directory that is read anew, or was renamed while it was read.
-    fn begin(&mut self, prefix: String) {
-        self.prefix = prefix;
-        self.from = None;
-        self.skips = !self.last.is_empty();
-    }
-
-    fn below<'a>(&self, entry: &'a ListEntry) -> &'a str {
-        let key = match entry {
-            ListEntry::Object(object) => &object.key,
-            ListEntry::Prefix(prefix) => prefix,
-        };
-        key.strip_prefix(self.prefix.as_str()).unwrap_or(key)
-    }
-
-    /// What is new on a page, which is the next one.
-    fn turn(&mut self, page: &mut ListPage) {
-        if self.skips {
-            (page.entries).retain(|entry| self.below(entry) > self.last.as_str());
-        }
-        if let Some(last) = page.entries.last() {
-            self.last = self.below(last).to_owned();
-        }
-        self.from.clone_from(&page.next);
-    }
-}
-
 /// Pages on their way. One is asked for as soon as the one before it is here, and a sample of each as soon as
-/// that is: a reader is not waited for until two are ahead of him.
+/// that is: a reader is not waited for until two are ahead of him, and some more of a store that is far.
 struct Coming {
     /// Behind those that were taken in.
     place: Place,
-    pages: mpsc::Receiver<store::Result<Arrived>>,
+    pages: mpsc::Receiver<store::Result<(Arrived, Place)>>,
     task: AbortHandle,
-}
-
-struct Arrived {
-    page: ListPage,
-    /// Behind it.
-    place: Place,
-    at: Moment,
-    found: Found,
-    sample: Option<Sample>,
 }
 
 /// Nobody waits for them any more.
 impl Drop for Coming {
     fn drop(&mut self) {
         self.task.abort();
-    }
-}
-
-/// Where pages come from.
-struct Source {
-    store: Arc<dyn Store>,
-    sweeps: Arc<Sweeps>,
-    directory: Arc<Node>,
-    /// Has samples of them asked.
-    samples: bool,
-}
-
-impl Source {
-    /// The page from a place on.
-    async fn page(&self, mut place: Place) -> store::Result<Arrived> {
-        loop {
-            let prefix = self.directory.key();
-            if prefix != place.prefix {
-                place.begin(prefix);
-            }
-            self.sweeps.settle(&place.prefix).await;
-            let listed = (self.store).list(&place.prefix, true, place.from.as_ref(), PAGE);
-            let mut page = listed.await?;
-            // Of a directory that was renamed meanwhile not all may have been there any more.
-            if self.directory.key() != place.prefix {
-                continue;
-            }
-            let is_first = place.from.is_none();
-            place.turn(&mut page);
-            let (found, sample) = match self.samples {
-                true => Sample::of_page(&self.store, &self.directory, &page, is_first),
-                false => (Found::Unasked, None),
-            };
-            return Ok(Arrived {
-                page,
-                place,
-                at: Moment::now(),
-                found,
-                sample,
-            });
-        }
-    }
-
-    /// Hands on the pages from a place on, until there are no more, or one does not come.
-    async fn pages(self, mut place: Place, to: mpsc::Sender<store::Result<Arrived>>) {
-        loop {
-            let arrived = self.page(place).await;
-            let next = arrived.as_ref().ok().map(|arrived| arrived.place.clone());
-            if to.send(arrived).await.is_err() {
-                return;
-            }
-            match next {
-                Some(next) if next.from.is_some() => place = next,
-                _ => return,
-            }
-        }
     }
 }
 
@@ -303,14 +202,14 @@ impl Listing {
                 });
             }
         };
+        let (arrived, place) = arrived;
         let Arrived {
             page,
-            place,
             at,
             found,
             sample,
         } = arrived;
-        let (is_last, prefix) = (page.next.is_none(), place.prefix.clone());
+        let (is_last, prefix) = (place.is_last(), place.prefix.clone());
         coming.place = place;
         snapshot.sample = sample;
         snapshot.turn_page(page.entries.len(), at, found);
@@ -343,6 +242,7 @@ impl Listing {
             sweeps: fs.sweeps.clone(),
             directory: self.node.clone(),
             samples: fs.options.trusts_listings && !self.behind,
+            hurries: !self.behind,
         };
         let (to, pages) = mpsc::channel(1);
         let task = tokio::spawn(source.pages(place.clone(), to)).abort_handle();

@@ -47,7 +47,7 @@ impl Override {
 
 impl Capabilities {
     /// All by which anything is done. The compiler asks what a new one is called.
-    pub fn fields(&self) -> [(&'static str, Value); 19] {
+    pub fn fields(&self) -> [(&'static str, Value); 20] {
         use Value::{Flag, Number};
         let Capabilities {
             name: _,
@@ -57,6 +57,7 @@ impl Capabilities {
             creates_by: _,
             virtual_host,
             list_v2,
+            sorted_lists,
             multi_delete,
             unsigned_payload,
             uploads_by_prefix,
@@ -78,6 +79,7 @@ impl Capabilities {
         [
             ("virtual_host", Flag(virtual_host)),
             ("list_v2", Flag(list_v2)),
+            ("sorted_lists", Flag(sorted_lists)),
             ("multi_delete", Flag(multi_delete)),
             ("unsigned_payload", Flag(unsigned_payload)),
             ("uploads_by_prefix", Flag(uploads_by_prefix)),
@@ -105,6 +107,7 @@ impl Capabilities {
             match (one.name, one.value) {
                 ("virtual_host", Flag(flag)) => self.virtual_host = flag,
                 ("list_v2", Flag(flag)) => self.list_v2 = flag,
+                ("sorted_lists", Flag(flag)) => self.sorted_lists = flag,
                 ("multi_delete", Flag(flag)) => self.multi_delete = flag,
                 ("unsigned_payload", Flag(flag)) => self.unsigned_payload = flag,
                 ("uploads_by_prefix", Flag(flag)) => self.uploads_by_prefix = flag,

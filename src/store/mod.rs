@@ -118,9 +118,14 @@ impl ListEntry {
     }
 }
 
-/// Where a listing goes on: opaque to callers (a token for V2, a marker for V1).
+/// Where a listing goes on.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Continuation(pub String);
+pub enum Continuation {
+    /// As the page before said: opaque to callers (a token for V2, a marker for V1).
+    Said(String),
+    /// Behind this key, be it there or not. Where [`Capabilities::sorted_lists`] says so.
+    Behind(String),
+}
 
 /// A ranged GET under way: what it is of, and its bytes as they arrive.
 pub struct Download {
@@ -214,6 +219,8 @@ pub struct Capabilities {
     pub creates_by: Option<&'static str>,
     /// Version of the list call.
     pub list_v2: bool,
+    /// Listings are in the order of the keys, and begin behind any key that is named.
+    pub sorted_lists: bool,
     /// DeleteObjects is there.
     pub multi_delete: bool,
     /// A body goes with UNSIGNED-PAYLOAD; else its SHA-256 is computed and signed.

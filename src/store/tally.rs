@@ -62,6 +62,8 @@ pub struct Tally {
     operations: Mutex<BTreeMap<&'static str, Operation>>,
     sent: AtomicU64,
     received: AtomicU64,
+    /// How soon it has ever answered; nothing: it has not.
+    quickest: Mutex<Option<Duration>>,
 }
 
 impl Tally {
@@ -78,7 +80,16 @@ impl Tally {
         counted.latencies[class] += 1;
         if let Some(kind) = failure {
             *counted.failures.entry(format!("{kind:?}")).or_default() += 1;
+            return;
         }
+        drop(operations);
+        let mut quickest = self.quickest.lock().expect("no panic while held");
+        *quickest = Some(quickest.map_or(took, |before| before.min(took)));
+    }
+
+    /// How soon it has ever answered something.
+    pub fn quickest(&self) -> Option<Duration> {
+        *self.quickest.lock().expect("no panic while held")
     }
 
     /// It is made again, because of this.
@@ -128,6 +139,8 @@ mod tests {
         tally.answered("GetObject", Duration::ZERO, Some(ErrorKind::Throttled));
         let counted = &tally.operations()["GetObject"];
         assert_eq!(counted.attempts, 6);
+        // One that fails tells nothing of how far the store is.
+        assert_eq!(tally.quickest(), Some(Duration::from_millis(1)));
         assert_eq!(counted.latencies, [3, 1, 0, 0, 0, 0, 0, 0, 0, 1, 1]);
         assert_eq!(counted.failures["Throttled"], 1);
     }

@@ -44,6 +44,7 @@ mod house;
 mod identities;
 mod keys;
 mod limits;
+mod listing;
 mod metadata;
 mod model;
 mod network;

@@ -136,7 +136,9 @@ impl Api {
             (Some(token), _) => After::from_token(token).ok_or_else(|| {
                 Error::invalid_argument("The continuation token provided is incorrect")
             })?,
-            (None, Some(key)) if !key.is_empty() => After::Key(key.clone()),
+            (None, Some(key)) if !key.is_empty() && !self.model.dialect.start_after_ignored => {
+                After::Key(key.clone())
+            }
             (None, _) => After::Start,
         };
         let encoding = Encoding(input.encoding_type.clone());

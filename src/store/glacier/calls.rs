@@ -1,6 +1,6 @@
 //! Each call of the trait: what the vault is asked, and what the catalogue is told.
 
-use std::ops::Range;
+use std::ops::{Bound, Range};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
@@ -120,9 +120,13 @@ impl Store for GlacierStore {
         max: u32,
     ) -> Result<ListPage> {
         let names = self.catalogue.names();
-        let start = from.map_or(prefix, |from| &from.0).to_string();
+        let start = match from {
+            None => Bound::Included(prefix.to_string()),
+            Some(Continuation::Said(name)) => Bound::Included(name.clone()),
+            Some(Continuation::Behind(name)) => Bound::Excluded(name.clone()),
+        };
         let mut entries: Vec<ListEntry> = Vec::new();
-        for (name, entry) in names.files.range(start..) {
+        for (name, entry) in names.files.range((start, Bound::Unbounded)) {
             let Some(rest) = name.strip_prefix(prefix) else {
                 break;
             };
@@ -134,7 +138,7 @@ impl Store for GlacierStore {
                 continue;
             }
             if entries.len() == max as usize {
-                let next = Some(Continuation(name.clone()));
+                let next = Some(Continuation::Said(name.clone()));
                 return Ok(ListPage { entries, next });
             }
             entries.push(match rolled_up {

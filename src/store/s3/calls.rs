@@ -107,7 +107,11 @@ impl Store for S3Store {
     ) -> Result<ListPage> {
         let delimiter = delimiter.then_some("/".to_string());
         let max = i32::try_from(max).unwrap_or(i32::MAX);
-        let from_text = from.map(|f| f.0.clone());
+        let (said, behind) = match from {
+            None => (None, None),
+            Some(Continuation::Said(text)) => (Some(text.clone()), None),
+            Some(Continuation::Behind(key)) => (None, Some(self.full(key))),
+        };
         let full = self.full(prefix);
         if self.capabilities.list_v2 {
             let request = || {
@@ -116,7 +120,8 @@ impl Store for S3Store {
                     .bucket(&self.bucket)
                     .prefix(&full)
                     .set_delimiter(delimiter.clone())
-                    .set_continuation_token(from_text.clone())
+                    .set_continuation_token(said.clone())
+                    .set_start_after(behind.clone())
                     .max_keys(max)
                     .encoding_type(EncodingType::Url)
                     .customize()
@@ -144,7 +149,7 @@ impl Store for S3Store {
                     .bucket(&self.bucket)
                     .prefix(&full)
                     .set_delimiter(delimiter.clone())
-                    .set_marker(from_text.clone())
+                    .set_marker(said.clone().or_else(|| behind.clone()))
                     .max_keys(max)
                     .encoding_type(EncodingType::Url)
                     .send()

@@ -78,6 +78,7 @@ const GENERIC: Capabilities = Capabilities {
     conditional_creates: false,
     creates_by: None,
     list_v2: true,
+    sorted_lists: true,
     multi_delete: true,
     unsigned_payload: true,
     uploads_by_prefix: true,
@@ -138,6 +139,7 @@ pub(super) static TABLE: &[Row] = &[
             virtual_host: true,
             rename: true,
             copy_conditions: true,
+            sorted_lists: false,
             ..GENERIC
         },
         facts: Facts {

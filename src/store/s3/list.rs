@@ -59,13 +59,17 @@ impl Page {
         entries.sort_by(|a, b| a.key().cmp(b.key()));
 
         let is_done = matches!(self.next, Next::Done);
+        let said = match from {
+            Some(Continuation::Said(text)) => Some(text),
+            _ => None,
+        };
         let next = match self.next {
             Next::Done | Next::Token(None) => None,
             Next::Token(Some(token)) => Some(token),
             Next::Marker(Some(marker)) => Some(text(marker)),
             Next::Marker(None) => entries.last().map(|entry| entry.key().to_string()),
         };
-        if !is_done && (next.is_none() || next.as_ref() == from.map(|f| &f.0)) {
+        if !is_done && (next.is_none() || next.as_ref() == said) {
             let message = "the store says there is more, and does not say where";
             return Err(Op::LIST.error(ErrorKind::Invalid, asked, "ListingStuck", message));
         }
@@ -80,7 +84,7 @@ impl Page {
         });
         Ok(ListPage {
             entries,
-            next: next.map(Continuation),
+            next: next.map(Continuation::Said),
         })
     }
 }
@@ -145,7 +149,7 @@ mod tests {
         };
         let page = page.read(&Prefix::default(), "", None).expect("a page");
         assert_eq!(names(&page), ["a+%41", "elsewhere"]);
-        assert_eq!(page.next, Some(Continuation("elsewhere".into())));
+        assert_eq!(page.next, Some(Continuation::Said("elsewhere".into())));
     }
 
     #[test]
@@ -164,7 +168,7 @@ mod tests {
 
     #[test]
     fn a_listing_that_does_not_advance_is_an_error() {
-        let from = Continuation("a".into());
+        let from = Continuation::Said("a".into());
         for next in [
             Next::Marker(Some("a".to_string())),
             Next::Marker(None),
