@@ -32,6 +32,13 @@ impl Error {
 impl From<store::Error> for Error {
     fn from(error: store::Error) -> Error {
         match error.kind {
+            // Nothing would be shown of it, and nothing lamented.
+            ErrorKind::Missing if error.is_of_the_bucket() => Error::loud(
+                libc::EIO,
+                format!(
+                    "{error}: the bucket was there when it was mounted: make it again, or unmount"
+                ),
+            ),
             ErrorKind::Missing => Error::quiet(libc::ENOENT),
             ErrorKind::Conflict => Error::loud(
                 libc::ESTALE,
@@ -65,10 +72,14 @@ impl From<store::Error> for Error {
 impl From<draft::Error> for Error {
     fn from(error: draft::Error) -> Error {
         match error {
-            draft::Error::Store(error) if error.kind == ErrorKind::Missing => Error::loud(
-                libc::ESTALE,
-                format!("{error}: gone from the bucket while it was written"),
-            ),
+            draft::Error::Store(error)
+                if error.kind == ErrorKind::Missing && !error.is_of_the_bucket() =>
+            {
+                Error::loud(
+                    libc::ESTALE,
+                    format!("{error}: gone from the bucket while it was written"),
+                )
+            }
             draft::Error::Store(error) => error.into(),
             draft::Error::Spool(error) if error.raw_os_error() == Some(libc::ENOSPC) => {
                 Error::loud(

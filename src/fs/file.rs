@@ -242,10 +242,12 @@ impl Fs {
                     })
                 }
                 // Read through an open file, an object that is gone is a stale one.
-                Err(error) if error.kind == ErrorKind::Missing => Err(Error::loud(
-                    libc::ESTALE,
-                    format!("{error}: deleted since it was opened"),
-                )),
+                Err(error) if error.kind == ErrorKind::Missing && !error.is_of_the_bucket() => {
+                    Err(Error::loud(
+                        libc::ESTALE,
+                        format!("{error}: deleted since it was opened"),
+                    ))
+                }
                 Err(error) => Err(error.into()),
             };
         }

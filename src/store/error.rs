@@ -5,7 +5,7 @@ use std::fmt;
 /// What to do about a failure. Callers branch on this and on nothing else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ErrorKind {
-    /// No such object (or bucket).
+    /// No such object (or bucket: [`Error::is_of_the_bucket`]).
     Missing,
     /// The upload is not there: completed, aborted, or never was.
     NoSuchUpload,
@@ -25,6 +25,9 @@ pub enum ErrorKind {
     Unknown,
 }
 
+/// S3's code of a bucket that is not there.
+pub(super) const NO_SUCH_BUCKET: &str = "NoSuchBucket";
+
 /// A failed call: what was asked, of which key, what came back.
 #[derive(Clone, Debug)]
 pub struct Error {
@@ -37,6 +40,13 @@ pub struct Error {
     /// One line of explanation.
     pub message: String,
     pub request_id: Option<String>,
+}
+
+impl Error {
+    /// What is missing is the bucket, and not something in it.
+    pub fn is_of_the_bucket(&self) -> bool {
+        self.code == NO_SUCH_BUCKET
+    }
 }
 
 impl fmt::Display for Error {

@@ -49,6 +49,44 @@ fn honest(fault: &str, errno: Option<i32>) -> bool {
     errno == Some(libc::EIO) || (fault == "error=403" && errno == Some(libc::EACCES))
 }
 
+/// What a directory has is told by its listing, and an empty one tells nothing.
+#[test]
+fn a_bucket_that_is_gone_is_an_error_and_not_an_empty_directory() {
+    let store = Store::embedded();
+    store.put("dir/file", "there");
+    let mount = Mount::with(&store, &["--metadata-ttl", "0s"]);
+    let file = File::open(mount.path("dir/file")).expect("opened");
+    let gone = (store.faults().script("error=404/NoSuchBucket")).expect("a fault");
+    let failing = |what: &str, result: std::io::Result<()>| {
+        let error = result.expect_err(what);
+        assert_eq!(error.raw_os_error(), Some(libc::EIO), "{what}");
+    };
+    for dir in ["", "dir"] {
+        let entries = std::fs::read_dir(mount.path(dir));
+        failing(
+            dir,
+            entries.and_then(|mut entries| entries.try_for_each(|entry| entry.map(drop))),
+        );
+    }
+    failing("a name", std::fs::metadata(mount.path("another")).map(drop));
+    failing(
+        "a new file",
+        write(&mount.path("new"), &Content::new(1, MIB)),
+    );
+    failing("an open one", file.read_exact_at(&mut [0; 5], 0));
+    store.faults().remove(gone);
+    assert_eq!(
+        std::fs::read(mount.path("dir/file")).expect("read"),
+        b"there"
+    );
+    let (said, status) = mount.terminate_and_tell();
+    assert!(status.success());
+    assert!(
+        said.contains("NoSuchBucket") && said.contains("make it again, or unmount"),
+        "{said}"
+    );
+}
+
 /// As a program does that heeds every error.
 fn write(path: &Path, content: &Content) -> std::io::Result<()> {
     let mut file = File::create(path)?;

@@ -314,7 +314,7 @@ impl Store for S3Store {
             .call(Op::DELETE, key, self.patience(0), request, |_| Ok(()))
             .await
         {
-            Err(e) if e.kind == ErrorKind::Missing && e.code != "NoSuchBucket" => Ok(()),
+            Err(e) if e.kind == ErrorKind::Missing && !e.is_of_the_bucket() => Ok(()),
             done => done,
         }
     }

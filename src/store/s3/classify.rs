@@ -11,6 +11,7 @@ use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use hyper_util::client::legacy::Error as HttpClientError;
 
+use crate::store::error::NO_SUCH_BUCKET;
 use crate::store::{Error, ErrorKind};
 
 /// What it means to repeat a call, or not to know its outcome.
@@ -127,7 +128,7 @@ fn kind_of_code(op: Op, code: &str) -> Option<ErrorKind> {
         "NoSuchKey" if [Op::PART.name, Op::ABORT.name, Op::LIST_PARTS.name].contains(&op.name) => {
             ErrorKind::NoSuchUpload
         }
-        "NoSuchKey" | "NoSuchBucket" | "NoSuchVersion" => ErrorKind::Missing,
+        "NoSuchKey" | NO_SUCH_BUCKET | "NoSuchVersion" => ErrorKind::Missing,
         "PreconditionFailed" | "ConditionalRequestConflict" => ErrorKind::Conflict,
         // The range was inside the version that was asked for, so this is another version.
         "InvalidRange" if op.name == Op::GET.name => ErrorKind::Conflict,

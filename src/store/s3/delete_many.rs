@@ -21,6 +21,7 @@ use md5::{Digest, Md5};
 use super::classify::{Failure, Op, kind_of_answer};
 use super::keys::survives_xml;
 use super::{S3Store, retry};
+use crate::store::error::NO_SUCH_BUCKET;
 use crate::store::{Error, ErrorKind, Result, delete_each};
 
 /// What one request takes.
@@ -119,7 +120,7 @@ impl S3Store {
             let (code, message) = (one.code().unwrap_or("NoCode"), one.message());
             // As if it had been refused alone.
             let kind = match kind_of_answer(Op::DELETE, 400, code) {
-                ErrorKind::Missing if code != "NoSuchBucket" => return Some((key, Ok(()))),
+                ErrorKind::Missing if code != NO_SUCH_BUCKET => return Some((key, Ok(()))),
                 kind => kind,
             };
             let error = Op::DELETE_MANY.error(kind, &key, code, message.unwrap_or_default());
@@ -133,7 +134,7 @@ impl S3Store {
 fn is_not_known(error: &Error) -> bool {
     match error.kind {
         ErrorKind::Invalid => true,
-        ErrorKind::Missing => error.code != "NoSuchBucket",
+        ErrorKind::Missing => !error.is_of_the_bucket(),
         _ => false,
     }
 }

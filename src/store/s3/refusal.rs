@@ -4,6 +4,7 @@
 
 use super::classify::{Answer, Op, Seen, UNREADABLE, kind_of_answer, one_line};
 use crate::store::ErrorKind;
+use crate::store::error::NO_SUCH_BUCKET;
 
 /// Why a bucket cannot be mounted: one line that names the thing and the remedy.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -226,7 +227,7 @@ impl Refusal<'_> {
             code => code.to_string(),
         };
         match kind_of_answer(Op::LIST, status, &code) {
-            ErrorKind::Missing if code == "NoSuchBucket" || code == "NoSuchKey" => {
+            ErrorKind::Missing if code == NO_SUCH_BUCKET || code == "NoSuchKey" => {
                 ConnectError::NoSuchBucket { bucket, endpoint }
             }
             ErrorKind::Missing => ConnectError::NotS3 {
