@@ -180,15 +180,36 @@ impl Fs {
     }
 
     /// fsync(2): what was written is in the bucket when this returns.
-    pub async fn sync(self: &Arc<Self>, handle: u64) -> Result<()> {
+    pub async fn sync(self: &Arc<Self>, handle: u64, tid: u32) -> Result<()> {
         let file = self.file(handle)?;
         let draft = file.used().draft.clone().or_else(|| file.node.live_draft());
         let Some(draft) = draft else { return Ok(()) };
         match draft.outcome() {
             Some(Ok(_)) => Ok(()),
             Some(Err(error)) => Err(sticky(error)),
+            // Whose half it is, nobody else makes whole.
+            None if !self.may_end_writing(&file, tid) => Err(Error::loud(
+                libc::EBUSY,
+                "another program is writing it: it is published when that closes it, or syncs it",
+            )),
             None => self.commit_to_the_end(&file.node, &draft).await,
         }
+    }
+
+    /// Has this process to do with the writing of the file: can it write it, or did it, or started it who does? (It cannot
+    /// always be told.)
+    fn may_end_writing(&self, file: &OpenFile, tid: u32) -> bool {
+        let Some(process) = process::process_of(tid) else {
+            return true;
+        };
+        let its = |f: &OpenFile| {
+            f.writable
+                && f.node.ino == file.node.ino
+                && (f.opener == Some(process) || f.is_writer(process))
+        };
+        file.writable
+            || self.open_files().iter().any(|(_, f)| its(f))
+            || OpenedFile::new(self.mounted(), file.node.ino).is_written_by(process)
     }
 
     /// The same as [`finish_commit`](Self::finish_commit), and not cut short when whoever waits for

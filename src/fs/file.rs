@@ -102,6 +102,12 @@ impl OpenFile {
         }
     }
 
+    /// Is it a file of this size that another one writes, and nothing was written through this descriptor?
+    fn has_written_nothing_to(&self, size: u64) -> bool {
+        let live = self.node.live_draft();
+        self.used().draft.is_none() && live.is_some_and(|draft| draft.size() == size)
+    }
+
     /// Did it write, or start whoever did?
     pub(super) fn is_writer(&self, process: u32) -> bool {
         let its = |writer: &Writer| [writer.process, writer.parent].contains(&Some(process));
@@ -356,7 +362,7 @@ impl Fs {
                 None => self.draft_over_object(&file).await?,
             };
             match draft.write(file.place(offset), data).await {
-                Ok(()) if file.synced => return self.sync(handle).await,
+                Ok(()) if file.synced => return self.sync(handle, tid).await,
                 Ok(()) => return Ok(()),
                 // Committed by somebody meanwhile: go on over what is there now.
                 Err(_) if matches!(draft.outcome(), Some(Ok(_))) => {}
@@ -473,6 +479,8 @@ impl Fs {
             .filter(|f| f.writable);
         self.assert_storable(size)?;
         match file {
+            // Who gives another one's file the size it has, has not written to it.
+            Some(file) if file.has_written_nothing_to(size) => {}
             Some(file) => {
                 self.reshape(&file, tid, Reshape::Truncate(size)).await?;
             }

@@ -325,7 +325,7 @@ impl Filesystem for Frontend {
             let (node, _, opened) = fs
                 .create(parent.0, &name, flags, mode, maker, caller)
                 .await?;
-            let made = fs.sync(opened.handle).await;
+            let made = fs.sync(opened.handle, caller).await;
             fs.release(opened.handle).await;
             if made.is_err() {
                 fs.forget(node.ino, 1);
@@ -653,12 +653,12 @@ impl Filesystem for Frontend {
         _datasync: bool,
         reply: ReplyEmpty,
     ) {
-        let fs = self.fs.clone();
+        let (fs, caller) = (self.fs.clone(), request.pid());
         let say = self.say(Call::Sync, ino.0, None);
         self.spawn(
             Call::Sync,
-            request.pid(),
-            async move { fs.sync(handle.0).await },
+            caller,
+            async move { fs.sync(handle.0, caller).await },
             |result| reply_empty(reply, result, say),
         );
     }

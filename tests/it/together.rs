@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use crate::edits::Random;
 use crate::support::mount::program;
-use crate::support::tools::run;
+use crate::support::tools::{run, sh, sh_ok};
 use crate::support::{Content, MIB, Mount, Store, Writer, eventually, on_both_stores, seconds};
 
 const PARTS: [&str; 2] = ["--part-size", "5M"];
@@ -131,6 +131,49 @@ on_both_stores!(
     nobody_ever_sees_a_mixture,
     an_open_file_does_not_become_another_clients,
 );
+
+#[test]
+fn a_bystander_publishes_nothing_of_what_another_program_writes() {
+    let store = Store::embedded();
+    store.put("old", "the old object");
+    let mount = Mount::with(&store, &PARTS);
+    for name in ["new", "old"] {
+        let path = mount.path(name);
+        let before = store.get(name);
+        let mut writer = Writer::start();
+        writer.open(&path, "wct").write(1, 12 * MIB);
+        let synced = sh("LC_ALL=C sync \"$1\"", &[&path]);
+        assert!(
+            !synced.ok() && synced.err.contains("busy"),
+            "{}",
+            synced.err
+        );
+        for script in ["truncate -s +0 \"$1\"", ": >> \"$1\"", ": < \"$1\""] {
+            sh_ok(script, &[&path]);
+            assert!(store.get(name) == before, "{name} after {script}");
+        }
+        // He himself may, and there is nothing to be refused then.
+        writer.step("sync");
+        store.assert_holds(name, &Content::new(1, 12 * MIB));
+        sh_ok("sync \"$1\"", &[&path]);
+        writer.step("close");
+    }
+    // So may a program that was given the file, and the script that had it written.
+    for (name, script) in [
+        (
+            "given",
+            "exec 3> \"$1\"; echo one >&3; sync \"$1\"; cat \"$1\"; kill -KILL $$",
+        ),
+        (
+            "had-written",
+            "exec 3> \"$1\"; sh -c 'echo one >&3'; perl -MIO::Handle -e 'open(my $f, \"+<\", shift); $f->sync or die' \"$1\" 3>&-; cat \"$1\"; kill -KILL $$",
+        ),
+    ] {
+        assert_eq!(sh(script, &[&mount.path(name)]).out, "one\n", "{name}");
+        assert_eq!(store.get(name).as_deref(), Some(&b"one\n"[..]), "{name}");
+    }
+    assert!(mount.terminate().success());
+}
 
 /// Opened for reading and writing, not written to yet, and then another client is first.
 fn an_open_file_does_not_become_another_clients(store: &Store) {
