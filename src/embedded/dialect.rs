@@ -21,6 +21,8 @@ pub struct Dialect {
     pub list_uploads_exact_key_only: bool,
     /// ListObjectsV2 is answered with 501 NotImplemented (Ncloud).
     pub list_v1_only: bool,
+    /// Listings have all common prefixes before the first key (`rclone serve s3`).
+    pub directories_first: bool,
     /// `start-after` of ListObjectsV2 means nothing.
     pub start_after_ignored: bool,
     /// Complete refuses parts of unequal size, the last one excepted (R2).
@@ -96,6 +98,7 @@ impl Default for Dialect {
             complete_repeated: CompleteRepeated::Succeeds,
             conditional_writes: ConditionalWrites::Honoured,
             copy_conditions_ignored: false,
+            directories_first: false,
             start_after_ignored: false,
             list_uploads_exact_key_only: false,
             list_v1_only: false,

@@ -136,6 +136,39 @@ pub(super) fn page<'a, T>(
     }
 }
 
+/// The same of a store that has all common prefixes before the first key.
+pub(super) fn page_directories_first<'a, T>(
+    map: &'a BTreeMap<String, T>,
+    prefix: &str,
+    delimiter: Option<&str>,
+    after: &After,
+    max: usize,
+) -> Page<'a, T> {
+    let all = page(map, prefix, delimiter, &After::Start, usize::MAX);
+    let directories = all.prefixes.len();
+    let entries = directories + all.items.len();
+    let start = match after {
+        After::Start => 0,
+        After::Prefix(last) => all.prefixes.partition_point(|prefix| prefix <= last),
+        After::Key(last) => {
+            directories + all.items.partition_point(|(key, _)| *key <= last.as_str())
+        }
+    };
+    let end = start.saturating_add(max).min(entries);
+    let prefixes = all.prefixes[start.min(directories)..end.min(directories)].to_vec();
+    let items = &all.items[start.saturating_sub(directories)..end.saturating_sub(directories)];
+    Page {
+        next: match (items.last(), prefixes.last()) {
+            (Some((key, _)), _) => After::Key((*key).to_owned()),
+            (None, Some(prefix)) => After::Prefix(prefix.clone()),
+            (None, None) => After::Start,
+        },
+        items: items.to_vec(),
+        prefixes,
+        truncated: end < entries,
+    }
+}
+
 /// The first string that is behind everything beginning with `prefix`; none when nothing is.
 fn behind(prefix: &str) -> Option<String> {
     let mut chars: Vec<char> = prefix.chars().collect();

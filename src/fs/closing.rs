@@ -188,7 +188,7 @@ impl Fs {
             Some(Ok(_)) => Ok(()),
             Some(Err(error)) => Err(sticky(error)),
             // Whose half it is, nobody else makes whole.
-            None if !self.may_end_writing(&file, tid) => Err(Error::loud(
+            None if !self.may_end_writing(&file, &draft, tid) => Err(Error::loud(
                 libc::EBUSY,
                 "another program is writing it: it is published when that closes it, or syncs it",
             )),
@@ -196,20 +196,32 @@ impl Fs {
         }
     }
 
-    /// Has this process to do with the writing of the file: can it write it, or did it, or started it who does? (It cannot
-    /// always be told.)
-    fn may_end_writing(&self, file: &OpenFile, tid: u32) -> bool {
+    /// Has this process to do with the writing of the file: can it write it, did it, or started it who does, or was it
+    /// started by him? (It cannot always be told.) Or is the writing over, and the file on its way?
+    fn may_end_writing(&self, file: &OpenFile, draft: &Arc<Draft>, tid: u32) -> bool {
         let Some(process) = process::process_of(tid) else {
             return true;
         };
-        let its = |f: &OpenFile| {
-            f.writable
-                && f.node.ino == file.node.ino
-                && (f.opener == Some(process) || f.is_writer(process))
+        if file.writable || draft.is_committing() {
+            return true;
+        }
+        let parent = process::parent_of(process);
+        let written: Vec<_> = (self.open_files().into_iter())
+            .map(|(_, open)| open)
+            .filter(|open| open.writable && open.node.ino == file.node.ino)
+            .collect();
+        let its = |open: &Arc<OpenFile>| {
+            let is_child = |parent| open.opener == Some(parent) || open.has_written(parent);
+            match open.opener {
+                None => true,
+                Some(opener) => {
+                    opener == process || open.is_writer(process) || parent.is_some_and(is_child)
+                }
+            }
         };
-        file.writable
-            || self.open_files().iter().any(|(_, f)| its(f))
-            || OpenedFile::new(self.mounted(), file.node.ino).is_written_by(process)
+        written.iter().all(|open| open.used().closed)
+            || written.iter().any(its)
+            || OpenedFile::new(self.mounted(), file.node.ino).may_be_written_by(process)
     }
 
     /// The same as [`finish_commit`](Self::finish_commit), and not cut short when whoever waits for

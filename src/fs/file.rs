@@ -114,6 +114,11 @@ impl OpenFile {
         self.used().writers.iter().any(its)
     }
 
+    pub(super) fn has_written(&self, process: u32) -> bool {
+        let its = |writer: &Writer| writer.process == Some(process);
+        self.used().writers.iter().any(its)
+    }
+
     /// Did anybody else write?
     fn has_other_writers(&self, process: u32) -> bool {
         let another = |writer: &Writer| writer.process != Some(process);

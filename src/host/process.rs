@@ -294,6 +294,13 @@ impl OpenedFile {
         Held::No
     }
 
+    /// May this process have it open for writing? It may if that is not to be seen.
+    pub fn may_be_written_by(&self, process: u32) -> bool {
+        let refused = |error: io::Error| error.kind() == io::ErrorKind::PermissionDenied;
+        fs::read_dir(format!("/proc/{process}/fdinfo")).is_err_and(refused)
+            || self.is_written_by(process)
+    }
+
     /// Does any process? The same of a machine with very many.
     pub fn is_written_by_anyone(&self) -> bool {
         let Ok(entries) = fs::read_dir("/proc") else {

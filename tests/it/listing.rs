@@ -217,6 +217,21 @@ fn a_store_that_does_not_begin_where_it_is_told_is_listed_page_by_page() {
     assert!(mount.terminate().success());
 }
 
+/// The subdirectories first, as `rclone serve s3` has them.
+#[test]
+fn a_store_that_does_not_list_in_order_is_listed_page_by_page() {
+    let store = far(Dialect {
+        directories_first: true,
+        ..Dialect::default()
+    });
+    let names = (0..5_500).map(|n| format!("{n:06}"));
+    let below = (0..20).map(|n| format!("z{n:02}/x"));
+    let expected = fill(&store, "dir", names.chain(below));
+    let mount = Mount::new(&store);
+    assert_whole(self::names(&mount.path("dir")), &expected, "dir");
+    assert!(mount.terminate().success());
+}
+
 #[test]
 fn a_page_that_was_asked_for_ahead_and_does_not_come_is_asked_for_again() {
     let store = far(Dialect::default());

@@ -158,8 +158,20 @@ fn a_bystander_publishes_nothing_of_what_another_program_writes() {
         sh_ok("sync \"$1\"", &[&path]);
         writer.step("close");
     }
-    // So may a program that was given the file, and the script that had it written.
+    // Nor does a sibling: a script's next step while one in the background goes on.
+    let siblings = sh(
+        "{ echo half; exec sleep 1000; } > \"$1\" & until [ -s \"$1\" ]; do :; done
+        LC_ALL=C sync \"$1\" || :; kill -KILL $!",
+        &[&mount.path("sibling")],
+    );
+    assert!(siblings.err.contains("busy"), "{}", siblings.err);
+    assert_eq!(store.get("sibling"), None);
+    // So may a program that was given the file, one that its writer started, and the script that had it written.
     for (name, script) in [
+        (
+            "by-a-child",
+            "perl -MIO::Handle -e 'open(my $f, \">\", shift) or die; $f->print(\"one\\n\"); $f->flush; system(\"sync\", shift) and die; system(\"cat\", shift); kill KILL => $$' \"$1\" \"$1\" \"$1\"",
+        ),
         (
             "given",
             "exec 3> \"$1\"; echo one >&3; sync \"$1\"; cat \"$1\"; kill -KILL $$",

@@ -10,7 +10,7 @@ use s3s::{S3Error, S3ErrorCode, S3Result};
 use super::{Answer, Api, etag, ok, owner};
 use crate::embedded::digest::crc_to_header;
 use crate::embedded::error::Error;
-use crate::embedded::list::{After, Page, common_prefix, page, url_encode};
+use crate::embedded::list::{After, Page, common_prefix, page, page_directories_first, url_encode};
 use crate::embedded::model::{Object as StoredObject, Upload, UploadName};
 
 /// The most entries of a page of any listing, and how many there are unless asked otherwise.
@@ -85,7 +85,11 @@ impl Api {
     ) -> S3Result<T> {
         let max = usize::try_from(max).unwrap_or(0);
         let listed = self.model.with(bucket, |bucket| {
-            Ok(answer(page(&bucket.objects, prefix, delimiter, after, max)))
+            let page = match self.model.dialect.directories_first {
+                true => page_directories_first(&bucket.objects, prefix, delimiter, after, max),
+                false => page(&bucket.objects, prefix, delimiter, after, max),
+            };
+            Ok(answer(page))
         });
         Ok(listed?)
     }

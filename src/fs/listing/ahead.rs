@@ -72,7 +72,7 @@ impl Ahead {
             self.earned /= 2;
         }
         if let Some(asked) = self.asked.front().filter(|asked| place.has(&asked.behind)) {
-            place.go_on(asked.from.clone());
+            place.go_on(asked.from.clone(), &asked.behind, page);
         }
         let may = source.hurries && !self.is_over && self.earned > 0;
         if may && source.store.capabilities().sorted_lists && is_far(source) {
@@ -96,12 +96,20 @@ impl Ahead {
             .map(|entry| name(below(&place.prefix, entry)))
             .filter(|name| !name.is_empty())
             .collect();
-        let Some(mut guess) = Guess::new(&names, self.full, name(&last.behind).to_owned()) else {
+        // What begins within what has come is no further ahead.
+        let behind = match place.has(&last.behind) {
+            true => place.last(),
+            false => &last.behind,
+        };
+        let Some(mut guess) = Guess::new(&names, self.full, name(behind).to_owned()) else {
             return;
         };
         while self.asked.len() < wanted
             && let Some(behind) = guess.next()
         {
+            if place.has(&behind) {
+                continue;
+            }
             let from = Continuation::Behind(format!("{}{behind}", place.prefix));
             self.push(source, place, from, behind);
         }
@@ -112,7 +120,7 @@ impl Ahead {
         let ends = self.ends.clone();
         let answer = tokio::spawn(async move {
             let arrived = source.ask(prefix, Some(start)).await?;
-            if arrived.page.next.is_none() {
+            if arrived.as_ref().is_some_and(|a| a.page.next.is_none()) {
                 ends.store(true, Ordering::Relaxed);
             }
             Ok(arrived)
@@ -141,7 +149,7 @@ pub(super) struct Asked {
     /// It begins behind this name.
     behind: String,
     prefix: String,
-    answer: JoinHandle<store::Result<Arrived>>,
+    answer: JoinHandle<store::Result<Option<Arrived>>>,
 }
 
 /// Nobody waits for it any more.
@@ -152,18 +160,25 @@ impl Drop for Asked {
 }
 
 impl Asked {
-    /// The page; or why it is not to be had this way.
-    pub(super) async fn page(mut self) -> Result<Arrived, String> {
-        let arrived = match (&mut self.answer).await {
-            Ok(answer) => answer.map_err(|error| error.to_string())?,
-            Err(error) => return Err(error.to_string()),
-        };
+    pub(super) fn is_guessed(&self) -> bool {
+        matches!(self.from, Continuation::Behind(_))
+    }
+
+    /// The page, if there was one to be had; see [`Source::ask`].
+    pub(super) async fn page(mut self) -> store::Result<Option<Arrived>> {
+        (&mut self.answer).await.unwrap_or(Ok(None))
+    }
+
+    /// The page behind a name that was guessed; or why it is not to be had so.
+    pub(super) async fn guessed(self) -> Result<Arrived, String> {
+        let (prefix, behind) = (self.prefix.clone(), self.behind.clone());
+        let arrived = self.page().await.map_err(|error| error.to_string())?;
+        let arrived = arrived.ok_or("the directory went elsewhere")?;
         let mut entries = arrived.page.entries.iter();
-        match entries.find(|entry| below(&self.prefix, entry) <= self.behind.as_str()) {
+        match entries.find(|entry| below(&prefix, entry) <= behind.as_str()) {
             None => Ok(arrived),
             Some(entry) => Err(format!(
-                "asked for what is behind {:?}, the store lists {:?}",
-                self.behind,
+                "asked for what is behind {behind:?}, the store lists {:?}",
                 entry.key()
             )),
         }

@@ -6,6 +6,7 @@
 //! Invariants: pages are handed on in the order of their keys, none twice; what was asked for ahead saves time, and
 //! decides nothing: where it is missing, or cannot be right, the store is asked once more.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
@@ -25,10 +26,22 @@ pub(super) struct Place {
     /// Where the directory was.
     pub(super) prefix: String,
     from: Option<Continuation>,
+    /// Where the store said that the next page begins.
+    said: Option<Continuation>,
     /// The last key that came, below the prefix.
     last: String,
-    /// The page from here on begins before what has come: that is skipped.
-    skips: bool,
+    skips: Skips,
+}
+
+/// What the next page brings that has come before.
+#[derive(Clone, Default)]
+enum Skips {
+    #[default]
+    Nothing,
+    /// It begins anew, the directory having been renamed: all that is not behind what has come.
+    All,
+    /// It begins within the last page, and this was the rest of that.
+    These(HashSet<String>),
 }
 
 impl Place {
@@ -36,7 +49,10 @@ impl Place {
     fn begin(&mut self, prefix: String) {
         self.prefix = prefix;
         self.from = None;
-        self.skips = !self.last.is_empty();
+        self.skips = match self.last.is_empty() {
+            true => Skips::Nothing,
+            false => Skips::All,
+        };
     }
 
     fn below<'a>(&self, entry: &'a ListEntry) -> &'a str {
@@ -45,13 +61,28 @@ impl Place {
 
     /// What is new on a page, which is the next one.
     fn turn(&mut self, page: &mut ListPage) {
-        if self.skips {
-            (page.entries).retain(|entry| self.below(entry) > self.last.as_str());
+        match &self.skips {
+            Skips::Nothing => {}
+            Skips::All => {
+                (page.entries).retain(|entry| self.below(entry) > self.last.as_str());
+            }
+            Skips::These(known) => {
+                (page.entries).retain(|entry| !known.contains(self.below(entry)));
+            }
         }
         if let Some(last) = page.entries.last() {
             self.last = self.below(last).to_owned();
+            self.skips = Skips::Nothing;
         }
         self.from.clone_from(&page.next);
+        self.said.clone_from(&page.next);
+    }
+
+    /// Does this page, which is the next one, begin within what has come, though it should not?
+    fn is_out_of_order(&self, page: &ListPage) -> bool {
+        let mut entries = page.entries.iter();
+        matches!(self.skips, Skips::Nothing)
+            && entries.any(|entry| self.below(entry) <= self.last.as_str())
     }
 
     pub(super) fn is_last(&self) -> bool {
@@ -67,10 +98,18 @@ impl Place {
         name <= self.last.as_str()
     }
 
-    /// The next page is one that begins within what has come.
-    pub(super) fn go_on(&mut self, from: Continuation) {
+    /// The next page is one that begins behind a name of this page.
+    pub(super) fn go_on(&mut self, from: Continuation, behind: &str, page: &ListPage) {
+        let entries = page.entries.iter().map(|entry| self.below(entry));
+        let known = entries.filter(|name| *name > behind).map(str::to_owned);
+        self.skips = Skips::These(known.collect());
         self.from = Some(from);
-        self.skips = true;
+    }
+
+    /// It is not: it begins where the store said.
+    fn go_back(&mut self) {
+        self.skips = Skips::Nothing;
+        self.from.clone_from(&self.said);
     }
 }
 
@@ -124,47 +163,65 @@ impl Source {
                 place.begin(prefix);
                 *ahead = Ahead::default();
             }
-            let asked = place.from.as_ref().and_then(|from| ahead.take(from));
-            let mut arrived = match asked {
-                None => self.ask(place.prefix.clone(), place.from.clone()).await?,
-                Some(asked) => match asked.page().await {
-                    Ok(arrived) => arrived,
+            let from = place.from.clone();
+            let asked = from.as_ref().and_then(|from| ahead.take(from));
+            let arrived = match asked {
+                None => self.ask(place.prefix.clone(), from.clone()).await?,
+                Some(asked) if asked.is_guessed() => match asked.guessed().await {
+                    Ok(arrived) => Some(arrived),
                     Err(why) => {
                         debug!("/{}: no more is asked for ahead: {why}", place.prefix);
                         ahead.give_up();
-                        place.begin(place.prefix.clone());
+                        place.go_back();
                         continue;
                     }
                 },
+                Some(asked) => asked.page().await?,
             };
-            // Of a directory that was renamed meanwhile not all may have been there any more.
-            if self.directory.key() != place.prefix {
+            // It is asked for again.
+            let Some(mut arrived) = arrived.filter(|_| self.directory.key() == place.prefix) else {
                 continue;
+            };
+            if place.is_out_of_order(&arrived.page) {
+                debug!("/{}: not listed in order", place.prefix);
+                ahead.give_up();
             }
+            let before = arrived.page.entries.len();
             place.turn(&mut arrived.page);
+            // Little is left of what was sampled.
+            if self.samples && arrived.page.entries.len() * 4 < before * 3 {
+                (arrived.found, arrived.sample) = self.sample(&arrived.page, from.is_none());
+            }
             ahead.note(self, &arrived.page, place);
             return Ok(arrived);
         }
     }
 
-    /// Asks for the page from there on.
+    /// Asks for the page from there on; nothing: the directory went elsewhere meanwhile, and not all may have been there any more.
     pub(super) async fn ask(
         &self,
         prefix: String,
         from: Option<Continuation>,
-    ) -> store::Result<Arrived> {
+    ) -> store::Result<Option<Arrived>> {
         self.sweeps.settle(&prefix).await;
         let page = (self.store.list(&prefix, true, from.as_ref(), PAGE)).await?;
         let at = Moment::now();
-        let (found, sample) = match self.samples {
-            true => Sample::of_page(&self.store, &self.directory, &page, from.is_none()),
-            false => (Found::Unasked, None),
-        };
-        Ok(Arrived {
+        if self.directory.key() != prefix {
+            return Ok(None);
+        }
+        let (found, sample) = self.sample(&page, from.is_none());
+        Ok(Some(Arrived {
             page,
             at,
             found,
             sample,
-        })
+        }))
+    }
+
+    fn sample(&self, page: &ListPage, is_first: bool) -> (Found, Option<Sample>) {
+        match self.samples {
+            true => Sample::of_page(&self.store, &self.directory, page, is_first),
+            false => (Found::Unasked, None),
+        }
     }
 }

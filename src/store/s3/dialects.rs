@@ -373,6 +373,7 @@ pub(super) static TABLE: &[Row] = &[
     Row {
         capabilities: Capabilities {
             name: "seaweedfs",
+            sorted_lists: false,
             ..GENERIC
         },
         facts: Facts {
@@ -403,6 +404,7 @@ pub(super) static TABLE: &[Row] = &[
             name: "rclone",
             part_min: 1,
             part_copy: false,
+            sorted_lists: false,
             ..GENERIC
         },
         facts: Facts {
