@@ -12,7 +12,7 @@ use super::file::{OpenFile, sticky};
 use super::node::Node;
 use super::{Error, Fs, Posix, Result};
 use crate::draft::{Doom, Draft};
-use crate::host::process::{self, Fate, Held, OpenedFile};
+use crate::host::process::{Fate, Held, OpenedFile, Thread};
 
 /// For how long a close waits for a process that is executing its program, which may wait for a slow disk, and how soon it
 /// looks again. (What such a process closes waits for nobody: it did not open it.)
@@ -90,10 +90,11 @@ impl Fs {
             Some(Err(error)) => return Err(sticky(error)),
             None => {}
         }
-        let process = process::process_of(tid);
+        let thread = Thread::of(tid);
+        let process = thread.process;
         let may_be_opener = process.is_none() || file.opener.is_none() || process == file.opener;
         let closer = Closer {
-            fate: process::fate(tid),
+            fate: thread.fate(),
             involved: may_be_opener || process.is_some_and(|p| file.is_writer(p)),
         };
         let began = Instant::now();
@@ -199,13 +200,13 @@ impl Fs {
     /// Has this process to do with the writing of the file: can it write it, did it, or started it who does, or was it
     /// started by him? (It cannot always be told.) Or is the writing over, and the file on its way?
     fn may_end_writing(&self, file: &OpenFile, draft: &Arc<Draft>, tid: u32) -> bool {
-        let Some(process) = process::process_of(tid) else {
+        let thread = Thread::of(tid);
+        let Some(process) = thread.process else {
             return true;
         };
         if file.writable || draft.is_committing() {
             return true;
         }
-        let parent = process::parent_of(process);
         let written: Vec<_> = (self.open_files().into_iter())
             .map(|(_, open)| open)
             .filter(|open| open.writable && open.node.ino == file.node.ino)
@@ -215,7 +216,9 @@ impl Fs {
             match open.opener {
                 None => true,
                 Some(opener) => {
-                    opener == process || open.is_writer(process) || parent.is_some_and(is_child)
+                    opener == process
+                        || open.is_writer(process)
+                        || thread.parent.is_some_and(is_child)
                 }
             }
         };

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use super::node::{Name, Node};
 use super::{Attributes, Error, Fs, Result};
 use crate::draft::{At, Base, Draft, Reshape};
-use crate::host::process::{self, Held, OpenedFile};
+use crate::host::process::{Held, OpenedFile, Thread};
 use crate::read::{Data, Reader};
 use crate::store::{ETag, ErrorKind, Result as StoreResult};
 
@@ -93,11 +93,13 @@ impl OpenFile {
             && used.writers.len() < WRITERS_MAX
         {
             used.writers.retain(|known| known.tid != tid);
-            let process = process::process_of(tid);
+            let Thread {
+                process, parent, ..
+            } = Thread::of(tid);
             used.writers.push(Writer {
                 tid,
                 process,
-                parent: process.and_then(process::parent_of),
+                parent,
             });
         }
     }
@@ -155,7 +157,11 @@ impl Fs {
             paged: used.pin.as_ref().map(|pin| pin.object.etag.clone()),
             asked: AtomicBool::new(false),
             synced: flags & libc::O_DSYNC != 0,
-            opener: process::process_of(tid),
+            // Whoever only reads ends nothing.
+            opener: match mode == libc::O_RDONLY && used.draft.is_none() {
+                true => None,
+                false => Thread::of(tid).process,
+            },
             used: Mutex::new(used),
         };
         file.node.state().opened(file.writable);
@@ -236,7 +242,12 @@ impl Fs {
             }
             let reader = self.reader(&file).await?;
             return match reader.read(offset, len).await {
-                Ok(data) => Ok(data),
+                Ok(data) => {
+                    if let Some(seen) = reader.seen() {
+                        file.node.is_still(reader.etag(), reader.size(), seen);
+                    }
+                    Ok(data)
+                }
                 // This mount gave it another key, or copied it onto itself: look again.
                 Err(error)
                     if matches!(error.kind, ErrorKind::Missing | ErrorKind::Conflict)

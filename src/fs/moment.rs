@@ -12,7 +12,13 @@ static FIRST: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 impl Moment {
     pub fn now() -> Moment {
-        let since = u64::try_from(FIRST.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        Moment::ago(Duration::ZERO)
+    }
+
+    /// The moment that was so long ago, as far as there is one.
+    pub fn ago(past: Duration) -> Moment {
+        let since = FIRST.elapsed().saturating_sub(past);
+        let since = u64::try_from(since.as_nanos()).unwrap_or(u64::MAX);
         Moment(NonZeroU64::MIN.saturating_add(since))
     }
 
@@ -33,6 +39,7 @@ mod tests {
         let second = Moment::now();
         assert!(first < second);
         assert!(first.elapsed() > Duration::from_micros(100));
+        assert!(Moment::ago(first.elapsed()) >= first && Moment::ago(Duration::MAX) <= first);
         assert_eq!(size_of::<Option<Moment>>(), 8);
     }
 }

@@ -17,6 +17,7 @@ use tokio::sync::Notify;
 use super::moment::Moment;
 use super::sample::Found;
 use crate::draft::{Draft, Version};
+use crate::read::Seen;
 use crate::store::{Archive, Attributes, ETag, ObjectInfo};
 
 mod directory;
@@ -194,6 +195,24 @@ impl Node {
     pub fn is_news(&self, asked: Moment) -> bool {
         let known = self.state().checked;
         self.is_at_rest() && known.is_none_or(|known| known <= asked)
+    }
+
+    /// The store was found to have this version when it was read: it need not be asked whether it has. (The same
+    /// bytes with other attributes are told by their time.)
+    pub fn is_still(&self, etag: &ETag, size: u64, seen: Seen) {
+        let asked = Moment::ago(seen.asked.elapsed());
+        if !self.is_news(asked) {
+            return;
+        }
+        let mut state = self.state();
+        let is_it = (state.object.as_ref())
+            .is_some_and(|object| object.etag == *etag && object.size == size);
+        let is_of_then =
+            (state.stored()).is_some_and(|stored| seconds(stored) == seconds(seen.modified));
+        if is_it && is_of_then && state.has_name() && state.draft().is_none() {
+            // Where it is to be asked anew, it is.
+            state.checked = state.checked.map(|known| known.max(asked));
+        }
     }
 
     /// Have programs opened it as another version than the one that is there now (`None`: none is)? Then
@@ -488,11 +507,6 @@ impl State {
                 Stored::Apart
             }
         };
-        // Listings tell fractions of a second, HEAD does not.
-        let seconds = |time: SystemTime| {
-            let since = time.duration_since(SystemTime::UNIX_EPOCH);
-            since.map_or(0, |since| since.as_secs())
-        };
         if !same || stored.is_some_and(|stored| seconds(stored) != seconds(seen.modified)) {
             self.beyond = match is_new {
                 true => Beyond::Unknown,
@@ -564,6 +578,12 @@ pub fn version_of(object: &ObjectInfo) -> Version {
         size: object.size,
         modified: object.modified,
     }
+}
+
+/// Listings tell fractions of a second, HEAD and GET do not.
+fn seconds(time: SystemTime) -> u64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
 }
 
 #[cfg(test)]

@@ -23,9 +23,9 @@ use crate::store::{self, ErrorKind, ListEntry, ListPage, Metadata, Store};
 const SMALL: usize = 256;
 
 /// So many files of the first page are asked about.
-const FIRST: usize = 16;
+const FIRST: usize = 8;
 
-/// And of each further one: what has told of sixteen files tells of most of the others.
+/// And of each further one: what has told of eight files tells of most of the others.
 const NEXT: usize = 4;
 
 /// A sample on its way.
@@ -213,8 +213,8 @@ mod tests {
         assert_eq!(sampled(&few, FIRST, "d/"), ["d/0000", "d/0001", "d/0002"]);
         let many = page(std::iter::once("d/".to_owned()).chain(files(1000)));
         let sample = sampled(&many, FIRST, "d/");
-        assert_eq!(sample[..3], ["d/", "d/0031", "d/0093"]);
-        assert_eq!(sample.last().map(String::as_str), Some("d/0968"));
+        assert_eq!(sample[..3], ["d/", "d/0062", "d/0187"]);
+        assert_eq!(sample.last().map(String::as_str), Some("d/0937"));
         assert_eq!(sample.len(), 1 + FIRST);
         let next = page(files(1000));
         assert_eq!(

@@ -27,27 +27,61 @@ const PF_EXITING: u64 = 0x4;
 /// Linux: a kernel thread, which some kernels (6.3–6.5) close files with.
 const PF_KTHREAD: u64 = 0x0020_0000;
 
-/// While its FLUSH waits for an answer, a dying thread is still there to be looked at.
-///
-/// Not every thread may be looked at: one in the middle of execve(2), closing its descriptors, holds a
-/// lock that reading its `stat` waits for, while it waits for us. But a dying thread has given up its
-/// memory before it closes its files, and `status`, which takes no such lock, tells that.
-pub fn fate(tid: u32) -> Fate {
-    if tid == 0 || has_memory(tid) {
-        return Fate::Alive;
-    }
-    let told = fs::read_to_string(format!("/proc/{tid}/stat"))
-        .map_or(Fate::Alive, |stat| fate_from_stat(&stat));
-    match told {
-        Fate::Untold => Signals::of(tid)
-            .and_then(|signals| signals.ended_by())
-            .map_or(Fate::Exiting(0), Fate::Killed),
-        told => told,
-    }
+/// A thread that asks something of the mount, as one look at it told.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Thread {
+    tid: u32,
+    /// The process it belongs to.
+    pub process: Option<u32>,
+    /// Who started that, if it was not the machine itself.
+    pub parent: Option<u32>,
+    has_memory: bool,
 }
 
-fn has_memory(tid: u32) -> bool {
-    status_field(tid, "VmSize:").is_some()
+impl Thread {
+    pub fn of(tid: u32) -> Thread {
+        let mut thread = Thread {
+            tid,
+            ..Thread::default()
+        };
+        if tid == 0 {
+            return thread;
+        }
+        let status = fs::read_to_string(format!("/proc/{tid}/status")).unwrap_or_default();
+        for line in status.lines() {
+            let Some((name, value)) = line.split_once(":\t") else {
+                continue;
+            };
+            let number = || value.trim().parse().ok();
+            match name {
+                "Tgid" => thread.process = number(),
+                "PPid" => thread.parent = number().filter(|&parent| parent > 1),
+                "VmSize" => thread.has_memory = true,
+                _ => {}
+            }
+        }
+        thread
+    }
+
+    /// While its FLUSH waits for an answer, a dying thread is still there to be looked at.
+    ///
+    /// Not every thread may be looked at: one in the middle of execve(2), closing its descriptors, holds a
+    /// lock that reading its `stat` waits for, while it waits for us. But a dying thread has given up its
+    /// memory before it closes its files, and `status`, which takes no such lock, tells that.
+    pub fn fate(&self) -> Fate {
+        let tid = self.tid;
+        if tid == 0 || self.has_memory {
+            return Fate::Alive;
+        }
+        let told = fs::read_to_string(format!("/proc/{tid}/stat"))
+            .map_or(Fate::Alive, |stat| fate_from_stat(&stat));
+        match told {
+            Fate::Untold => Signals::of(tid)
+                .and_then(|signals| signals.ended_by())
+                .map_or(Fate::Exiting(0), Fate::Killed),
+            told => told,
+        }
+    }
 }
 
 /// Fields 9 (flags), 35 (wchan: a thread that waits for us is blocked) and 52 (exit_code, as wait(2) has it); to readers
@@ -97,20 +131,6 @@ fn uses(pid: u32, path: &Path) -> bool {
         .iter()
         .any(|link| is_below(&of_process.join(link)))
         || descriptors.flatten().any(|entry| is_below(&entry.path()))
-}
-
-/// Who started a process, if that was not the machine itself.
-pub fn parent_of(process: u32) -> Option<u32> {
-    let parent = status_field(process, "PPid:")?.parse().ok()?;
-    (parent > 1).then_some(parent)
-}
-
-/// The process a thread belongs to.
-pub fn process_of(tid: u32) -> Option<u32> {
-    if tid == 0 {
-        return None;
-    }
-    status_field(tid, "Tgid:")?.parse().ok()
 }
 
 /// Has the thread been killed while it waits for us? Then nobody waits for the answer.
@@ -190,14 +210,6 @@ impl Signals {
     fn heard(&self) -> u64 {
         self.pending & !self.blocked & !self.ignored
     }
-}
-
-fn status_field(tid: u32, name: &str) -> Option<String> {
-    let status = fs::read_to_string(format!("/proc/{tid}/status")).ok()?;
-    status
-        .lines()
-        .find_map(|line| line.strip_prefix(name))
-        .map(|value| value.trim().to_string())
 }
 
 /// So many descriptors of a process are looked at for one close: it takes some milliseconds, and whoever
@@ -450,12 +462,13 @@ mod tests {
         let us = std::process::id();
         assert!(file.is_written_by(us) && file.is_written_by_anyone());
         assert_eq!(file.is_written_by_family_of(us), Held::Yes);
-        let parent = parent_of(us).expect("somebody started the test");
+        let parent = Thread::of(us).parent.expect("somebody started the test");
         assert!(children_of(parent).is_none_or(|children| children.contains(&us)));
         drop(writer);
         let _reader = fs::File::open(&path).unwrap();
         assert!(!file.is_written_by(us));
-        assert_eq!(process_of(us), Some(us));
+        assert_eq!(Thread::of(us).process, Some(us));
+        assert_eq!(Thread::of(us).fate(), Fate::Alive);
         assert!(!is_being_killed(us) && !is_being_interrupted(us));
     }
 

@@ -37,6 +37,7 @@ use bytes::Bytes;
 pub use disk::DiskCache;
 pub use memory::{Fetching, ReadMemory, Reads};
 pub use reader::Reader;
+pub use stream::Seen;
 pub use whole::Pages;
 
 /// How a mount reads.

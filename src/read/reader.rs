@@ -23,7 +23,7 @@ use tokio::time::Instant;
 
 use super::memory::{Account, Buffer, Fetching, Permit, ReadMemory, Reclaim, Registration, WHOLE};
 use super::state::{Cover, Flight, Progress, State};
-use super::stream::{Source, Stream};
+use super::stream::{Seen, Source, Stream};
 use super::whole::{Pages, Whole};
 use super::window::{Room, SEGMENT, Wanted, Window};
 use super::{Data, Settings};
@@ -80,6 +80,7 @@ impl Reader {
                 version,
                 attempts: settings.attempts.max(1),
                 backoff: settings.backoff,
+                seen: Mutex::default(),
                 disk,
             }),
             account: Account::default(),
@@ -111,6 +112,12 @@ impl Reader {
 
     pub fn etag(&self) -> &ETag {
         &self.shared.source.etag
+    }
+
+    /// If the store was found to have it still since this was last asked.
+    pub fn seen(&self) -> Option<Seen> {
+        let seen = &self.shared.source.seen;
+        seen.lock().expect("no panic while held").take()
     }
 
     /// At most `len` bytes from `offset`; shorter only at the end of the object. To be called

@@ -12,8 +12,8 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::ops::Range;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::{Buf, Bytes};
 use futures_util::FutureExt;
@@ -25,6 +25,14 @@ use crate::store::{DownloadBody, ETag, Error, ErrorKind, Result, Store};
 /// The longest pause between two attempts.
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 
+/// The key held the version that is read, by an answer to a read.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen {
+    pub asked: Instant,
+    /// The store's own time of the object.
+    pub modified: SystemTime,
+}
+
 /// The object version a reader reads.
 pub(super) struct Source {
     pub(super) store: Arc<dyn Store>,
@@ -35,6 +43,8 @@ pub(super) struct Source {
     pub(super) version: Option<String>,
     pub(super) attempts: u32,
     pub(super) backoff: Duration,
+    /// When the store was last asked, and found it still there.
+    pub(super) seen: Mutex<Option<Seen>>,
     /// Where its bytes may be at hand.
     pub(super) disk: Option<(Arc<DiskCache>, Object)>,
 }
@@ -186,11 +196,14 @@ impl Source {
     async fn open(&self, range: &Range<u64>) -> Result<Incoming> {
         let (rest, keeping) = self.worth_asking(range);
         let (key, etag) = (&self.key, &self.etag);
+        let asked = Instant::now();
+        let mut is_current = true;
         let download = match (self.store.get(key, etag, rest.clone()).await, &self.version) {
             // Deleted or replaced since: a bucket that keeps versions has it still.
             (Err(error), Some(version))
                 if matches!(error.kind, ErrorKind::Missing | ErrorKind::Conflict) =>
             {
+                is_current = false;
                 let older = self.store.get_version(key, version, etag, rest.clone());
                 older.await.map_err(|_| error)?
             }
@@ -202,6 +215,10 @@ impl Source {
                 kind: ErrorKind::Conflict,
                 ..self.failure("ReplacedObject", "the object has been replaced")
             });
+        }
+        if let (true, Some(modified)) = (is_current, download.modified) {
+            let seen = Some(Seen { asked, modified });
+            *self.seen.lock().expect("no panic while held") = seen;
         }
         let body = download.body;
         Ok(Incoming {

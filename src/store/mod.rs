@@ -132,6 +132,8 @@ pub struct Download {
     pub etag: ETag,
     /// The whole object's size, from Content-Range.
     pub object_size: u64,
+    /// The store's own time of the object, if it told.
+    pub modified: Option<SystemTime>,
     pub body: DownloadBody,
 }
 

@@ -9,7 +9,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use wholefs::embedded::{Keep, Options, Prefill};
 
@@ -119,17 +119,14 @@ fn a_listing_costs_a_look_and_a_request_a_thousand_entries() {
         assert_eq!(listed(&mount.path("dir")).len(), 2500);
     });
     // And a sample of each page.
-    assert_eq!(
-        costs,
-        [("HeadObject", 1 + 16 + 2 * 4), ("ListObjectsV2", 3)]
-    );
+    assert_eq!(costs, [("HeadObject", 1 + 8 + 2 * 4), ("ListObjectsV2", 3)]);
 }
 
 #[test]
-fn ls_of_ten_thousand_plain_files_costs_sixteen_looks_and_four_more_a_page() {
+fn ls_of_ten_thousand_plain_files_costs_eight_looks_and_four_more_a_page() {
     let store = null_store();
     prefill(&store, "dir/", Some(10_000), KIB);
-    let sampled = [("HeadObject", 1 + 16 + 9 * 4), ("ListObjectsV2", 10)];
+    let sampled = [("HeadObject", 1 + 8 + 9 * 4), ("ListObjectsV2", 10)];
     for (how, expected) in [("auto", &sampled[..]), ("none", &sampled[1..])] {
         let mount = mount_with(&store, &["--metadata", how]);
         listed(&mount.at);
@@ -309,6 +306,35 @@ fn random_reads_from_afar_cost_a_request_each_and_do_not_wait_for_one_another() 
         }
     });
     assert_eq!(costs, [("GetObject", 16)]);
+}
+
+#[test]
+fn who_reads_a_file_is_not_asked_besides_whether_it_is_there() {
+    const TTL: Duration = Duration::from_millis(300);
+    let store = null_store();
+    prefill(&store, "file", None, 64 * MIB);
+    let mount = Mount::with(&store, &["--metadata-ttl", "300ms"]);
+    store.server().set_latency(Duration::from_millis(5));
+    let file = File::open(mount.path("file")).expect("opened");
+    let (began, mut late, mut reads) = (Instant::now(), 0, 0);
+    let costs = requests(&store, || {
+        let mut last = Instant::now();
+        while began.elapsed() < 8 * TTL {
+            reads += 1;
+            let at = (1 + reads * (reads + 1) / 2 * 97) % (64 * 256) * 4 * KIB;
+            let asked = Instant::now();
+            file.read_exact_at(&mut [0; 4096], at).expect("read");
+            // Of a busy machine.
+            late += u64::from(last.elapsed() >= TTL);
+            last = asked;
+        }
+    });
+    let count = |operation| {
+        let mut counts = costs.iter().filter(|(name, _)| *name == operation);
+        counts.next().map_or(0, |(_, count)| *count)
+    };
+    println!("{costs:?}, {reads} reads, {late} late");
+    assert!(count("GetObject") > 0 && count("HeadObject") <= late);
 }
 
 /// What s3fs does by downloading to the disk.

@@ -1,16 +1,19 @@
 //! Several mounts of one bucket, and a plain S3 client beside them.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, IntoRawFd};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
 
 use crate::edits::Random;
 use crate::support::mount::program;
 use crate::support::tools::{run, sh, sh_ok};
-use crate::support::{Content, MIB, Mount, Store, Writer, eventually, on_both_stores, seconds};
+use crate::support::{
+    Content, KIB, MIB, Mount, Store, Writer, eventually, on_both_stores, seconds,
+};
 
 const PARTS: [&str; 2] = ["--part-size", "5M"];
 /// One PUT, and an upload of several parts.
@@ -131,6 +134,41 @@ on_both_stores!(
     nobody_ever_sees_a_mixture,
     an_open_file_does_not_become_another_clients,
 );
+
+/// A chmod leaves the ETag as it is.
+#[test]
+fn a_chmod_of_another_mount_is_seen_by_one_that_reads_the_file() {
+    let store = Store::embedded();
+    store.put("file", vec![7; (16 * MIB) as usize]);
+    let second = || {
+        SystemTime::UNIX_EPOCH
+            .elapsed()
+            .expect("after 1970")
+            .as_secs()
+    };
+    let stored = second();
+    let quick = ["--metadata-ttl", "200ms"];
+    let (a, b) = (Mount::with(&store, &quick), Mount::with(&store, &quick));
+    let path = b.path("file");
+    let file = File::open(&path).expect("opened");
+    store.server().set_latency(Duration::from_millis(5));
+    let mut reads = 0;
+    let mut mode = || {
+        reads += 1;
+        let at = (1 + reads * (reads + 1) / 2 * 97) % (16 * 256) * 4 * KIB;
+        file.read_exact_at(&mut [0; 4096], at).expect("read");
+        fs::metadata(&path).expect("there").mode() & 0o7777
+    };
+    assert_eq!(mode(), 0o644);
+    // Of two in one second a store tells the same time.
+    eventually(seconds(10), "the next second", || {
+        mode();
+        second() > stored
+    });
+    fs::set_permissions(a.path("file"), Permissions::from_mode(0o600)).expect("changed");
+    eventually(seconds(10), "the mode", || mode() == 0o600);
+    assert!(a.terminate().success() && b.terminate().success());
+}
 
 #[test]
 fn a_bystander_publishes_nothing_of_what_another_program_writes() {

@@ -199,6 +199,7 @@ async fn what_the_cache_lacks_here_and_there_is_no_attempt_at_what_broke() {
         version: None,
         attempts: quick.attempts,
         backoff: quick.backoff,
+        seen: Default::default(),
         disk: cache
             .object("dir/file", &Mock::etag(), 8 * MIB)
             .map(|object| (cache.clone(), object)),

@@ -212,6 +212,7 @@ impl Store for Mock {
                 _ => Mock::etag(),
             },
             object_size: self.size,
+            modified: None,
             body: Box::new(MockBody {
                 start: range.start,
                 range,

@@ -170,6 +170,7 @@ impl Store for GlacierStore {
         Ok(Download {
             etag: etag.clone(),
             object_size: entry.size,
+            modified: None,
             body,
         })
     }

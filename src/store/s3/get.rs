@@ -8,6 +8,7 @@ use aws_sdk_s3::operation::get_object::GetObjectOutput;
 use super::calls::incomplete;
 use super::classify::Op;
 use super::forms::{content_range, quoted, unquoted};
+use super::list::time;
 use super::ranges::UNSAID;
 use super::{S3Store, body};
 use crate::store::{Download, ETag, ErrorKind, Result, Store};
@@ -25,10 +26,10 @@ impl S3Store {
             // There is no way to ask for nothing; the version and the size come by HEAD.
             let head = self.head(key).await?;
             same_version(key, version, &head.etag)?;
-            let (etag, object_size) = (head.etag, head.size);
             return Ok(Download {
-                etag,
-                object_size,
+                etag: head.etag,
+                object_size: head.size,
+                modified: Some(head.modified),
                 body: Box::new(body::Nothing),
             });
         };
@@ -77,6 +78,7 @@ impl S3Store {
                 return Err(Op::GET.error(ErrorKind::Invalid, key, "RangeIgnored", &message));
             }
         };
+        let modified = answer.last_modified().map(|told| time(Some(told)));
         let body = body::Receiving {
             key: key.to_string(),
             request_id: answer.request_id().map(str::to_string),
@@ -91,6 +93,7 @@ impl S3Store {
         Ok(Download {
             etag,
             object_size,
+            modified,
             body: Box::new(body),
         })
     }
