@@ -38,19 +38,26 @@ struct Closer {
     involved: bool,
 }
 
+/// Was the writing cut short? Then nothing of it is published.
+fn cut_short(closer: Closer, abort_on_failure: bool) -> Option<&'static str> {
+    match closer.fate {
+        Fate::Killed(_) if closer.involved => Some("the program that wrote it was killed"),
+        Fate::Exiting(code) if code != 0 && abort_on_failure && closer.involved => {
+            Some("the program that wrote it failed without closing it")
+        }
+        _ => None,
+    }
+}
+
 /// The verdict, but for the question whether somebody else has the file open, which costs a look
 /// through /proc and is asked only when it matters.
 fn verdict(closer: Closer, abort_on_failure: bool, still_open: impl FnOnce() -> bool) -> Verdict {
-    match closer.fate {
-        Fate::Killed(_) if closer.involved => {
-            return Verdict::GiveUp("the program that wrote it was killed");
-        }
-        Fate::Exiting(code) if code != 0 && abort_on_failure && closer.involved => {
-            return Verdict::GiveUp("the program that wrote it failed without closing it");
-        }
-        // A process that has nothing to do with the bytes drops its copy of the descriptor.
-        Fate::Killed(_) => return Verdict::Later,
-        _ => {}
+    if let Some(why) = cut_short(closer, abort_on_failure) {
+        return Verdict::GiveUp(why);
+    }
+    // A process that has nothing to do with the bytes drops its copy of the descriptor.
+    if let Fate::Killed(_) = closer.fate {
+        return Verdict::Later;
     }
     // One copy of several (dup, `exec 3>f`, a parent that opened it for its child) ends nothing.
     if still_open() {
@@ -154,15 +161,50 @@ impl Fs {
         }
     }
 
+    /// Pages of a mapping come, of whoever has mapped the file: at the latest while its memory is taken down, which
+    /// a process that dies waits for. One that has closed the file before tells of its death in no other way. Are they
+    /// worth anything?
+    pub fn pages_count(&self, handle: u64) -> bool {
+        let Ok(file) = self.file(handle) else {
+            return true;
+        };
+        let Some(why) = self.opener_was_cut_short(&file) else {
+            return true;
+        };
+        let draft = file.used().draft.clone();
+        if let Some(draft) = draft.filter(|d| d.outcome().is_none() && !d.is_committing()) {
+            self.give_up(&file.node, &draft, why);
+        }
+        self.forget_data(file.node.ino);
+        false
+    }
+
+    fn opener_was_cut_short(&self, file: &OpenFile) -> Option<&'static str> {
+        let opener = Closer {
+            fate: Thread::of(file.opener?).fate(),
+            involved: true,
+        };
+        cut_short(opener, self.options.abort_on_failure)
+    }
+
     /// The last descriptor of an open file is gone.
     pub async fn release(self: &Arc<Self>, handle: u64) {
         let Some(file) = self.remove_file(handle) else {
             return;
         };
-        let draft = file.used().draft.clone();
+        let (draft, closed) = {
+            let used = file.used();
+            (used.draft.clone(), used.closed)
+        };
         if let Some(draft) = draft {
+            let cut_short = match draft.is_dirty() && !closed {
+                true => self.opener_was_cut_short(&file),
+                false => None,
+            };
             if draft.outcome().is_some() {
                 self.let_go(&file.node, &draft);
+            } else if let Some(why) = cut_short {
+                self.give_up(&file.node, &draft, why);
             } else if draft.is_dirty() {
                 // Its error has nobody to go to but the log.
                 let _ = self.finish_commit(&file.node, &draft).await;

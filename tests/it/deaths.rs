@@ -508,6 +508,52 @@ on_both_stores!(
     a_shell_redirection_that_ends_well_is_kept,
 );
 
+/// A mapping outlives the descriptor it was made with.
+#[test]
+fn what_was_changed_through_a_mapping_after_the_close_goes_with_a_killed_writer() {
+    let store = Store::embedded();
+    let mount = mount(&store);
+    let path = mount.path("old");
+    let closed = Content {
+        seed: 1,
+        size: OLD.size,
+    };
+    let changed = Content {
+        seed: 2,
+        size: OLD.size,
+    };
+    let mapped = || {
+        let mut writer = Writer::start();
+        writer.open(&path, "rw").step(&format!("map {}", OLD.size));
+        writer.write(1, OLD.size).step("close");
+        store.assert_holds("old", &closed);
+        writer
+    };
+    for signal in [libc::SIGKILL, libc::SIGTERM, libc::SIGSEGV] {
+        for size in [10_000, OLD.size] {
+            let mut writer = mapped();
+            writer.step(&format!("poke 2 {size}"));
+            writer.signal(signal);
+            writer.dies_of(signal);
+            let what = format!("{size} bytes changed, signal {signal}");
+            eventually(seconds(5), &what, || {
+                let file = std::fs::File::open(&path);
+                file.is_ok_and(|file| closed.compare(file).is_ok())
+            });
+            store.assert_no_uploads_within(5, &what);
+            store.assert_holds("old", &closed);
+        }
+    }
+    let mut writer = mapped();
+    writer.step(&format!("poke 2 {}", OLD.size));
+    writer.exit(0);
+    eventually(seconds(5), "what a program leaves that ends well", || {
+        store.compare("old", &changed).is_ok()
+    });
+    assert!(mount.terminate().success());
+    store.assert_no_uploads_within(5, "the end");
+}
+
 #[test]
 fn a_writer_killed_while_it_waits_for_a_slow_store_publishes_nothing() {
     let store = Store::embedded();

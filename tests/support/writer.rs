@@ -184,6 +184,7 @@ extern "C" fn before_main() {
         let mut hand = Hand {
             descriptor: -1,
             at: 0,
+            mapped: &mut [],
         };
         for step in std::io::stdin().lines().map_while(Result::ok) {
             let said = match hand.perform(&step) {
@@ -214,6 +215,7 @@ struct Hand {
     descriptor: i32,
     /// Where the next bytes of the contents go.
     at: u64,
+    mapped: &'static mut [u8],
 }
 
 fn checked(result: i64) -> std::io::Result<i64> {
@@ -290,6 +292,16 @@ impl Hand {
                         return Err(std::io::Error::from_raw_os_error(libc::EBADMSG));
                     }
                 }
+                // map SIZE: the file's beginning, to be changed through memory
+                "map" => {
+                    let (size, all) = (number(0) as usize, libc::PROT_READ | libc::PROT_WRITE);
+                    let (at, shared) = (std::ptr::null_mut(), libc::MAP_SHARED);
+                    let at = libc::mmap(at, size, all, shared, self.descriptor, 0);
+                    checked(at as i64)?;
+                    self.mapped = std::slice::from_raw_parts_mut(at.cast(), size);
+                }
+                // poke SEED SIZE: changes so much of it
+                "poke" => content::fill(number(0), 0, &mut self.mapped[..number(1) as usize]),
                 "truncate" => {
                     checked(libc::ftruncate(self.descriptor, number(0) as i64).into())?;
                 }
