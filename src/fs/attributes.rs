@@ -67,8 +67,11 @@ impl Fs {
         };
         let known = draft.is_some() || self.is_said(node, &state);
         let said = said.unwrap_or_default();
+        // What is read may have been found to be there long before.
+        let age = state.checked.filter(|_| state.is_open());
+        let age = age.map_or(Duration::ZERO, Moment::elapsed);
         let ttl = match known {
-            true => self.options.metadata_ttl,
+            true => self.options.metadata_ttl.saturating_sub(age),
             false => Duration::ZERO,
         };
         let (size, modified, ttl) = match (&draft, &state.object, node.kind) {

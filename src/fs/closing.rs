@@ -12,7 +12,7 @@ use super::file::{OpenFile, sticky};
 use super::node::Node;
 use super::{Error, Fs, Posix, Result};
 use crate::draft::{Doom, Draft};
-use crate::host::process::{Fate, Held, OpenedFile, Thread};
+use crate::host::process::{self, Fate, Held, OpenedFile, Thread};
 
 /// For how long a close waits for a process that is executing its program, which may wait for a slow disk, and how soon it
 /// looks again. (What such a process closes waits for nobody: it did not open it.)
@@ -89,6 +89,9 @@ impl Fs {
         let file = self.file(handle)?;
         let (draft, wrote) = {
             let used = file.used();
+            if used.torn {
+                return Err(Error::quiet(libc::EIO));
+            }
             (used.draft.clone(), used.wrote)
         };
         let Some(draft) = draft else { return Ok(()) };
@@ -161,17 +164,21 @@ impl Fs {
         }
     }
 
-    /// Pages of a mapping come, of whoever has mapped the file: at the latest while its memory is taken down, which
-    /// a process that dies waits for. One that has closed the file before tells of its death in no other way. Are they
-    /// worth anything?
+    /// Pages of a mapping come: at the latest while the memory of who has mapped it is taken down, which a process that
+    /// dies waits for. One that has closed the file before tells of its death in no other way. Do they count? (Whose
+    /// they are is not told: they do, if they may be another's.)
     pub fn pages_count(&self, handle: u64) -> bool {
         let Ok(file) = self.file(handle) else {
             return true;
         };
-        let Some(why) = self.opener_was_cut_short(&file) else {
+        let Some(why) = self.writers_were_cut_short(&file) else {
             return true;
         };
-        let draft = file.used().draft.clone();
+        let draft = {
+            let mut used = file.used();
+            used.torn = true;
+            used.draft.clone()
+        };
         if let Some(draft) = draft.filter(|d| d.outcome().is_none() && !d.is_committing()) {
             self.give_up(&file.node, &draft, why);
         }
@@ -179,12 +186,25 @@ impl Fs {
         false
     }
 
-    fn opener_was_cut_short(&self, file: &OpenFile) -> Option<&'static str> {
-        let opener = Closer {
-            fate: Thread::of(file.opener?).fate(),
-            involved: true,
+    /// Was whoever opened this file cut short, and has nobody else to do with its writing?
+    fn writers_were_cut_short(&self, file: &OpenFile) -> Option<&'static str> {
+        let cut_short = |opener: u32| {
+            let closer = Closer {
+                fate: Thread::of(opener).fate(),
+                involved: true,
+            };
+            cut_short(closer, self.options.abort_on_failure)
         };
-        cut_short(opener, self.options.abort_on_failure)
+        let opener = file.opener?;
+        let why = cut_short(opener)?;
+        let alone = !process::has_children(opener)
+            && (self.open_files().iter())
+                .filter(|(_, open)| open.writable && open.node.ino == file.node.ino)
+                .all(|(_, open)| {
+                    let its = open.opener;
+                    its == Some(opener) || its.is_some_and(|other| cut_short(other).is_some())
+                });
+        alone.then_some(why)
     }
 
     /// The last descriptor of an open file is gone.
@@ -198,7 +218,7 @@ impl Fs {
         };
         if let Some(draft) = draft {
             let cut_short = match draft.is_dirty() && !closed {
-                true => self.opener_was_cut_short(&file),
+                true => self.writers_were_cut_short(&file),
                 false => None,
             };
             if draft.outcome().is_some() {

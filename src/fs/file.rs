@@ -41,6 +41,8 @@ pub(super) struct Use {
     pub closed: bool,
     /// It was said that what it reads is in an archive.
     told: bool,
+    /// Pages that came for it were those of a program that was killed, and are lost.
+    pub torn: bool,
     writers: Vec<Writer>,
 }
 
@@ -208,7 +210,15 @@ impl Fs {
             return None;
         }
         let reader = self.pinned(&file).ok()??;
-        reader.try_read(offset, len)?.ok()
+        let data = reader.try_read(offset, len)?.ok();
+        self.read_tells(&file.node, &reader);
+        data
+    }
+
+    fn read_tells(&self, node: &Node, reader: &Reader) {
+        if let Some(seen) = reader.seen() {
+            node.is_still(reader.etag(), reader.size(), seen, self.store.clock());
+        }
     }
 
     pub async fn read(&self, handle: u64, offset: u64, len: usize) -> Result<Data> {
@@ -243,9 +253,7 @@ impl Fs {
             let reader = self.reader(&file).await?;
             return match reader.read(offset, len).await {
                 Ok(data) => {
-                    if let Some(seen) = reader.seen() {
-                        file.node.is_still(reader.etag(), reader.size(), seen);
-                    }
+                    self.read_tells(&file.node, &reader);
                     Ok(data)
                 }
                 // This mount gave it another key, or copied it onto itself: look again.
@@ -424,6 +432,9 @@ impl Fs {
         }
         self.assert_goes_on()?;
         let mut used = file.used();
+        if used.torn {
+            return Err(Error::quiet(libc::EIO));
+        }
         file.note_writer(&mut used, tid);
         match used.draft.as_ref().map(|d| (d.clone(), d.outcome())) {
             Some((draft, None)) => {

@@ -197,9 +197,10 @@ impl Node {
         self.is_at_rest() && known.is_none_or(|known| known <= asked)
     }
 
-    /// The store was found to have this version when it was read: it need not be asked whether it has. (The same
-    /// bytes with other attributes are told by their time.)
-    pub fn is_still(&self, etag: &ETag, size: u64, seen: Seen) {
+    /// The store was found to have this version when it was read: it need not be asked whether it has. The same bytes with
+    /// other attributes are told by their time; but not by that of the second in which they were looked at last, as
+    /// the store's clock is `now`.
+    pub fn is_still(&self, etag: &ETag, size: u64, seen: Seen, now: SystemTime) {
         let asked = Moment::ago(seen.asked.elapsed());
         if !self.is_news(asked) {
             return;
@@ -207,11 +208,18 @@ impl Node {
         let mut state = self.state();
         let is_it = (state.object.as_ref())
             .is_some_and(|object| object.etag == *etag && object.size == size);
-        let is_of_then =
-            (state.stored()).is_some_and(|stored| seconds(stored) == seconds(seen.modified));
-        if is_it && is_of_then && state.has_name() && state.draft().is_none() {
-            // Where it is to be asked anew, it is.
-            state.checked = state.checked.map(|known| known.max(asked));
+        let (Some(known), Some(stored)) = (state.checked, state.stored()) else {
+            return;
+        };
+        if !is_it || state.said.is_none() || !state.has_name() || state.draft().is_some() {
+            return;
+        }
+        let looked = now.checked_sub(known.elapsed());
+        let age = looked.and_then(|looked| looked.duration_since(stored).ok());
+        if seconds(stored) != seconds(seen.modified) {
+            state.checked = None;
+        } else if age.is_some_and(|age| age >= SAME_SECOND) {
+            state.checked = Some(asked);
         }
     }
 
@@ -579,6 +587,9 @@ pub fn version_of(object: &ObjectInfo) -> Version {
         modified: object.modified,
     }
 }
+
+/// What happens so long after something else is of another second.
+const SAME_SECOND: Duration = Duration::from_secs(2);
 
 /// Listings tell fractions of a second, HEAD and GET do not.
 fn seconds(time: SystemTime) -> u64 {

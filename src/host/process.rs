@@ -363,6 +363,11 @@ impl OpenedFile {
     }
 }
 
+/// Are there any that it has started? (There may be, if the kernel does not tell.)
+pub fn has_children(process: u32) -> bool {
+    children_of(process).is_none_or(|children| !children.is_empty())
+}
+
 /// Those that the threads of a process have started and that are there still. `None`: the kernel does not tell.
 fn children_of(process: u32) -> Option<Vec<u32>> {
     let Ok(threads) = fs::read_dir(format!("/proc/{process}/task")) else {

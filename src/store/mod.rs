@@ -24,6 +24,8 @@ mod etag;
 mod fields;
 pub mod glacier;
 pub mod s3;
+#[cfg(test)]
+pub(crate) mod scripted;
 pub mod tally;
 
 pub use body::Body;

@@ -225,3 +225,6 @@ impl Source {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,6 +9,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::read::{ReadMemory, Reader, Settings};
+use crate::store::scripted::Scripted;
+use crate::store::tally::Tally;
 use crate::store::*;
 
 /// The byte at an offset.
@@ -43,7 +45,7 @@ pub(super) struct Mock {
     pub(super) script: Script,
     requests: Mutex<Vec<Range<u64>>>,
     open: Arc<AtomicUsize>,
-    tally: crate::store::tally::Tally,
+    tally: Tally,
 }
 
 impl Mock {
@@ -161,28 +163,12 @@ impl BodyStream for MockBody {
 }
 
 #[async_trait]
-impl Store for Mock {
-    fn tally(&self) -> &crate::store::tally::Tally {
+impl Scripted for Mock {
+    fn tally(&self) -> &Tally {
         &self.tally
     }
-    fn request_timeout(&self) -> Duration {
-        unimplemented!()
-    }
-    fn clock(&self) -> std::time::SystemTime {
-        std::time::SystemTime::now()
-    }
 
-    async fn get_version(
-        &self,
-        key: &str,
-        _version: &str,
-        etag: &ETag,
-        range: Range<u64>,
-    ) -> Result<Download> {
-        self.get(key, etag, range).await
-    }
-
-    async fn get(&self, _: &str, etag: &ETag, range: Range<u64>) -> Result<Download> {
+    async fn get(&self, etag: &ETag, range: Range<u64>) -> Result<Download> {
         assert!(
             range.start < range.end && range.end <= self.size,
             "{range:?}"
@@ -222,77 +208,5 @@ impl Store for Mock {
                 _open: open,
             }),
         })
-    }
-
-    fn capabilities(&self) -> &Capabilities {
-        unimplemented!()
-    }
-    fn describe(&self) -> String {
-        unimplemented!()
-    }
-    async fn head(&self, _: &str) -> Result<ObjectInfo> {
-        unimplemented!()
-    }
-    async fn list(&self, _: &str, _: bool, _: Option<&Continuation>, _: u32) -> Result<ListPage> {
-        unimplemented!()
-    }
-    async fn put(&self, _: &str, _: Body, _: &Attributes, _: &Precondition) -> Result<ETag> {
-        unimplemented!()
-    }
-    async fn copy(
-        &self,
-        _: &str,
-        _: &str,
-        _: &ETag,
-        _: u64,
-        _: Option<&Attributes>,
-    ) -> Result<ETag> {
-        unimplemented!()
-    }
-    async fn rename(&self, _: &str, _: &str, _: &ETag) -> Result<()> {
-        unimplemented!()
-    }
-    async fn restore(&self, _: &str, _: Option<u32>) -> Result<()> {
-        unimplemented!()
-    }
-
-    async fn delete(&self, _: &str) -> Result<()> {
-        unimplemented!()
-    }
-    async fn create_upload(&self, _: &str, _: &Attributes) -> Result<UploadId> {
-        unimplemented!()
-    }
-    async fn upload_part(&self, _: &str, _: &UploadId, _: u32, _: Body) -> Result<PartReceipt> {
-        unimplemented!()
-    }
-    async fn copy_part(
-        &self,
-        _: &str,
-        _: &UploadId,
-        _: u32,
-        _: &str,
-        _: &ETag,
-        _: Range<u64>,
-    ) -> Result<PartReceipt> {
-        unimplemented!()
-    }
-    async fn complete_upload(
-        &self,
-        _: &str,
-        _: &UploadId,
-        _: &[CompletedPart],
-        _: u64,
-        _: &Precondition,
-    ) -> Result<ETag> {
-        unimplemented!()
-    }
-    async fn abort_upload(&self, _: &str, _: &UploadId) -> Result<()> {
-        unimplemented!()
-    }
-    async fn list_parts(&self, _: &str, _: &UploadId) -> Result<Vec<ListedPart>> {
-        unimplemented!()
-    }
-    async fn list_uploads(&self, _: &str, _: Option<&(String, String)>) -> Result<ListUploadsPage> {
-        unimplemented!()
     }
 }
