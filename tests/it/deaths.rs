@@ -554,6 +554,31 @@ fn what_was_changed_through_a_mapping_after_the_close_goes_with_a_killed_writer(
     store.assert_no_uploads_within(5, "the end");
 }
 
+/// The kernel hands over the changed pages of all of them when one of them dies.
+#[test]
+fn what_was_changed_through_a_mapping_stays_when_another_who_has_mapped_it_is_killed() {
+    let store = Store::embedded();
+    let mount = mount(&store);
+    let path = mount.path("old");
+    let changed = Content {
+        seed: 2,
+        size: OLD.size,
+    };
+    let map = format!("map {}", OLD.size);
+    let mut writer = Writer::start();
+    writer.open(&path, "rw").step(&map).step("close");
+    let mut other = Writer::start();
+    other.open(&path, "rw").step(&map).step("close");
+    writer.step(&format!("poke 2 {}", OLD.size));
+    other.die_of(libc::SIGKILL);
+    writer.exit(0);
+    eventually(seconds(5), "what was changed is published", || {
+        store.compare("old", &changed).is_ok()
+    });
+    assert!(mount.terminate().success());
+    store.assert_no_uploads_within(5, "the end");
+}
+
 #[test]
 fn a_writer_killed_while_it_waits_for_a_slow_store_publishes_nothing() {
     let store = Store::embedded();
