@@ -15,6 +15,7 @@ mod allocations;
 mod delete_many;
 mod embedded;
 mod many_answers;
+mod mappings;
 mod store;
 mod store_connect;
 mod store_wire;
