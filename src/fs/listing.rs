@@ -380,23 +380,8 @@ impl Snapshot {
 
 #[cfg(test)]
 mod tests {
-    use std::time::SystemTime;
-
     use super::*;
-    use crate::store::{ETag, ObjectInfo};
-
-    fn object(key: &str) -> ListEntry {
-        ListEntry::Object(ObjectInfo {
-            key: key.to_string(),
-            size: 1,
-            etag: ETag::new("e"),
-            modified: SystemTime::UNIX_EPOCH,
-            storage_class: None,
-            archive: None,
-            version: None,
-            attributes: None,
-        })
-    }
+    use crate::store::scripted::listed as object;
 
     fn names(entries: Vec<ListEntry>, unpublished: &[&str]) -> (Vec<String>, usize) {
         let mut snapshot = Snapshot {

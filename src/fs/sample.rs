@@ -182,26 +182,12 @@ impl Fs {
 
 #[cfg(test)]
 mod tests {
-    use std::time::SystemTime;
-
     use super::*;
-    use crate::store::{ETag, ObjectInfo};
+    use crate::store::scripted::listed;
 
     fn page(keys: impl Iterator<Item = String>) -> ListPage {
-        let object = |key| {
-            ListEntry::Object(ObjectInfo {
-                key,
-                size: 1,
-                etag: ETag::new("e"),
-                modified: SystemTime::UNIX_EPOCH,
-                storage_class: None,
-                archive: None,
-                version: None,
-                attributes: None,
-            })
-        };
         ListPage {
-            entries: keys.map(object).collect(),
+            entries: keys.map(|key| listed(&key)).collect(),
             next: None,
         }
     }

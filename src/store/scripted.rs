@@ -8,6 +8,20 @@ use async_trait::async_trait;
 use super::tally::Tally;
 use super::*;
 
+/// An entry of a listing, of an object of one byte.
+pub(crate) fn listed(key: &str) -> ListEntry {
+    ListEntry::Object(ObjectInfo {
+        key: key.to_string(),
+        size: 1,
+        etag: ETag::new("e"),
+        modified: SystemTime::UNIX_EPOCH,
+        storage_class: None,
+        archive: None,
+        version: None,
+        attributes: None,
+    })
+}
+
 #[async_trait]
 pub(crate) trait Scripted: Send + Sync + 'static {
     fn tally(&self) -> &Tally;

@@ -1,15 +1,15 @@
 //! A far directory, whatever becomes of the requests for its pages and in whatever order they are answered.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use async_trait::async_trait;
 
 use super::*;
 use crate::fs::Kind;
-use crate::store::scripted::Scripted;
+use crate::store::scripted::{self, Scripted};
 use crate::store::tally::Tally;
-use crate::store::{Capabilities, ETag, ErrorKind, ObjectInfo, Result};
+use crate::store::{Capabilities, ErrorKind, Result};
 
 /// As many names as a guess needs.
 const LENGTH: usize = 100;
@@ -58,20 +58,11 @@ impl Directory {
 
     fn page(&self, start: usize) -> ListPage {
         let end = self.names.len().min(start + LENGTH);
-        let entry = |name: &String| {
-            ListEntry::Object(ObjectInfo {
-                key: name.clone(),
-                size: 1,
-                etag: ETag::new("e"),
-                modified: SystemTime::UNIX_EPOCH,
-                storage_class: None,
-                archive: None,
-                version: None,
-                attributes: None,
-            })
-        };
         ListPage {
-            entries: self.names[start..end].iter().map(entry).collect(),
+            entries: self.names[start..end]
+                .iter()
+                .map(|name| scripted::listed(name))
+                .collect(),
             next: (end < self.names.len()).then(|| Continuation::Said(end.to_string())),
         }
     }
