@@ -32,7 +32,7 @@ const SCAN: Duration = Duration::from_millis(250);
 /// Ranges under way for all readers together, but for those that a read waits for.
 const RANGES: usize = 64;
 /// Bytes that came as so many at once are kept as they came; a buffer of the transport's is not much larger.
-/// Fewer are copied together, lest each holds a buffer.
+/// Fewer are copied together, lest each holds a buffer; until more come at once again.
 pub(super) const WHOLE: usize = 256 << 10;
 
 /// The budget of all readers of a mount.
@@ -306,6 +306,15 @@ impl Permit {
             bytes,
         }
     }
+
+    /// One for both, which are of one account.
+    fn join(&mut self, mut other: Permit) {
+        assert!(
+            Arc::ptr_eq(&self.account, &other.account),
+            "of another account"
+        );
+        self.bytes += std::mem::take(&mut other.bytes);
+    }
 }
 
 impl Drop for Permit {
@@ -348,6 +357,18 @@ impl Buffer {
     /// The bytes so far, to be shared. The buffer is recycled with the last share.
     pub(super) fn freeze(self) -> Bytes {
         Bytes::from_owner(self)
+    }
+
+    /// The bytes so far, in no more memory than they need. What that leaves of its permit goes back to `permit`.
+    pub(super) fn cut(mut self, permit: &mut Permit) -> Bytes {
+        let bytes = self.as_ref().to_vec();
+        let held = self.permit.split(bytes.len() as u64);
+        permit.join(self.permit);
+        Buffer {
+            space: Space::Small(bytes),
+            permit: held,
+        }
+        .freeze()
     }
 }
 

@@ -541,10 +541,13 @@ impl Pilot {
             if at == range.start && of_the_store {
                 self.shared.memory.ranges.answered(began.elapsed());
             }
-            if buffer.is_none() && chunk.len() >= WHOLE {
-                let permit = permit.split(chunk.len() as u64);
-                if !self.publish(&mut at, permit.keep(chunk)) {
-                    return;
+            if chunk.len() >= WHOLE {
+                let begun = buffer.take().map(|begun| begun.cut(&mut permit));
+                let kept = permit.split(chunk.len() as u64).keep(chunk);
+                for piece in begun.into_iter().chain([kept]) {
+                    if !self.publish(&mut at, piece) {
+                        return;
+                    }
                 }
                 continue;
             }

@@ -114,3 +114,59 @@ async fn shares_are_fair_among_streams() {
     assert_eq!(longest_wait, 0);
     assert!(memory.high_water() <= memory.limit());
 }
+
+/// An answer's first bytes come with its head, and are few.
+#[tokio::test(start_paused = true)]
+async fn few_bytes_at_first_do_not_have_the_many_after_them_copied() {
+    const SIZE: u64 = 64 * MIB;
+    let memory = Arc::new(ReadMemory::new(32 * MIB));
+    let mut mock = Mock::new(SIZE);
+    (mock.first, mock.chunk) = (Some(100 * KIB), 400 * KIB);
+    let chunks = Arc::default();
+    mock.chunks = Some(Arc::clone(&chunks));
+    let store = Arc::new(mock);
+    let reader = store.reader(&memory, settings());
+    let mut given = 0;
+    for at in (0..SIZE).step_by(MIB as usize) {
+        let data = reader.read(at, MIB as usize).await.expect("a read");
+        let chunks = chunks.lock().unwrap();
+        let as_it_came = |piece: &&Bytes| {
+            let within = |chunk: &Bytes| chunk.as_ptr_range().contains(&piece.as_ptr());
+            chunks.iter().any(within)
+        };
+        let pieces = data.pieces().iter().filter(as_it_came);
+        given += pieces.map(|piece| piece.len() as u64).sum::<u64>();
+    }
+    assert!(memory.high_water() <= 32 * MIB);
+    // But the first and the last of each answer.
+    let copied = store.count() as u64 * 500 * KIB;
+    assert!(
+        given >= SIZE - copied,
+        "{given} bytes as they came, {} requests",
+        store.count()
+    );
+    drop(reader);
+    settle().await;
+    assert_eq!(memory.used(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn chunks_of_any_size_are_put_together() {
+    const SIZE: u64 = 20 * MIB + 7;
+    for first in [1, 100 * KIB, 256 * KIB, 3 * MIB] {
+        for chunk in [100 * KIB, 256 * KIB - 1, 256 * KIB, 700 * KIB, 3 * MIB] {
+            let memory = Arc::new(ReadMemory::new(32 * MIB));
+            let mut mock = Mock::new(SIZE);
+            (mock.first, mock.chunk) = (Some(first), chunk);
+            let store = Arc::new(mock);
+            let reader = store.reader(&memory, settings());
+            for at in (0..SIZE).step_by(300 << 10) {
+                check(&reader, at, 300 * KIB).await;
+            }
+            assert!(memory.high_water() <= 32 * MIB);
+            drop(reader);
+            settle().await;
+            assert_eq!(memory.used(), 0, "{first} and {chunk} at a time");
+        }
+    }
+}

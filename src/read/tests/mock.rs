@@ -38,12 +38,15 @@ type Script = Box<dyn Fn(usize, &Range<u64>) -> Fault + Send + Sync>;
 
 pub(super) struct Mock {
     pub(super) size: u64,
-    /// Bytes come in chunks of this size…
+    /// Bytes come in chunks of this size, but for an answer's first…
     pub(super) chunk: u64,
+    pub(super) first: Option<u64>,
     /// …each after this time; the answer itself takes ten times as long.
     pub(super) delay: Duration,
     pub(super) script: Script,
     requests: Mutex<Vec<Range<u64>>>,
+    /// All chunks that were handed out, if they are kept.
+    pub(super) chunks: Option<Arc<Mutex<Vec<Bytes>>>>,
     open: Arc<AtomicUsize>,
     tally: Tally,
 }
@@ -53,9 +56,11 @@ impl Mock {
         Mock {
             size,
             chunk: 64 << 10,
+            first: None,
             delay: Duration::from_millis(1),
             script: Box::new(|_, _| Fault::None),
             requests: Mutex::default(),
+            chunks: None,
             open: Arc::default(),
             tally: Default::default(),
         }
@@ -114,6 +119,8 @@ struct MockBody {
     range: Range<u64>,
     start: u64,
     chunk: u64,
+    first: Option<u64>,
+    chunks: Option<Arc<Mutex<Vec<Bytes>>>>,
     delay: Duration,
     fault: Fault,
     _open: Open,
@@ -139,7 +146,9 @@ impl BodyStream for MockBody {
         if self.delay > Duration::ZERO {
             tokio::time::sleep(self.delay).await;
         }
-        let mut end = self.range.end.min(self.range.start + self.chunk);
+        let first = self.first.filter(|_| self.range.start == self.start);
+        let chunk = first.unwrap_or(self.chunk);
+        let mut end = self.range.end.min(self.range.start + chunk);
         match self.fault {
             Fault::Break(after, kind) => {
                 if self.range.start == self.start + after {
@@ -158,7 +167,11 @@ impl BodyStream for MockBody {
         }
         let bytes: Vec<u8> = (self.range.start..end).map(content).collect();
         self.range.start = end.min(self.range.end);
-        Some(Ok(bytes.into()))
+        let bytes = Bytes::from(bytes);
+        if let Some(chunks) = &self.chunks {
+            chunks.lock().unwrap().push(bytes.clone());
+        }
+        Some(Ok(bytes))
     }
 }
 
@@ -203,6 +216,8 @@ impl Scripted for Mock {
                 start: range.start,
                 range,
                 chunk: self.chunk,
+                first: self.first,
+                chunks: self.chunks.clone(),
                 delay: self.delay,
                 fault,
                 _open: open,
