@@ -2,8 +2,8 @@
 //!
 //! What passes through a mount passes through here. Fresh memory costs a page fault and a cleared page for
 //! each 4 KiB; a piece that was used a moment ago costs nothing. So pieces come back to their block, the first
-//! block that has one gives the next (what is in use stays close together), and blocks that nobody uses go
-//! back to the system, but for a few.
+//! block that has one gives the next (what is in use stays close together), and blocks that nobody used for a
+//! while go back to the system, but for a few.
 //!
 //! Invariants: a piece belongs to one owner at a time; a block lives as long as one of its pieces does.
 
@@ -12,12 +12,16 @@ use std::io;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// A huge page.
 const BLOCK: usize = 2 << 20;
 
 /// Blocks without a piece in use that are kept for the next burst.
 const SPARE: usize = 8;
+
+/// More of them go back when none of them was used for so long, or twice that.
+const IDLE: Duration = Duration::from_secs(1);
 
 pub(crate) struct Pool {
     piece: usize,
@@ -32,8 +36,11 @@ struct Blocks {
     giving: BTreeSet<usize>,
     /// Places in `all` that are `None`.
     vacant: BTreeSet<usize>,
-    /// Blocks of which nothing is in use.
+    /// Blocks of which nothing is in use, and how few there were since that was last looked at.
     idle: usize,
+    least_idle: usize,
+    /// A thread looks again.
+    watched: bool,
 }
 
 struct Block {
@@ -87,6 +94,7 @@ impl Pool {
             .expect("a block that gives is there");
         if block.free.len() == per_block {
             blocks.idle -= 1;
+            blocks.least_idle = blocks.least_idle.min(blocks.idle);
         }
         let number = block.free.pop().expect("a block that gives has a piece");
         if block.free.is_empty() {
@@ -105,28 +113,77 @@ impl Pool {
         })
     }
 
-    fn take_back(&self, at: usize, number: u16) {
-        let surplus = {
-            let mut guard = self.blocks();
-            let blocks = &mut *guard;
-            let block = blocks.all[at]
-                .as_mut()
-                .expect("a block outlives its pieces");
-            block.free.push(number);
-            blocks.giving.insert(at);
-            if block.free.len() < BLOCK / self.piece {
-                return;
+    fn take_back(self: &Arc<Pool>, at: usize, number: u16) {
+        let mut guard = self.blocks();
+        let blocks = &mut *guard;
+        let block = blocks.all[at]
+            .as_mut()
+            .expect("a block outlives its pieces");
+        block.free.push(number);
+        blocks.giving.insert(at);
+        if block.free.len() < BLOCK / self.piece {
+            return;
+        }
+        blocks.idle += 1;
+        if blocks.idle > SPARE && !blocks.watched {
+            blocks.watched = true;
+            drop(guard);
+            self.watch();
+        }
+    }
+
+    /// Looks after the surplus until there is none.
+    fn watch(self: &Arc<Pool>) {
+        let pool = Arc::downgrade(self);
+        let look = move || {
+            loop {
+                std::thread::sleep(IDLE);
+                let there = pool.upgrade();
+                if !there.is_some_and(|pool| pool.give_back()) {
+                    return;
+                }
             }
-            if blocks.idle < SPARE {
-                blocks.idle += 1;
-                return;
-            }
-            blocks.giving.remove(&at);
-            blocks.vacant.insert(at);
-            blocks.all[at].take()
         };
-        // Given back outside of the lock.
+        let thread = std::thread::Builder::new().name("memory".to_string());
+        if thread.spawn(look).is_err() {
+            // Nobody will look: at once, then.
+            let mut blocks = self.blocks();
+            (blocks.least_idle, blocks.watched) = (blocks.idle, false);
+            drop(blocks);
+            self.give_back();
+        }
+    }
+
+    /// Gives the blocks back that were not used since this was last called, but for the spare ones. Answers whether
+    /// there are more than those.
+    fn give_back(&self) -> bool {
+        let mut surplus = Vec::new();
+        let mut guard = self.blocks();
+        let blocks = &mut *guard;
+        let unused = blocks.least_idle.saturating_sub(SPARE);
+        // Those that give last.
+        for at in blocks.giving.iter().copied().rev() {
+            if surplus.len() == unused {
+                break;
+            }
+            let block = &mut blocks.all[at];
+            if block
+                .as_ref()
+                .is_some_and(|block| block.free.len() == BLOCK / self.piece)
+            {
+                surplus.extend(block.take());
+                blocks.vacant.insert(at);
+            }
+        }
+        blocks.giving.retain(|at| !blocks.vacant.contains(at));
+        blocks.idle -= surplus.len();
+        blocks.least_idle = blocks.idle;
+        blocks.watched = blocks.idle > SPARE;
+        let more = blocks.watched;
+        // Outside of the lock.
+        drop(guard);
         drop(surplus);
+        more
     }
 }
 
@@ -224,28 +281,64 @@ mod tests {
         pool.blocks().all.iter().flatten().count()
     }
 
+    /// Nobody looks after its surplus but the test.
+    fn unwatched(piece: usize) -> Arc<Pool> {
+        let pool = Pool::new(piece);
+        pool.blocks().watched = true;
+        pool
+    }
+
     #[test]
-    fn no_two_owners_share_a_byte_and_surplus_blocks_go_back() {
-        let pool = Pool::new(256 << 10);
-        let mut pieces: Vec<Piece> = (0..200).map(|_| pool.piece().expect("memory")).collect();
-        for (i, piece) in pieces.iter_mut().enumerate() {
+    fn no_two_owners_share_a_byte_and_blocks_that_are_not_used_go_back() {
+        let pool = unwatched(256 << 10);
+        let pieces = |n: usize| -> Vec<Piece> {
+            let pieces = std::iter::repeat_with(|| pool.piece().expect("memory"));
+            pieces.take(n).collect()
+        };
+        let mut many = pieces(200);
+        for (i, piece) in many.iter_mut().enumerate() {
             piece.fill(i as u8);
         }
-        for (i, piece) in pieces.iter().enumerate() {
+        for (i, piece) in many.iter().enumerate() {
             assert!(
                 piece.iter().all(|b| *b == i as u8),
                 "piece {i} was written by another"
             );
         }
         assert_eq!(blocks_of(&pool), 25);
+        drop(many);
+        assert!(pool.give_back(), "they were in use since");
+        assert_eq!(blocks_of(&pool), 25);
+        // Eighteen of them are again, and seven are no more than are spare.
+        drop(pieces(144));
+        pool.give_back();
+        assert_eq!(blocks_of(&pool), 25);
+        drop(pieces(80));
+        pool.give_back();
+        assert_eq!(blocks_of(&pool), 18);
+        let kept = pieces(1);
+        pool.give_back();
+        assert_eq!((blocks_of(&pool), pool.blocks().idle), (SPARE + 1, SPARE));
+        drop(kept);
+    }
+
+    #[test]
+    fn surplus_is_looked_after() {
+        let pool = Pool::new(1 << 20);
+        let pieces: Vec<_> = (0..40).map(|_| pool.piece().expect("memory")).collect();
         drop(pieces);
-        assert_eq!(blocks_of(&pool), SPARE);
-        assert_eq!(pool.blocks().idle, SPARE);
+        assert!(pool.blocks().watched);
+        let began = std::time::Instant::now();
+        while blocks_of(&pool) > SPARE {
+            assert!(began.elapsed() < Duration::from_secs(60), "it stays");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        assert!(!pool.blocks().watched);
     }
 
     #[test]
     fn what_was_used_last_is_used_first_and_places_are_used_again() {
-        let pool = Pool::new(1 << 20);
+        let pool = unwatched(1 << 20);
         let piece = pool.piece().expect("memory");
         let first = piece.as_ptr();
         drop(piece);
@@ -257,7 +350,9 @@ mod tests {
                 let at = (step * 7 + round) % pieces.len();
                 pieces.swap_remove(at);
             }
-            assert!(blocks_of(&pool) <= SPARE);
+            pool.give_back();
+            pool.give_back();
+            assert_eq!(blocks_of(&pool), SPARE);
             assert!(pool.blocks().all.len() <= 21);
         }
     }
