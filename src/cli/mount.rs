@@ -234,8 +234,8 @@ async fn mount_and_serve(
     })?;
     let journal = Arc::new(journal);
     let result = serve(store, Some(journal.clone()), settings, readiness, ready).await;
-    // Whatever could not be ended stays in it.
-    let _ = tokio::task::spawn_blocking(move || journal.close()).await;
+    // Whatever could not be ended stays in it. It blocks, and nobody is served any more.
+    journal.close();
     result
 }
 
@@ -413,7 +413,8 @@ pub(super) fn block_on<T>(future: impl Future<Output = T>) -> T {
         .build()
         .expect("threads can be started");
     let result = runtime.block_on(future);
-    // Tasks that are still there wait for a store nobody waits for any more.
-    runtime.shutdown_background();
+    // Tasks that are still there wait for a store nobody waits for any more; they end with the process, and that is
+    // sooner than to stop them one by one.
+    std::mem::forget(runtime);
     result
 }
