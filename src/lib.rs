@@ -14,6 +14,7 @@ pub mod host;
 pub mod journal;
 mod lines;
 mod nearest;
+mod pauses;
 mod pool;
 mod random;
 pub mod read;

@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::sync::{Notify, OwnedMutexGuard};
 
+use crate::pauses;
+
 pub(crate) struct Turns<Name>(Mutex<HashMap<Name, Weak<Gate>>>);
 
 #[derive(Default)]
@@ -56,6 +58,7 @@ impl<Name: Eq + Hash> Turns<Name> {
     /// In the order in which they ask.
     pub(crate) async fn take(&self, name: Name) -> Turn {
         let taker = Taker::at(self.gate(name));
+        pauses::may_pause();
         Turn {
             _guard: taker.0.turn.clone().lock_owned().await,
             _taker: taker,
