@@ -12,7 +12,7 @@ use super::copies::TRIES;
 use super::file::to_be_looked_up;
 use super::metadata::{self, Posix};
 use super::moment::Moment;
-use super::node::{Kind, Node, ROOT, State, version_of};
+use super::node::{Kind, Node, ROOT, State};
 use super::{Error, Fs, Result};
 use crate::draft::Version;
 use crate::store::{self, Body, ErrorKind, Metadata, ObjectInfo, Precondition};
@@ -295,76 +295,6 @@ impl Fs {
                     let _ = fs.refresh(&next).await;
                 }
             });
-        }
-    }
-
-    /// Asks the store what a file (or a directory's marker) is now.
-    pub(super) async fn refresh(&self, node: &Node) -> Result<()> {
-        if !node.state().has_name() {
-            // What has its name now is something else.
-            return Ok(());
-        }
-        let asked = Moment::now();
-        match self.store.head(&node.key()).await {
-            Ok(object) if node.is_directory() => {
-                let mut state = node.state();
-                state.said = object.attributes.map(|said| Arc::new(*said));
-                let directory = state.directory_mut();
-                directory.marker = true;
-                directory.modified = object.modified;
-                directory.marker_asked = Some(Moment::now());
-                drop(state);
-                self.marker_says(node);
-                Ok(())
-            }
-            Err(error) if node.is_directory() && error.kind == ErrorKind::Missing => {
-                let mut state = node.state();
-                state.said = None;
-                state.directory_mut().marker_asked = Some(Moment::now());
-                Ok(())
-            }
-            // Something newer has become known meanwhile, by a commit perhaps.
-            _ if !node.is_directory() && !node.is_news(asked) => Ok(()),
-            Ok(object) if node.live_draft().is_none() && self.kind_of(&object) != node.kind => {
-                // A listing took it for a file. The kernel looks the name up again.
-                if let Some(parent) = self.tree.get(node.parent()) {
-                    self.keeps(&parent);
-                    self.tree.replace(&parent, node);
-                }
-                Err(Error::quiet(libc::ESTALE))
-            }
-            Ok(object) if self.part_from_another(node, Some(&version_of(&object))) => Ok(()),
-            Ok(object) => {
-                let stale = {
-                    let mut state = node.state();
-                    state.saw(&object);
-                    let shown = state.shown();
-                    let stale = shown.is_some_and(|size| size != object.size);
-                    // Until it asks again it believes nothing.
-                    state.show(shown.filter(|_| !stale));
-                    stale
-                };
-                self.heard_of(node);
-                // It reads no further than the size it believes in.
-                if stale && let Some(kernel) = self.kernel.get() {
-                    kernel.forget_attributes(node.ino);
-                }
-                Ok(())
-            }
-            Err(error) if error.kind == ErrorKind::Missing && node.live_draft().is_some() => Ok(()),
-            Err(error)
-                if error.kind == ErrorKind::Missing && self.part_from_another(node, None) =>
-            {
-                Ok(())
-            }
-            Err(error) => {
-                if error.kind == ErrorKind::Missing {
-                    let mut state = node.state();
-                    state.object = None;
-                    state.checked = None;
-                }
-                Err(error.into())
-            }
         }
     }
 

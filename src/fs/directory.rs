@@ -11,7 +11,7 @@ use std::time::SystemTime;
 use tracing::warn;
 
 use super::listing::{Listed, Listing, Read};
-use super::node::{Kind, Node, ROOT};
+use super::node::{Answer, Heard, Kind, Node, ROOT, State};
 use super::passage::Passage;
 use super::{Attributes, Caller, Error, Fs, Result};
 use crate::store::ListEntry;
@@ -54,12 +54,6 @@ impl Fs {
     ) -> Option<(Arc<Node>, Attributes)> {
         // A listing does not tell a symbolic link from a file.
         let known = self.tree.child(parent, listed.name);
-        if let Some(known) = &known
-            && !known.is_directory()
-            && !known.is_news(listed.asked)
-        {
-            return Some((known.clone(), self.attributes(known)));
-        }
         let is_symlink = known
             .as_ref()
             .is_some_and(|known| known.kind == Kind::Symlink);
@@ -67,25 +61,32 @@ impl Fs {
             Kind::File if is_symlink => Kind::Symlink,
             kind => kind,
         };
-        let its = |known: &Arc<Node>| {
-            known.kind == kind
-                && !(listed.object).is_some_and(|seen| self.part_from_another(known, Some(seen)))
-        };
-        let node = match known.filter(its) {
-            Some(known) => known,
-            None => self.tree.ensure(parent, listed.name, kind)?,
-        };
-        {
-            let mut state = node.state();
-            if let Some(seen) = listed.object {
-                state.saw_version(seen, listed.seen);
-            } else if listed.kind == Kind::Directory {
-                state.checked = Some(listed.seen);
+        let (asked, name) = (listed.asked, listed.name);
+        let node = match listed.object {
+            Some(seen) => {
+                let now = Some(seen);
+                let saw = |state: &mut State| state.saw_version(seen, asked);
+                let (node, heard) =
+                    self.found(parent, name, known, kind, Answer { asked, now }, saw)?;
+                if heard == Heard::Noted {
+                    self.believe(parent, &node, listed.found);
+                }
+                node
             }
-        }
-        if listed.object.is_some() {
-            self.believe(parent, &node, listed.found);
-        }
+            None => {
+                let its = |known: &Arc<Node>| {
+                    known.kind == kind || (!known.is_directory() && !known.is_news(asked))
+                };
+                let node = match known.filter(its) {
+                    Some(known) => known,
+                    None => self.tree.ensure(parent, name, kind)?,
+                };
+                if node.is_directory() {
+                    node.state().checked = Some(asked);
+                }
+                node
+            }
+        };
         let attributes = self.attributes(&node);
         Some((node, attributes))
     }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use super::node::{Name, Node};
+use super::node::Node;
 use super::{Attributes, Error, Fs, Result};
 use crate::draft::{At, Base, Draft, Reshape};
 use crate::host::process::{Held, OpenedFile, Thread};
@@ -459,9 +459,6 @@ impl Fs {
     async fn draft_over_object(&self, file: &OpenFile) -> Result<Arc<Draft>> {
         let _passage = self.passages.enter([&file.node]).await;
         self.assert_goes_on()?;
-        if file.node.state().name == Name::Lost {
-            return Err(Error::quiet(libc::ESTALE));
-        }
         let unknown = {
             let state = file.node.state();
             state.object.is_none() && state.has_name()
@@ -474,12 +471,7 @@ impl Fs {
             etag: object.etag.clone(),
             size: object.size,
         });
-        let draft = self.attach_new_draft(&file.node, base, false).await;
-        if file.node.state().name == Name::Lost {
-            // Another client took its name meanwhile.
-            draft.lose("another client took its name");
-            return Err(Error::quiet(libc::ESTALE));
-        }
+        let draft = self.attach_new_draft(&file.node, base, false).await?;
         if file.readable {
             draft.keep_all();
         }
@@ -624,7 +616,7 @@ impl Fs {
                 etag: object.etag,
                 size: object.size,
             };
-            let draft = self.attach_new_draft(node, Some(base), false).await;
+            let draft = self.attach_new_draft(node, Some(base), false).await?;
             let cut = draft.reshape(&Reshape::Truncate(size)).await;
             if let Err(error) = cut {
                 if draft.outcome().is_some() {

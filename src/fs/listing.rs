@@ -91,7 +91,8 @@ struct Page {
     entries: Vec<Entry>,
     /// The entries' objects, until they are read.
     objects: Vec<Option<Version>>,
-    arrived: Option<Moment>,
+    /// When the store was asked, at the latest.
+    asked: Option<Moment>,
     /// What is said of them.
     found: Found,
 }
@@ -108,8 +109,6 @@ pub struct Listed<'a> {
     pub object: Option<&'a Version>,
     /// When the store was asked, at the latest.
     pub asked: Moment,
-    /// When its page came.
-    pub seen: Moment,
     /// What is said of such as are on its page.
     pub found: Found,
     /// Where to go on behind this entry.
@@ -205,14 +204,14 @@ impl Listing {
         let (arrived, place) = arrived;
         let Arrived {
             page,
-            at,
+            asked,
             found,
             sample,
         } = arrived;
         let (is_last, prefix) = (place.is_last(), place.prefix.clone());
         coming.place = place;
         snapshot.sample = sample;
-        snapshot.turn_page(page.entries.len(), at, found);
+        snapshot.turn_page(page.entries.len(), asked, found);
         for entry in page.entries {
             snapshot.take(&prefix, entry);
         }
@@ -257,17 +256,22 @@ impl Snapshot {
     }
 
     /// What is pushed from now on, so many entries perhaps, is on a page of its own.
-    fn turn_page(&mut self, entries: usize, arrived: Moment, found: Found) {
+    fn turn_page(&mut self, entries: usize, asked: Moment, found: Found) {
         let before = self.len();
+        let mut earliest = Some(asked);
         if let Some(last) = self.pages.last_mut() {
             last.names.shrink_to_fit();
+            // What came with that and is undecided is told with this one.
+            if !self.undecided.is_empty() {
+                earliest = earliest.min(last.asked);
+            }
         }
         self.pages.push(Page {
             before,
             // And one of the page before, which was undecided.
             entries: Vec::with_capacity(entries + 1),
             objects: Vec::with_capacity(entries + 1),
-            arrived: Some(arrived),
+            asked: earliest,
             found,
             ..Page::default()
         });
@@ -370,8 +374,7 @@ impl Snapshot {
             name: &page.names[start as usize..entry.name_end as usize],
             kind: entry.kind,
             object: page.objects.get(at).and_then(Option::as_ref),
-            asked: self.began.unwrap_or_else(Moment::now),
-            seen: page.arrived.unwrap_or_else(Moment::now),
+            asked: page.asked.unwrap_or_else(Moment::now),
             found: page.found,
             next: index as u64 + 1,
         }

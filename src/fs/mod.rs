@@ -25,6 +25,7 @@ mod copies;
 mod directory;
 mod error;
 mod file;
+mod hearing;
 mod inodes;
 mod listing;
 mod metadata;
@@ -58,7 +59,7 @@ pub use xattr::Setting;
 use crate::draft::{Draft, Target, Works};
 use crate::host::mountpoint::Mount;
 use crate::read::{ReadMemory, Settings as ReadSettings};
-use crate::store::{ErrorKind, ListEntry, ObjectInfo, Precondition, Store};
+use crate::store::{ErrorKind, ListEntry, Precondition, Store};
 use crate::turns::Turns;
 use crate::upload::ledger::Before;
 use moment::Moment;
@@ -303,7 +304,7 @@ impl Fs {
             let node = self.tree.ensure(parent, name, Kind::Directory);
             let node = node.ok_or(Error::quiet(libc::ENOENT))?;
             let mut state = node.state();
-            state.checked = Some(Moment::now());
+            state.checked = Some(asked);
             if let ListEntry::Object(object) = first
                 && object.key == prefix
             {
@@ -315,20 +316,29 @@ impl Fs {
             return Ok(node);
         }
         match object {
-            Ok(object) => self.saw_file(parent, name, &object),
+            Ok(object) => {
+                let known = self.tree.child(parent, name);
+                let (kind, version) = (self.kind_of(&object), node::version_of(&object));
+                let now = Some(&version);
+                let saw = |state: &mut node::State| state.saw(&object, asked);
+                let found = self.found(parent, name, known, kind, node::Answer { asked, now }, saw);
+                let (node, _) = found.ok_or(Error::quiet(libc::ENOENT))?;
+                self.heard_of(&node);
+                Ok(node)
+            }
             Err(error) if error.kind == ErrorKind::Missing => {
                 match self.tree.child(parent, name) {
                     // There because of a file that is being written below it.
                     Some(child) if child.is_directory() && !self.unpublished(&child).is_empty() => {
                         Ok(child)
                     }
-                    child => {
-                        if let Some(child) = child {
-                            self.tree.lose(parent, &child);
+                    _ => match self.is_missing(parent, name, asked) {
+                        Some(child) => Ok(child),
+                        None => {
+                            self.note_absent(parent.ino, name);
+                            Err(Error::quiet(libc::ENOENT))
                         }
-                        self.note_absent(parent.ino, name);
-                        Err(Error::quiet(libc::ENOENT))
-                    }
+                    },
                 }
             }
             Err(error) => Err(error.into()),
@@ -346,17 +356,6 @@ impl Fs {
         absent
             .pop(&(parent, name.to_string()))
             .is_some_and(|at| at.elapsed() < self.options.metadata_ttl)
-    }
-
-    fn saw_file(&self, parent: &Arc<Node>, name: &str, object: &ObjectInfo) -> Result<Arc<Node>> {
-        if let Some(known) = self.tree.child(parent, name) {
-            self.part_from_another(&known, Some(&node::version_of(object)));
-        }
-        let node = self.tree.ensure(parent, name, self.kind_of(object));
-        let node = node.ok_or(Error::quiet(libc::ENOENT))?;
-        node.state().saw(object);
-        self.heard_of(&node);
-        Ok(node)
     }
 
     fn new_draft(&self, node: &Node, base: Option<crate::draft::Base>, dirty: bool) -> Arc<Draft> {

@@ -17,12 +17,14 @@ use tokio::sync::Notify;
 use super::moment::Moment;
 use super::sample::Found;
 use crate::draft::{Draft, Version};
-use crate::read::Seen;
+use crate::pauses;
 use crate::store::{Archive, Attributes, ETag, ObjectInfo};
 
 mod directory;
+mod hearing;
 
 pub use directory::Directory;
+pub use hearing::{Answer, Heard};
 
 pub const ROOT: u64 = 1;
 
@@ -136,6 +138,7 @@ impl Node {
     }
 
     pub fn state(&self) -> MutexGuard<'_, State> {
+        pauses::may_pause();
         self.state.lock().expect("no panic while held")
     }
 
@@ -189,54 +192,6 @@ impl Node {
             rests.await;
         }
     }
-
-    /// Is what the store answered to a question of that moment later than what is known? What this mount
-    /// is about to make of a file is not in it, and is not another client's doing.
-    pub fn is_news(&self, asked: Moment) -> bool {
-        let known = self.state().checked;
-        self.is_at_rest() && known.is_none_or(|known| known <= asked)
-    }
-
-    /// The store was found to have this version when it was read: it need not be asked whether it has. The same bytes with
-    /// other attributes are told by their time; but not by that of the second in which they were looked at last, as
-    /// the store's clock is `now`.
-    pub fn is_still(&self, etag: &ETag, size: u64, seen: Seen, now: SystemTime) {
-        let asked = Moment::ago(seen.asked.elapsed());
-        if !self.is_news(asked) {
-            return;
-        }
-        let mut state = self.state();
-        let is_it = (state.object.as_ref())
-            .is_some_and(|object| object.etag == *etag && object.size == size);
-        let (Some(known), Some(stored)) = (state.checked, state.stored()) else {
-            return;
-        };
-        if !is_it || state.said.is_none() || !state.has_name() || state.draft().is_some() {
-            return;
-        }
-        let looked = now.checked_sub(known.elapsed());
-        let age = looked.and_then(|looked| looked.duration_since(stored).ok());
-        if seconds(stored) != seconds(seen.modified) {
-            state.checked = None;
-        } else if age.is_some_and(|age| age >= SAME_SECOND) {
-            state.checked = Some(asked);
-        }
-    }
-
-    /// Have programs opened it as another version than the one that is there now (`None`: none is)? Then
-    /// it stays that version: the kernel's pages and size of an inode are of one version only.
-    pub fn is_open_as_another(&self, now: Option<&Version>) -> bool {
-        let state = self.state();
-        state.draft().is_none()
-            && state.name == Name::Its
-            && state.is_open()
-            && !self.is_directory()
-            && match (&state.object, now) {
-                (Some(opened), Some(now)) => opened.etag != now.etag || opened.size != now.size,
-                (Some(_), None) => true,
-                (None, _) => false,
-            }
-    }
 }
 
 pub struct HeldOpen<'a>(&'a Node, bool);
@@ -275,7 +230,8 @@ pub struct State {
     pub object: Option<Version>,
     /// What is said of the object (of a directory's marker); `None`: not known, a listing does not tell.
     pub said: Option<Arc<Attributes>>,
-    /// When the store last confirmed the object (or the directory's existence).
+    /// When the store was asked and confirmed the object (or the directory's existence) last. (Not when it answered: who
+    /// was answered later may have asked before.)
     pub checked: Option<Moment>,
     /// The size the kernel was told and may still believe in, and one.
     shown: Option<NonZeroU64>,
@@ -479,10 +435,10 @@ impl State {
         self.checked.is_some_and(|at| at.elapsed() < ttl)
     }
 
-    /// Takes note of the object as the store shows it now. What a commit of ours said of
+    /// Takes note of the object as the store showed it when it was asked. What a commit of ours said of
     /// this version (its time) stays, so that attributes do not change by themselves.
-    pub fn saw(&mut self, object: &ObjectInfo) {
-        self.saw_version(&version_of(object), Moment::now());
+    pub fn saw(&mut self, object: &ObjectInfo, asked: Moment) {
+        self.saw_version(&version_of(object), asked);
         if object.version.is_some() {
             self.used_mut().version.clone_from(&object.version);
         }
@@ -494,9 +450,9 @@ impl State {
         }
     }
 
-    /// The same, of a listing that came then.
-    pub fn saw_version(&mut self, seen: &Version, then: Moment) {
-        self.checked = Some(then);
+    /// The same, of a listing.
+    pub fn saw_version(&mut self, seen: &Version, asked: Moment) {
+        self.checked = Some(asked);
         let known = self.object.as_ref();
         let is_new = known.is_none();
         let same = known.is_some_and(|known| known.etag == seen.etag && known.size == seen.size);
@@ -587,9 +543,6 @@ pub fn version_of(object: &ObjectInfo) -> Version {
         modified: object.modified,
     }
 }
-
-/// What happens so long after something else is of another second.
-const SAME_SECOND: Duration = Duration::from_secs(2);
 
 /// Listings tell fractions of a second, HEAD and GET do not.
 fn seconds(time: SystemTime) -> u64 {

@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::sync::Arc;
 
 use super::file::{Pin, Use, to_be_looked_up};
-use super::node::{Kind, Node};
+use super::node::{Kind, Name, Node};
 use super::{Attributes, Caller, Error, Fs, Result};
 use crate::draft::{Base, Draft, Reshape, Version};
 use crate::read::{Pages, Reader};
@@ -52,7 +52,7 @@ impl Fs {
             Err(error) if error.is_missing() => self.new_node(&parent, &name, Kind::File)?,
             Err(error) => return Err(error),
         };
-        let draft = self.attach_new_draft(&node, None, true).await;
+        let draft = self.attach_new_draft(&node, None, true).await?;
         let said = self.said_of_new(Kind::File, &parent, &name, mode, caller);
         let _ = draft.say(|new| *new = said);
         if flags & libc::O_ACCMODE == libc::O_RDWR {
@@ -212,7 +212,7 @@ impl Fs {
     async fn truncated_draft(&self, node: &Arc<Node>) -> Result<Arc<Draft>> {
         loop {
             match node.live_draft() {
-                None => return Ok(self.attach_new_draft(node, None, true).await),
+                None => return self.attach_new_draft(node, None, true).await,
                 Some(draft) => match draft.reshape(&Reshape::Truncate(0)).await {
                     Ok(()) => return Ok(draft),
                     // It ended while we waited for its lock.
@@ -223,17 +223,19 @@ impl Fs {
         }
     }
 
-    /// A draft, once nothing of the version before is being given to the kernel.
+    /// A draft, once nothing of the version before is being given to the kernel. Not of a file whose name another client
+    /// has given to something else: nothing would come of it.
     pub(super) async fn attach_new_draft(
         &self,
         node: &Arc<Node>,
         base: Option<Base>,
         dirty: bool,
-    ) -> Arc<Draft> {
+    ) -> Result<Arc<Draft>> {
         // No more is given from here on.
         let _open = node.hold_open(true);
         self.pages_settled(node).await;
-        self.attach_now(node, base, dirty)
+        let draft = self.attach_now(node, base, dirty);
+        draft.ok_or(Error::quiet(libc::ESTALE))
     }
 
     /// The same at once, of a draft with the bytes of what is there.
@@ -242,12 +244,15 @@ impl Fs {
         node: &Arc<Node>,
         base: Option<Base>,
         dirty: bool,
-    ) -> Arc<Draft> {
+    ) -> Option<Arc<Draft>> {
         let draft = self.new_draft(node, base, dirty);
         {
             let mut state = node.state();
             if let Some(other) = state.live_draft() {
-                return other.clone();
+                return Some(other.clone());
+            }
+            if state.name == Name::Lost {
+                return None;
             }
             state.set_draft(draft.clone());
             state.set_cached(None);
@@ -257,7 +262,7 @@ impl Fs {
         }
         // Pages of the old version must not be read as the new file's.
         self.forget_data(node.ino);
-        draft
+        Some(draft)
     }
 
     /// The object as it is now, to be read, perhaps through the kernel's pages.

@@ -8,7 +8,7 @@ use tracing::debug;
 use super::copies::TRIES;
 use super::node::Node;
 use super::{Error, Fs, Result};
-use crate::draft::{Base, Doom, Version};
+use crate::draft::{Base, Doom};
 use crate::turns::Turn;
 
 /// So much of an object is fetched for those who have it open when its name goes. Of a larger one they
@@ -89,7 +89,10 @@ impl Fs {
                     etag: object.etag,
                     size: object.size,
                 };
-                self.attach_now(node, Some(base), false)
+                match self.attach_now(node, Some(base), false) {
+                    Some(draft) => draft,
+                    None => return,
+                }
             }
         };
         draft.abort(Doom::Unlinked);
@@ -106,16 +109,6 @@ impl Fs {
             draft.lose("its name could not be taken away");
             self.forget_draft(node);
         }
-    }
-
-    /// Another client put something else under the name of a file that programs here have open (or took it
-    /// away): they read on what they opened, and the name leads to another inode from now on.
-    pub(super) fn part_from_another(&self, node: &Node, now: Option<&Version>) -> bool {
-        let parts = node.is_open_as_another(now);
-        if parts && let Some(parent) = self.tree.get(node.parent()) {
-            self.tree.lose(&parent, node);
-        }
-        parts
     }
 
     /// Of what nobody has written to.

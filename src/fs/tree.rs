@@ -53,7 +53,13 @@ impl Tree {
     }
 
     pub fn child(&self, parent: &Node, name: &str) -> Option<Arc<Node>> {
-        parent.state().directory().children.get(name).cloned()
+        let found = parent.state().directory().children.get(name).cloned()?;
+        if found.state().name != Name::Lost {
+            return Some(found);
+        }
+        // As whoever found that it lost its name is about to do.
+        self.take_out(parent, &found);
+        None
     }
 
     pub fn children(&self, parent: &Node) -> Vec<Arc<Node>> {

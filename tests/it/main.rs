@@ -39,6 +39,7 @@ mod edits;
 mod endings;
 mod faults;
 mod given;
+mod hearing;
 mod holes;
 mod host;
 mod house;

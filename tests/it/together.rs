@@ -491,10 +491,10 @@ fn nobody_ever_sees_a_mixture(store: &Store) {
 
 /// Some read here and there, while others write the file anew. Each byte tells of which version it is: no open file goes
 /// back to an older one, and none is older than what was there when it was opened.
-fn no_byte_is_of_an_older_version(size: u64) {
+fn no_byte_is_of_an_older_version(size: u64, mounted: impl FnOnce(&Store) -> Mount) {
     const VERSIONS: u8 = 40;
     let store = Store::embedded();
-    let mount = Mount::new(&store);
+    let mount = mounted(&store);
     let path = mount.path("file");
     store.put("file", vec![1; size as usize]);
     let (published, looked) = (AtomicU8::new(1), AtomicU64::new(0));
@@ -538,6 +538,12 @@ fn no_byte_is_of_an_older_version(size: u64) {
                 }
                 _ => fs::write(&path, bytes).expect("written"),
             }
+            let stored = store.get("file").and_then(|bytes| bytes.first().copied());
+            assert_eq!(
+                stored,
+                Some(version),
+                "what was said to be written is there"
+            );
             published.store(version, Ordering::SeqCst);
             eventually(seconds(30), "it is looked at", || {
                 version == VERSIONS || looked.load(Ordering::Relaxed) > before + 100
@@ -550,13 +556,21 @@ fn no_byte_is_of_an_older_version(size: u64) {
 
 #[test]
 fn what_is_read_ahead_is_never_of_an_older_version() {
-    no_byte_is_of_an_older_version(6 * MIB);
+    no_byte_is_of_an_older_version(6 * MIB, Mount::new);
 }
 
 /// The kernel is given the whole file then, after the first few reads.
 #[test]
 fn what_is_brought_in_whole_is_never_of_an_older_version() {
-    no_byte_is_of_an_older_version(24 * MIB);
+    no_byte_is_of_an_older_version(24 * MIB, Mount::new);
+}
+
+/// Orders of events that are rare are common here.
+#[test]
+fn no_byte_is_of_an_older_version_whoever_comes_in_between() {
+    for size in [6 * MIB, 24 * MIB] {
+        no_byte_is_of_an_older_version(size, Mount::with_pauses);
+    }
 }
 
 /// The kernel has what a program wrote through a mapping, until it sends that to us: it must not be given what was there before.

@@ -173,6 +173,14 @@ impl Mount {
         Mount::of(store, &format!("s3://{}", store.bucket), options)
     }
 
+    /// One whose threads come in between each other in any order.
+    #[track_caller]
+    pub fn with_pauses(store: &Store) -> Mount {
+        let pauses = [("WHOLEFS_TEST_PAUSES", "50".to_string())];
+        let source = format!("s3://{}", store.bucket);
+        Mount::started(&Place::default(), "mnt", store, &source, &[], &pauses)
+    }
+
     #[track_caller]
     pub fn of(store: &Store, source: &str, options: &[&str]) -> Mount {
         Mount::within(&Place::default(), "mnt", store, source, options)

@@ -121,7 +121,7 @@ pub(super) fn below<'a>(prefix: &str, entry: &'a ListEntry) -> &'a str {
 /// A page that is here.
 pub(super) struct Arrived {
     pub(super) page: ListPage,
-    pub(super) at: Moment,
+    pub(super) asked: Moment,
     pub(super) found: Found,
     pub(super) sample: Option<Sample>,
 }
@@ -204,15 +204,15 @@ impl Source {
         from: Option<Continuation>,
     ) -> store::Result<Option<Arrived>> {
         self.sweeps.settle(&prefix).await;
+        let asked = Moment::now();
         let page = (self.store.list(&prefix, true, from.as_ref(), PAGE)).await?;
-        let at = Moment::now();
         if self.directory.key() != prefix {
             return Ok(None);
         }
         let (found, sample) = self.sample(&page, from.is_none());
         Ok(Some(Arrived {
             page,
-            at,
+            asked,
             found,
             sample,
         }))
