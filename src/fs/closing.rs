@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use super::file::{OpenFile, sticky};
-use super::node::Node;
+use super::node::{Name, Node};
 use super::{Error, Fs, Posix, Result};
 use crate::draft::{Doom, Draft};
 use crate::host::process::{self, Fate, Held, OpenedFile, Thread};
@@ -391,13 +391,19 @@ impl Fs {
     /// A file that was never published is no more.
     fn lost_draft(&self, node: &Node) {
         self.forget_data(node.ino);
-        let (never_was, unlinked) = {
+        let is_no_more = {
             let mut state = node.state();
             // What the bucket has is to be asked anew.
             state.checked = None;
-            (state.object.is_none(), !state.has_name())
+            // (Somebody may have begun it again.)
+            let was_ever = state.object.is_some() || state.live_draft().is_some();
+            let is_no_more = !was_ever && state.has_name();
+            if is_no_more {
+                state.name = Name::Lost;
+            }
+            is_no_more
         };
-        if never_was && !unlinked {
+        if is_no_more {
             if let Some(parent) = self.tree.get(node.parent()) {
                 self.tree.lose(&parent, node);
             }

@@ -82,7 +82,8 @@ impl Fs {
                     None => self.tree.ensure(parent, name, kind)?,
                 };
                 if node.is_directory() {
-                    node.state().checked = Some(asked);
+                    let mut state = node.state();
+                    state.checked = state.checked.max(Some(asked));
                 }
                 node
             }

@@ -23,12 +23,17 @@ impl Fs {
         let asked = Moment::now();
         let answer = self.store.head(&node.key()).await;
         match node.is_directory() {
-            true => self.marker_is(node, answer),
+            true => self.marker_is(node, asked, answer),
             false => self.file_is(node, asked, answer),
         }
     }
 
-    fn marker_is(&self, node: &Node, answer: store::Result<ObjectInfo>) -> Result<()> {
+    fn marker_is(
+        &self,
+        node: &Node,
+        asked: Moment,
+        answer: store::Result<ObjectInfo>,
+    ) -> Result<()> {
         let marker = match answer {
             Ok(marker) => Some(marker),
             Err(error) if error.kind == ErrorKind::Missing => None,
@@ -38,7 +43,10 @@ impl Fs {
         {
             let mut state = node.state();
             let directory = state.directory_mut();
-            directory.marker_asked = Some(Moment::now());
+            if directory.marker_asked > Some(asked) {
+                return Ok(());
+            }
+            directory.marker_asked = Some(asked);
             if let Some(marker) = &marker {
                 directory.marker = true;
                 directory.modified = marker.modified;
@@ -163,7 +171,7 @@ impl Fs {
     fn hear(&self, node: &Node, answer: Answer<'_>, note: impl FnOnce(&mut State)) -> Heard {
         let heard = node.hear(answer, note);
         if heard == Heard::Another
-            && let Some(parent) = self.tree.get(node.parent())
+            && let Some(parent) = node.above()
         {
             self.tree.lose(&parent, node);
         }

@@ -41,8 +41,9 @@ struct Snapshot {
     progress: Progress,
     /// Of the last page.
     sample: Option<Sample>,
-    /// Files that a directory of the same name may yet follow (`foo` … `foo/`).
-    undecided: Vec<(String, Version)>,
+    /// When the store was asked for the last page.
+    asked: Option<Moment>,
+    undecided: Vec<Undecided>,
     /// Children the bucket does not have (yet): files being written.
     unpublished: HashMap<String, Kind>,
     hidden: usize,
@@ -50,6 +51,13 @@ struct Snapshot {
     began: Option<Moment>,
     /// The directory's doubts when it began.
     doubts: u64,
+}
+
+/// A file that a directory of the same name may yet follow (`foo` … `foo/`).
+struct Undecided {
+    name: String,
+    version: Version,
+    asked: Option<Moment>,
 }
 
 enum Progress {
@@ -91,7 +99,7 @@ struct Page {
     entries: Vec<Entry>,
     /// The entries' objects, until they are read.
     objects: Vec<Option<Version>>,
-    /// When the store was asked, at the latest.
+    /// When the store was asked for what is on it, at the latest.
     asked: Option<Moment>,
     /// What is said of them.
     found: Found,
@@ -258,20 +266,18 @@ impl Snapshot {
     /// What is pushed from now on, so many entries perhaps, is on a page of its own.
     fn turn_page(&mut self, entries: usize, asked: Moment, found: Found) {
         let before = self.len();
-        let mut earliest = Some(asked);
         if let Some(last) = self.pages.last_mut() {
             last.names.shrink_to_fit();
-            // What came with that and is undecided is told with this one.
-            if !self.undecided.is_empty() {
-                earliest = earliest.min(last.asked);
-            }
         }
+        self.asked = Some(asked);
+        // What came before and is undecided is told with this one.
+        let before_it = self.undecided.iter().map(|undecided| undecided.asked);
         self.pages.push(Page {
             before,
             // And one of the page before, which was undecided.
             entries: Vec::with_capacity(entries + 1),
             objects: Vec::with_capacity(entries + 1),
-            asked: earliest,
+            asked: before_it.fold(self.asked, Option::min),
             found,
             ..Page::default()
         });
@@ -307,16 +313,13 @@ impl Snapshot {
             return;
         }
         // Whatever this entry no longer begins with will not be followed by a directory of its name.
-        while let Some((undecided, _)) = self.undecided.last() {
-            if rest.starts_with(undecided.as_str()) {
-                break;
-            }
-            let (name, version) = self.undecided.pop().expect("just seen");
-            self.push(&name, Kind::File, Some(version));
+        let goes_on = |undecided: &mut Undecided| !rest.starts_with(undecided.name.as_str());
+        while let Some(file) = self.undecided.pop_if(goes_on) {
+            self.push(&file.name, Kind::File, Some(file.version));
         }
         match object {
             None => {
-                if let Some(at) = self.undecided.iter().position(|(file, _)| file == name) {
+                if let Some(at) = self.undecided.iter().position(|file| file.name == name) {
                     self.undecided.remove(at);
                     self.hidden += 1;
                     self.example
@@ -324,17 +327,21 @@ impl Snapshot {
                 }
                 self.push(name, Kind::Directory, None);
             }
-            Some(object) => {
+            Some(version) => {
                 key.truncate(prefix.len() + name.len());
                 key.drain(..prefix.len());
-                self.undecided.push((key, object));
+                self.undecided.push(Undecided {
+                    name: key,
+                    version,
+                    asked: self.asked,
+                });
             }
         }
     }
 
     fn finish(&mut self) {
-        for (name, version) in std::mem::take(&mut self.undecided) {
-            self.push(&name, Kind::File, Some(version));
+        for file in std::mem::take(&mut self.undecided) {
+            self.push(&file.name, Kind::File, Some(file.version));
         }
         for (name, kind) in std::mem::take(&mut self.unpublished) {
             self.push(&name, kind, None);
@@ -438,6 +445,35 @@ mod tests {
         sorted.sort();
         assert_eq!(sorted, ["a!", "a!b", "a-", "a/", "ab", "b", "new"]);
         assert_eq!(hidden, 1);
+    }
+
+    #[test]
+    fn what_a_page_tells_is_as_old_as_its_question_or_that_of_a_file_left_over_from_the_one_before()
+    {
+        let mut snapshot = Snapshot::default();
+        let asked: Vec<_> = (0..3).map(|_| Moment::now()).collect();
+        for (page, names) in [["d/a", "d/b"], ["d/c", "d/d"], ["d/e", "d/f"]]
+            .iter()
+            .enumerate()
+        {
+            snapshot.turn_page(2, asked[page], Found::default());
+            for name in names {
+                snapshot.take("d/", object(name));
+            }
+        }
+        snapshot.finish();
+        let told = (0..6).map(|at| snapshot.listed(at));
+        let told: Vec<_> = told.map(|file| (file.name, file.asked)).collect();
+        // `b` is told with the second page, as `c` may be of its name.
+        let expected = [
+            ("a", asked[0]),
+            ("b", asked[0]),
+            ("c", asked[0]),
+            ("d", asked[1]),
+            ("e", asked[1]),
+            ("f", asked[1]),
+        ];
+        assert_eq!(told, expected);
     }
 
     #[test]

@@ -304,7 +304,7 @@ impl Fs {
             let node = self.tree.ensure(parent, name, Kind::Directory);
             let node = node.ok_or(Error::quiet(libc::ENOENT))?;
             let mut state = node.state();
-            state.checked = Some(asked);
+            state.checked = state.checked.max(Some(asked));
             if let ListEntry::Object(object) = first
                 && object.key == prefix
             {

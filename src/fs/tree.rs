@@ -58,7 +58,7 @@ impl Tree {
             return Some(found);
         }
         // As whoever found that it lost its name is about to do.
-        self.take_out(parent, &found);
+        self.lose(parent, &found);
         None
     }
 
