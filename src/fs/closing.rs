@@ -1,6 +1,7 @@
 //! What ends a write: closing, syncing, dying, unmounting. Here it is decided whether a draft is
 //! published or given up.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -14,10 +15,10 @@ use super::{Error, Fs, Posix, Result};
 use crate::draft::{Doom, Draft};
 use crate::host::process::{self, Fate, Held, OpenedFile, Thread};
 
-/// For how long a close waits for a process that is executing its program, which may wait for a slow disk, and how soon it
-/// looks again. (What such a process closes waits for nobody: it did not open it.)
-const EXECUTION_MAX: Duration = Duration::from_secs(1);
-const LOOK_AGAIN: Duration = Duration::from_millis(1);
+/// For how long a close waits for a process that is executing its program, or may be about to, which may wait for a slow disk
+/// or a busy machine, and how soon it looks again: later and later.
+const EXECUTION_MAX: Duration = Duration::from_secs(5);
+const LOOK_AGAIN: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_millis(50);
 
 /// What a close means for the draft.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +37,8 @@ struct Closer {
     fate: Fate,
     /// It opened the file (or that cannot be told), wrote to it, or started who did.
     involved: bool,
+    /// It closes it by executing another program.
+    executes: bool,
 }
 
 /// Was the writing cut short? Then nothing of it is published.
@@ -57,6 +60,11 @@ fn verdict(closer: Closer, abort_on_failure: bool, still_open: impl FnOnce() -> 
     }
     // A process that has nothing to do with the bytes drops its copy of the descriptor.
     if let Fate::Killed(_) = closer.fate {
+        return Verdict::Later;
+    }
+    // Nor does one that is given it for the moment between its beginning and its program: nobody waits for that close, and
+    // whoever closes the file meanwhile waits for its end.
+    if closer.executes && !closer.involved {
         return Verdict::Later;
     }
     // One copy of several (dup, `exec 3>f`, a parent that opened it for its child) ends nothing.
@@ -106,20 +114,22 @@ impl Fs {
         let closer = Closer {
             fate: thread.fate(),
             involved: may_be_opener || process.is_some_and(|p| file.is_writer(p)),
+            executes: thread.is_executing(),
         };
         let began = Instant::now();
         let verdict = loop {
-            let mut executing = false;
+            let mut for_now = false;
             let still_open = || {
                 let held = self.is_still_open(&file, process, wrote && may_be_opener);
-                executing = held == Held::ByOneWhoExecutes;
+                for_now = held == Held::ForNow;
                 held != Held::No
             };
             let verdict = verdict(closer, self.options.abort_on_failure, still_open);
-            if !executing || began.elapsed() >= EXECUTION_MAX {
+            if !for_now || began.elapsed() >= EXECUTION_MAX {
                 break verdict;
             }
-            tokio::time::sleep(LOOK_AGAIN).await;
+            let soon = (began.elapsed() / 4).clamp(*LOOK_AGAIN.start(), *LOOK_AGAIN.end());
+            tokio::time::sleep(soon).await;
         };
         match verdict {
             Verdict::GiveUp(why) => {
@@ -157,10 +167,7 @@ impl Fs {
                     _ => Held::No,
                 }
             }
-            // First in itself, where that may be too much to look through.
-            Some(process) => {
-                (opened.is_written_by(process) || opened.is_written_by_anyone()).into()
-            }
+            Some(process) => opened.is_written_beside(process, |p| file.has_written(p)),
         }
     }
 
@@ -192,6 +199,7 @@ impl Fs {
             let closer = Closer {
                 fate: Thread::of(opener).fate(),
                 involved: true,
+                executes: false,
             };
             cut_short(closer, self.options.abort_on_failure)
         };
@@ -499,25 +507,25 @@ mod tests {
             Fate::Killed(2),
         ];
         let mut tried = 0;
-        for fate in fates {
-            for involved in [false, true] {
-                for on_failure in [false, true] {
-                    for still_open in [false, true] {
-                        let closer = Closer { fate, involved };
-                        let verdict = verdict(closer, on_failure, || still_open);
-                        let killed = matches!(fate, Fate::Killed(_));
-                        let failed = fate == Fate::Exiting(3) && on_failure;
-                        if involved && (killed || failed) {
-                            assert!(matches!(verdict, Verdict::GiveUp(_)), "{closer:?}");
-                        } else if killed || still_open {
-                            assert_eq!(verdict, Verdict::Later, "{closer:?}");
-                        } else {
-                            assert_eq!(verdict, Verdict::Commit, "{closer:?}");
-                        }
-                        tried += 1;
-                    }
-                }
+        for (n, fate) in (0..16).flat_map(|n| fates.map(|fate| (n, fate))) {
+            let [involved, executes, on_failure, still_open] = [1, 2, 4, 8].map(|bit| n & bit != 0);
+            let closer = Closer {
+                fate,
+                involved,
+                executes,
+            };
+            let verdict = verdict(closer, on_failure, || still_open);
+            let killed = matches!(fate, Fate::Killed(_));
+            let failed = fate == Fate::Exiting(3) && on_failure;
+            let passes_by = executes && !involved;
+            if involved && (killed || failed) {
+                assert!(matches!(verdict, Verdict::GiveUp(_)), "{closer:?}");
+            } else if killed || passes_by || still_open {
+                assert_eq!(verdict, Verdict::Later, "{closer:?}");
+            } else {
+                assert_eq!(verdict, Verdict::Commit, "{closer:?}");
             }
+            tried += 1;
         }
         println!("{tried} closes");
     }

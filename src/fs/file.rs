@@ -132,7 +132,7 @@ impl OpenFile {
     /// Is it open still somewhere, when this process, which opened it and whose bytes they are, has closed it?
     pub(super) fn is_left_by_opener(&self, opened: &OpenedFile, process: u32) -> Held {
         match self.has_other_writers(process) {
-            true => opened.is_written_by_anyone().into(),
+            true => opened.is_written_beside(process, |p| self.has_written(p)),
             // To whom it gave its descriptor it did that by starting him, as a rule.
             false => opened.is_written_by_family_of(process),
         }

@@ -63,6 +63,11 @@ impl Thread {
         thread
     }
 
+    /// Is it in the middle of execve(2)? (One that dies has no arguments either, and no memory.)
+    pub fn is_executing(&self) -> bool {
+        self.has_memory && self.process.is_some_and(is_executing)
+    }
+
     /// While its FLUSH waits for an answer, a dying thread is still there to be looked at.
     ///
     /// Not every thread may be looked at: one in the middle of execve(2), closing its descriptors, holds a
@@ -217,6 +222,9 @@ impl Signals {
 /// published when the kernel lets go of it, a moment later, its error to the log.
 const LOOKED_AT_MAX: usize = 2048;
 
+/// No further is asked who has begun a process.
+const GENERATIONS_MAX: usize = 64;
+
 /// A file of a mount, as /proc names it. (Not by its path: following a descriptor's link waits for
 /// a process in the middle of execve(2), which may be waiting for us.)
 #[derive(Clone, Debug)]
@@ -241,9 +249,9 @@ enum Kept {
 pub enum Held {
     No,
     Yes,
-    /// By a process that is just executing its program, which is when it closes what it is not to keep: the kernel
-    /// forgets of all its descriptors which these are before it closes the first.
-    ByOneWhoExecutes,
+    /// By a process that is just executing its program, which is when it closes what it is not to keep (the kernel
+    /// forgets of all its descriptors which these are before it closes the first), or that may be about to.
+    ForNow,
 }
 
 impl From<bool> for Held {
@@ -255,8 +263,7 @@ impl From<bool> for Held {
     }
 }
 
-/// Is it in the middle of execve(2)? It has no arguments yet. (Its own way of telling, /proc/PID/syscall, waits for
-/// the end of that.)
+/// It has no arguments yet. (Its own way of telling, /proc/PID/syscall, waits for the end of that.)
 fn is_executing(process: u32) -> bool {
     let arguments = File::open(format!("/proc/{process}/cmdline"));
     arguments.is_ok_and(|mut file| file.read(&mut [0]).is_ok_and(|read| read == 0))
@@ -284,6 +291,31 @@ impl OpenedFile {
         if self.is_written_by(process) {
             return Held::Yes;
         }
+        self.is_kept_in_family_of(process)
+    }
+
+    /// Does it, or any other? What a child of it has with close-on-exec may be gone in a moment; or it was begun to write the
+    /// file, and then it does, sooner or later.
+    pub fn is_written_beside(&self, process: u32, has_written: impl Fn(u32) -> bool) -> Held {
+        if self.is_written_by(process) {
+            return Held::Yes;
+        }
+        let kept = self.is_kept_in_family_of(process);
+        if kept != Held::No {
+            return kept;
+        }
+        let mut held = Held::No;
+        for holder in self.writers() {
+            if is_begun_by(holder, process) && !has_written(holder) {
+                held = Held::ForNow;
+            } else if exists(holder) {
+                return Held::Yes;
+            }
+        }
+        held
+    }
+
+    fn is_kept_in_family_of(&self, process: u32) -> Held {
         let mut budget = LOOKED_AT_MAX;
         let mut family = vec![process];
         let mut at = 0;
@@ -294,16 +326,27 @@ impl OpenedFile {
             };
             for child in children {
                 // What is too much to be looked through has no part in it, for all that can be told.
-                match self.is_among(child, Kept::Beyond, &mut budget) {
-                    Some(true) if is_executing(child) => return Held::ByOneWhoExecutes,
-                    Some(true) => return Held::Yes,
-                    Some(false) => family.push(child),
+                match self.is_kept_by(child, &mut budget) {
+                    Some(Held::No) => family.push(child),
+                    Some(held) => return held,
                     None => return Held::No,
                 }
             }
             at += 1;
         }
         Held::No
+    }
+
+    /// Does it have it open, and keeps it when it executes a program? `None`: as below.
+    fn is_kept_by(&self, process: u32, budget: &mut usize) -> Option<Held> {
+        if !self.is_among(process, Kept::Beyond, budget)? {
+            return Some(Held::No);
+        }
+        if is_executing(process) {
+            return Some(Held::ForNow);
+        }
+        // It may have been, at the first look, and be through with it. Then it is told now what it has kept.
+        Some(self.is_among(process, Kept::Beyond, budget)?.into())
     }
 
     /// May this process have it open for writing? It may if that is not to be seen.
@@ -315,14 +358,16 @@ impl OpenedFile {
 
     /// Does any process? The same of a machine with very many.
     pub fn is_written_by_anyone(&self) -> bool {
-        let Ok(entries) = fs::read_dir("/proc") else {
-            return false;
-        };
+        self.writers().next().is_some()
+    }
+
+    /// Those who have it open for writing.
+    fn writers(&self) -> impl Iterator<Item = u32> {
+        let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
         let mut budget = 16 * LOOKED_AT_MAX;
         entries
-            .flatten()
             .filter_map(|entry| entry.file_name().to_string_lossy().parse::<u32>().ok())
-            .any(|process| {
+            .filter(move |&process| {
                 let is_written = self.is_among(process, Kept::AnyHow, &mut budget);
                 is_written.unwrap_or(true)
             })
@@ -366,6 +411,21 @@ impl OpenedFile {
 /// Are there any that it has started? (There may be, if the kernel does not tell.)
 pub fn has_children(process: u32) -> bool {
     children_of(process).is_none_or(|children| !children.is_empty())
+}
+
+/// It may have ended since it was looked at.
+fn exists(process: u32) -> bool {
+    Path::new(&format!("/proc/{process}")).exists()
+}
+
+/// Has it started this one, or somebody who has?
+fn is_begun_by(process: u32, ancestor: u32) -> bool {
+    let ancestors = std::iter::successors(Some(process), |&process| Thread::of(process).parent);
+    // Whoever goes up while others die may meet the same number again.
+    ancestors
+        .skip(1)
+        .take(GENERATIONS_MAX)
+        .any(|of| of == ancestor)
 }
 
 /// Those that the threads of a process have started and that are there still. `None`: the kernel does not tell.
@@ -469,6 +529,9 @@ mod tests {
         assert_eq!(file.is_written_by_family_of(us), Held::Yes);
         let parent = Thread::of(us).parent.expect("somebody started the test");
         assert!(children_of(parent).is_none_or(|children| children.contains(&us)));
+        assert!(is_begun_by(us, parent) && !is_begun_by(parent, us) && !is_begun_by(us, us));
+        assert_eq!(file.is_written_beside(parent, |_| false), Held::ForNow);
+        assert_eq!(file.is_written_beside(parent, |p| p == us), Held::Yes);
         drop(writer);
         let _reader = fs::File::open(&path).unwrap();
         assert!(!file.is_written_by(us));

@@ -1,12 +1,16 @@
 //! How a mount ends: what was closed is kept, what is open is given up, nothing is left behind.
 
+use std::ffi::CString;
 use std::fs::File;
-use std::io::{self, Write};
-use std::os::fd::IntoRawFd;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsRawFd, IntoRawFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use crate::support::calling::Calling;
 use crate::support::mount::{detach, is_mounted, mount_command, umount};
 use crate::support::tools::{Job, die_with_parent, run, sh, sh_ok};
 use crate::support::{Content, MIB, Mount, Store, Writer, eventually, on_both_stores, seconds};
@@ -273,6 +277,13 @@ fn a_demo_is_a_mounted_bucket_that_is_kept() {
     }
 }
 
+#[track_caller]
+fn close(file: File) {
+    // SAFETY: the descriptor was given up just now and is closed once.
+    let closed = unsafe { libc::close(file.into_raw_fd()) };
+    assert_eq!(closed, 0, "{}", io::Error::last_os_error());
+}
+
 /// A thread that starts a program gives it all descriptors for a moment, and in the next the program closes them one after
 /// another: none of that keeps a close from being one.
 #[test]
@@ -297,9 +308,7 @@ fn what_is_closed_is_published_whatever_programs_other_threads_start() {
                 file.write_all(b"whole").expect("written");
             }
             for (n, file) in (0..).zip(files) {
-                // SAFETY: the descriptor was given up just now and is closed once.
-                let closed = unsafe { libc::close(file.into_raw_fd()) };
-                assert_eq!(closed, 0, "{}", io::Error::last_os_error());
+                close(file);
                 if store.get(&name(n)).as_deref() != Some(b"whole") {
                     late.push(name(n));
                 }
@@ -309,4 +318,90 @@ fn what_is_closed_is_published_whatever_programs_other_threads_start() {
         late
     });
     assert_eq!(late, Vec::<String>::new(), "closed before they were there");
+}
+
+/// What a process does between fork and exec: it writes a file of its own, which is closed by executing the program, and
+/// before what it has inherited.
+fn closes_another_first(path: &CString, inherited: RawFd) -> io::Result<()> {
+    let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_CLOEXEC;
+    // SAFETY: plain system calls, allowed between fork and exec; the path and the byte are there for as long.
+    let done = unsafe {
+        let other = libc::open(path.as_ptr(), flags, 0o644);
+        let behind = libc::fcntl(inherited, libc::F_DUPFD_CLOEXEC, other + 1);
+        other >= 0 && behind >= 0 && libc::write(other, c"x".as_ptr().cast(), 1) == 1
+    };
+    match done {
+        true => Ok(()),
+        false => Err(io::Error::last_os_error()),
+    }
+}
+
+/// As it does on a machine that is slow just then: what it keeps is not seen until it has closed what it does not. Of a file
+/// that was written and of one that was only made.
+#[test]
+fn a_close_waits_for_a_child_that_takes_long_to_execute_its_program() {
+    for text in ["whole", ""] {
+        let store = Store::embedded();
+        let mount = Mount::new(&store);
+        let other = CString::new(mount.path("other").as_os_str().as_bytes()).expect("a path");
+        let slow = (store.faults().script("op=PutObject,key=other:delay=2s")).expect("a fault");
+        let mut file = File::create(mount.path("file")).expect("created");
+        file.write_all(text.as_bytes()).expect("written");
+        let inherited = file.as_raw_fd();
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                let mut command = Command::new("true");
+                // SAFETY: plain system calls.
+                unsafe { command.pre_exec(move || closes_another_first(&other, inherited)) };
+                assert!(command.status().expect("started").success());
+            });
+            eventually(seconds(20), "the child executes its program", || {
+                store.faults().fired(slow) > 0
+            });
+            close(file);
+            assert_eq!(store.get("file").as_deref(), Some(text.as_bytes()));
+        });
+        assert_eq!(store.get("other").as_deref(), Some(&b"x"[..]));
+    }
+}
+
+/// A file that was only made may have been made for a child to write. One that executes a program, which does not get it, was
+/// not meant.
+#[test]
+fn a_close_waits_for_a_child_that_is_about_to_execute_its_program() {
+    let store = Store::embedded();
+    let mount = Mount::new(&store);
+    let file = File::create(mount.path("file")).expect("created");
+    let (waits, goes_on) = io::pipe().expect("a pipe");
+    let (begun, begins) = io::pipe().expect("a pipe");
+    let [awaited, given, told] = [waits.as_raw_fd(), goes_on.as_raw_fd(), begins.as_raw_fd()];
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            let mut command = Command::new("true");
+            let wait = move || {
+                // SAFETY: plain system calls, allowed between fork and exec, on descriptors and a byte that are there.
+                unsafe {
+                    libc::close(given);
+                    libc::write(told, c"x".as_ptr().cast(), 1);
+                    libc::read(awaited, [0_u8].as_mut_ptr().cast(), 1);
+                }
+                Ok(())
+            };
+            // SAFETY: as it says.
+            unsafe { command.pre_exec(wait) };
+            assert!(command.status().expect("started").success());
+        });
+        (&begun).read_exact(&mut [0]).expect("told");
+        let closing = Calling::start(move || close(file));
+        eventually(seconds(20), "the close waits", || {
+            closing.waits_in(libc::SYS_close) || closing.has_ended()
+        });
+        // In the time of so many questions it would be through, if it did not wait.
+        for n in 0..100 {
+            std::fs::metadata(mount.path(&format!("none-{n}"))).expect_err("not there");
+        }
+        drop(goes_on);
+        closing.end();
+        assert_eq!(store.get("file").as_deref(), Some(&b""[..]));
+    });
 }

@@ -3,11 +3,10 @@
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
-use std::sync::mpsc::channel;
 
 use wholefs::embedded::FaultId;
 
+use crate::support::calling::Calling;
 use crate::support::{KIB, MIB, Mount, Store, eventually, seconds};
 
 /// Nothing is asked about a name that is known.
@@ -75,31 +74,6 @@ fn who_asked_later_knows_better_whenever_he_is_answered() {
     }
 }
 
-/// A program that opens a file waits for the answer.
-struct Opening {
-    thread: std::thread::JoinHandle<std::io::Result<()>>,
-    tid: i32,
-}
-
-impl Opening {
-    fn to_write_anew(path: PathBuf, bytes: &'static [u8]) -> Opening {
-        let (tell, told) = channel();
-        let thread = std::thread::spawn(move || {
-            // SAFETY: it asks for a number.
-            tell.send(unsafe { libc::gettid() }).expect("it is asked");
-            fs::write(path, bytes)
-        });
-        let tid = told.recv().expect("it has begun");
-        Opening { thread, tid }
-    }
-
-    /// By the kernel: the call it is in, if it waits there.
-    fn waits(&self) -> bool {
-        let call = fs::read_to_string(format!("/proc/self/task/{}/syscall", self.tid));
-        call.is_ok_and(|call| call.starts_with(&format!("{} ", libc::SYS_openat)))
-    }
-}
-
 /// The open waits until nothing more of the old version is being given to the kernel, and just then it is noticed that
 /// another client has replaced the file.
 #[test]
@@ -128,15 +102,18 @@ fn what_is_written_anew_while_the_file_is_found_to_be_replaced_is_published() {
         n += 1;
         is_brought() && store.log().under_way() == 1
     });
-    let writing = Opening::to_write_anew(path.clone(), b"ours");
-    eventually(seconds(20), "the open waits", || writing.waits());
+    let writing = Calling::start({
+        let path = path.clone();
+        move || fs::write(path, b"ours")
+    });
+    let waits = || writing.waits_in(libc::SYS_openat);
+    eventually(seconds(20), "the open waits", waits);
     store.put("f", "theirs");
     assert_eq!(text_of(File::open(&path).expect("opened")), "theirs");
-    assert!(writing.waits(), "still");
+    assert!(waits(), "still");
     store.faults().remove(hold);
     slow.join().expect("no panic").expect("read");
-    let written = writing.thread.join().expect("no panic");
-    written.expect("written");
+    writing.end().expect("written");
     assert_eq!(store.get("f").as_deref(), Some(&b"ours"[..]));
     assert_eq!(fs::read(&path).expect("read"), b"ours");
     assert!(mount.terminate().success());

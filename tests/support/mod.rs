@@ -6,6 +6,7 @@
 
 pub mod allocations;
 pub mod authority;
+pub mod calling;
 pub mod content;
 pub mod forward;
 pub mod garage;
