@@ -15,9 +15,10 @@ use super::{Error, Fs, Posix, Result};
 use crate::draft::{Doom, Draft};
 use crate::host::process::{self, Fate, Held, OpenedFile, Thread};
 
-/// For how long a close waits for a process that is executing its program, or may be about to, which may wait for a slow disk
-/// or a busy machine, and how soon it looks again: later and later.
+/// For how long a close waits for a process that is executing its program, which may wait for a slow disk or a busy machine,
+/// and for one that may be about to, or may have been begun for something else; and how soon it looks again: later and later.
 const EXECUTION_MAX: Duration = Duration::from_secs(5);
+const BEGINNING_MAX: Duration = Duration::from_millis(500);
 const LOOK_AGAIN: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_millis(50);
 
 /// What a close means for the draft.
@@ -37,7 +38,7 @@ struct Closer {
     fate: Fate,
     /// It opened the file (or that cannot be told), wrote to it, or started who did.
     involved: bool,
-    /// It closes it by executing another program.
+    /// It closes it by executing another program. (Not asked of who is involved.)
     executes: bool,
 }
 
@@ -111,27 +112,16 @@ impl Fs {
         let thread = Thread::of(tid);
         let process = thread.process;
         let may_be_opener = process.is_none() || file.opener.is_none() || process == file.opener;
+        let involved = may_be_opener || process.is_some_and(|p| file.is_writer(p));
         let closer = Closer {
             fate: thread.fate(),
-            involved: may_be_opener || process.is_some_and(|p| file.is_writer(p)),
-            executes: thread.is_executing(),
+            involved,
+            executes: !involved && thread.is_executing(),
         };
-        let began = Instant::now();
-        let verdict = loop {
-            let mut for_now = false;
-            let still_open = || {
-                let held = self.is_still_open(&file, process, wrote && may_be_opener);
-                for_now = held == Held::ForNow;
-                held != Held::No
-            };
-            let verdict = verdict(closer, self.options.abort_on_failure, still_open);
-            if !for_now || began.elapsed() >= EXECUTION_MAX {
-                break verdict;
-            }
-            let soon = (began.elapsed() / 4).clamp(*LOOK_AGAIN.start(), *LOOK_AGAIN.end());
-            tokio::time::sleep(soon).await;
-        };
-        match verdict {
+        let verdict = self.settled_verdict(closer, || {
+            self.is_still_open(&file, process, wrote && may_be_opener)
+        });
+        match verdict.await {
             Verdict::GiveUp(why) => {
                 self.give_up(&file.node, &draft, why);
                 Err(Error::quiet(libc::EIO))
@@ -144,6 +134,37 @@ impl Fs {
                 file.used().closed = true;
                 self.commit_to_the_end(&file.node, &draft).await
             }
+        }
+    }
+
+    /// The verdict, when those are through who have the file open for the moment alone.
+    async fn settled_verdict(&self, closer: Closer, still_open: impl Fn() -> Held) -> Verdict {
+        let began = Instant::now();
+        let mut in_doubt = false;
+        loop {
+            let mut held = Held::No;
+            let verdict = verdict(closer, self.options.abort_on_failure, || {
+                held = still_open();
+                held != Held::No
+            });
+            let patience = match held {
+                // What goes from one number to another may be seen at neither.
+                Held::No if in_doubt => {
+                    in_doubt = false;
+                    continue;
+                }
+                Held::No | Held::Yes => return verdict,
+                Held::ByOneWhoExecutes => EXECUTION_MAX,
+                // Whoever ends begins no program any more: what it has begun goes on without it.
+                Held::ByOneWhoMayExecute if closer.fate != Fate::Alive => return verdict,
+                Held::ByOneWhoMayExecute => BEGINNING_MAX,
+            };
+            if began.elapsed() >= patience {
+                return verdict;
+            }
+            in_doubt = true;
+            let soon = (began.elapsed() / 4).clamp(*LOOK_AGAIN.start(), *LOOK_AGAIN.end());
+            tokio::time::sleep(soon).await;
         }
     }
 

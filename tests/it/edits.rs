@@ -518,3 +518,36 @@ on_both_stores!(
     appending_goes_to_the_end_whoever_else_appends,
     a_mounted_file_behaves_as_a_local_one,
 );
+
+// ---- Stores that lack something
+
+/// What cannot be done tells what to do, and then it can be.
+#[test]
+fn on_a_store_that_copies_no_parts_an_edit_says_how_to_mount_it() {
+    let store = Store::embedded();
+    let mut content = Content::new(1, 12 * MIB).bytes();
+    store.put("file", content.clone());
+    let lacks = "op=UploadPartCopy:error=501/NotImplemented";
+    store.faults().script(lacks).expect("a fault");
+    let edit = |mount: &Mount| {
+        let file = OpenOptions::new().write(true).open(mount.path("file"));
+        let file = file.expect("opened");
+        file.write_all_at(b"new", 7 * MIB).expect("written");
+        file.sync_all()
+    };
+    let remedy = "part_copy=false";
+    let without = mount(&store);
+    edit(&without).expect_err("refused");
+    eventually(seconds(5), "the remedy is told", || {
+        without.stderr().contains(&format!("--capability {remedy}"))
+    });
+    assert_eq!(store.get("file").as_deref(), Some(&content[..]));
+    assert!(without.terminate().success());
+
+    let with = Mount::with(&store, &["--part-size", "5M", "--capability", remedy]);
+    edit(&with).expect("written");
+    content[7 * MIB as usize..][..3].copy_from_slice(b"new");
+    assert_eq!(store.get("file").as_deref(), Some(&content[..]));
+    assert!(with.terminate().success());
+    assert_eq!(store.open_uploads(), []);
+}

@@ -25,7 +25,7 @@ use super::{S3Store, keys};
 use crate::random::random_token;
 use crate::store::tally::Tally;
 use crate::store::{
-    Archive, Attributes, Body, Capabilities, CompletedPart, Continuation, Download, ETag,
+    Archive, Attributes, Body, Capabilities, CompletedPart, Continuation, Download, ETag, Error,
     ErrorKind, ListPage, ListUploadsPage, ListedPart, ListedUpload, Metadata, ObjectInfo,
     PartReceipt, Precondition, Result, Store, UploadId,
 };
@@ -429,7 +429,15 @@ impl Store for S3Store {
                     crc64,
                 })
             })
-            .await?;
+            .await
+            .map_err(|error| match error.code.as_str() {
+                "NotImplemented" => Error {
+                    message: "this store copies no parts: mount with --capability part_copy=false"
+                        .into(),
+                    ..error
+                },
+                _ => error,
+            })?;
         // Nothing is published before Complete: that it was the source is soon enough.
         self.expect_source(op, source, version).await?;
         Ok(copied)
