@@ -312,10 +312,14 @@ impl OpenedFile {
                 let kept = self.is_kept_by(holder, &mut { LOOKED_AT_MAX });
                 kept == Some(Held::No) && is_begun_by(holder, process)
             };
-            if !has_written(holder) && may_execute() {
+            if has_written(holder) || !may_execute() {
+                if exists(holder) {
+                    return Held::Yes;
+                }
+            } else if is_executing(holder) {
+                return Held::ByOneWhoExecutes;
+            } else {
                 held = Held::ByOneWhoMayExecute;
-            } else if exists(holder) {
-                return Held::Yes;
             }
         }
         held

@@ -328,8 +328,11 @@ fn closes_another_first(path: &CString, inherited: RawFd) -> io::Result<()> {
     // SAFETY: plain system calls, allowed between fork and exec; the path and the byte are there for as long.
     let done = unsafe {
         let other = libc::open(path.as_ptr(), flags, 0o644);
-        let behind = libc::fcntl(inherited, libc::F_DUPFD_CLOEXEC, other + 1);
-        other >= 0 && behind >= 0 && libc::write(other, c"x".as_ptr().cast(), 1) == 1
+        // Among the next descriptors, and among those that the kernel has not come to.
+        let behind = [1, 64].map(|far| libc::fcntl(inherited, libc::F_DUPFD_CLOEXEC, other + far));
+        other >= 0
+            && behind.iter().all(|&copy| copy >= 0)
+            && libc::write(other, c"x".as_ptr().cast(), 1) == 1
     };
     match done {
         true => Ok(()),
