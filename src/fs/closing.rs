@@ -127,7 +127,10 @@ impl Fs {
                 Err(Error::quiet(libc::EIO))
             }
             Verdict::Later => {
-                file.used().closed = true;
+                // By whoever opened it, and at each of its numbers: others who close it end nothing.
+                let opened = OpenedFile::new(self.mounted(), file.node.ino);
+                let is_left = process.is_none_or(|opener| !opened.is_written_by(opener));
+                file.used().closed |= may_be_opener && is_left;
                 Ok(())
             }
             Verdict::Commit => {
@@ -140,7 +143,7 @@ impl Fs {
     /// The verdict, when those are through who have the file open for the moment alone.
     async fn settled_verdict(&self, closer: Closer, still_open: impl Fn() -> Held) -> Verdict {
         let began = Instant::now();
-        let mut in_doubt = false;
+        let mut before = (Held::No, began);
         loop {
             let mut held = Held::No;
             let verdict = verdict(closer, self.options.abort_on_failure, || {
@@ -148,22 +151,22 @@ impl Fs {
                 held != Held::No
             });
             let patience = match held {
-                // What goes from one number to another may be seen at neither.
-                Held::No if in_doubt => {
-                    in_doubt = false;
-                    continue;
-                }
-                Held::No | Held::Yes => return verdict,
-                Held::ByOneWhoExecutes => EXECUTION_MAX,
+                Held::Yes => return verdict,
+                Held::No if before.0 == Held::No => return verdict,
+                // What goes from one number to another may be seen at neither: once more.
+                Held::No | Held::ByOneWhoExecutes => EXECUTION_MAX,
                 // Whoever ends begins no program any more: what it has begun goes on without it.
                 Held::ByOneWhoMayExecute if closer.fate != Fate::Alive => return verdict,
                 Held::ByOneWhoMayExecute => BEGINNING_MAX,
             };
-            if began.elapsed() >= patience {
+            if before.0 != held {
+                before = (held, Instant::now());
+            }
+            // Others may come, and others, without an end.
+            if before.1.elapsed() >= patience || began.elapsed() >= EXECUTION_MAX {
                 return verdict;
             }
-            in_doubt = true;
-            let soon = (began.elapsed() / 4).clamp(*LOOK_AGAIN.start(), *LOOK_AGAIN.end());
+            let soon = (before.1.elapsed() / 4).clamp(*LOOK_AGAIN.start(), *LOOK_AGAIN.end());
             tokio::time::sleep(soon).await;
         }
     }

@@ -308,18 +308,17 @@ impl OpenedFile {
         }
         let mut held = Held::No;
         for holder in self.writers() {
-            let may_execute = || {
-                let kept = self.is_kept_by(holder, &mut { LOOKED_AT_MAX });
-                kept == Some(Held::No) && is_begun_by(holder, process)
+            let passes = match self.is_kept_by(holder, &mut { LOOKED_AT_MAX }) {
+                Some(Held::No) if is_executing(holder) => Held::ByOneWhoExecutes,
+                Some(Held::No) => Held::ByOneWhoMayExecute,
+                kept => kept.unwrap_or(Held::Yes),
             };
-            if has_written(holder) || !may_execute() {
+            if passes == Held::Yes || has_written(holder) || !is_begun_by(holder, process) {
                 if exists(holder) {
                     return Held::Yes;
                 }
-            } else if is_executing(holder) {
-                return Held::ByOneWhoExecutes;
-            } else {
-                held = Held::ByOneWhoMayExecute;
+            } else if held != Held::ByOneWhoExecutes {
+                held = passes;
             }
         }
         held
@@ -349,19 +348,21 @@ impl OpenedFile {
 
     /// Does it have it open, and keeps it when it executes a program? `None`: as below.
     fn is_kept_by(&self, process: u32, budget: &mut usize) -> Option<Held> {
-        if !self.is_among(process, Kept::Beyond, budget)? {
+        // What goes from one number to another may be seen at neither, but not twice.
+        let is_seen = self.is_among(process, Kept::Beyond, budget)?
+            || self.is_among(process, Kept::Beyond, &mut { LOOKED_AT_MAX }) == Some(true);
+        if !is_seen {
             return Some(Held::No);
         }
         if is_executing(process) {
             return Some(Held::ByOneWhoExecutes);
         }
         // It may have been, at the first look, and be through with it. Then it is told now what it has kept.
-        Some(
-            match self.is_among(process, Kept::Beyond, &mut { LOOKED_AT_MAX }) {
-                Some(false) => Held::ByOneWhoExecutes,
-                _ => Held::Yes,
-            },
-        )
+        let keeps = self.is_among(process, Kept::Beyond, &mut { LOOKED_AT_MAX });
+        Some(match keeps {
+            Some(false) => Held::ByOneWhoExecutes,
+            _ => Held::Yes,
+        })
     }
 
     /// May this process have it open for writing? It may if that is not to be seen.

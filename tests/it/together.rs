@@ -199,13 +199,20 @@ fn a_bystander_publishes_nothing_of_what_another_program_writes() {
         writer.step("close");
     }
     // Nor does a sibling: a script's next step while one in the background goes on.
-    let siblings = sh(
-        "{ echo half; exec sleep 1000; } > \"$1\" & until [ -s \"$1\" ]; do :; done
-        LC_ALL=C sync \"$1\" || :; kill -KILL $!",
-        &[&mount.path("sibling")],
-    );
-    assert!(siblings.err.contains("busy"), "{}", siblings.err);
-    assert_eq!(store.get("sibling"), None);
+    // Whatever else has written before it, or had it open.
+    for (name, before) in [("sibling", ":"), ("others", "sh -c 'echo more'; sh -c :")] {
+        let (path, marker) = (mount.path(name), mount.aside(name));
+        let siblings = sh(
+            &format!(
+                "{{ echo half; {before}; : > \"$2\"; exec sleep 1000; }} > \"$1\" &
+                until [ -e \"$2\" ]; do :; done
+                LC_ALL=C sync \"$1\" || :; kill -KILL $!"
+            ),
+            &[&path, &marker],
+        );
+        assert!(siblings.err.contains("busy"), "{name}: {}", siblings.err);
+        assert_eq!(store.get(name), None, "{name}");
+    }
     // So may a program that was given the file, one that its writer started, and the script that had it written.
     for (name, script) in [
         (
