@@ -197,6 +197,8 @@ pub fn a_second_opener_that_truncates_starts_the_file_afresh(store: &Store) {
     let mount = mount(store);
     for size in [MIB, 12 * MIB] {
         let mut first = writer(&mount, "file", "wct", 12 * MIB);
+        // What has not been begun when it is given up would be there for a moment after that.
+        store.await_parts("file", 1);
         let content = Content::new(2, size);
         let mut second = Writer::start();
         second.open(&mount.path("file"), "wt");
