@@ -129,8 +129,9 @@ impl Fs {
             Verdict::Later => {
                 // By whoever opened it, and at each of its numbers: others who close it end nothing.
                 let opened = OpenedFile::new(self.mounted(), file.node.ino);
-                let is_left = process.is_none_or(|opener| !opened.is_written_by(opener));
-                file.used().closed |= may_be_opener && is_left;
+                if may_be_opener && process.is_none_or(|opener| !opened.is_written_by(opener)) {
+                    file.used().closed = true;
+                }
                 Ok(())
             }
             Verdict::Commit => {

@@ -75,9 +75,9 @@ fn who_asked_later_knows_better_whenever_he_is_answered() {
 }
 
 /// The open waits until nothing more of the old version is being given to the kernel, and just then it is noticed that
-/// another client has replaced the file.
-#[test]
-fn what_is_written_anew_while_the_file_is_found_to_be_replaced_is_published() {
+/// another client has replaced the file. Answers whether it came to that: the open may be through, and the kernel wait for
+/// the page that is being read; then what is written is all there is, for who reads as well.
+fn is_written_anew_while_the_file_is_found_to_be_replaced() -> bool {
     const SIZE: u64 = 24 * MIB;
     const PAGE: u64 = 4 * KIB;
     let store = Store::embedded();
@@ -109,12 +109,21 @@ fn what_is_written_anew_while_the_file_is_found_to_be_replaced_is_published() {
     let waits = || writing.waits_in(libc::SYS_openat);
     eventually(seconds(20), "the open waits", waits);
     store.put("f", "theirs");
-    assert_eq!(text_of(File::open(&path).expect("opened")), "theirs");
-    assert!(waits(), "still");
+    let came = text_of(File::open(&path).expect("opened")) == "theirs";
+    assert!(waits() || !came, "still");
     store.faults().remove(hold);
-    slow.join().expect("no panic").expect("read");
+    // Its request is not answered for so long that it is made anew, and what it asks for is gone.
+    let read = slow.join().expect("no panic");
+    assert!(read.is_ok() || !came, "{read:?}");
     writing.end().expect("written");
     assert_eq!(store.get("f").as_deref(), Some(&b"ours"[..]));
     assert_eq!(fs::read(&path).expect("read"), b"ours");
     assert!(mount.terminate().success());
+    came
+}
+
+#[test]
+fn what_is_written_anew_while_the_file_is_found_to_be_replaced_is_published() {
+    let mut tries = std::iter::repeat_with(is_written_anew_while_the_file_is_found_to_be_replaced);
+    assert!(tries.by_ref().take(3).any(|came| came), "in three tries");
 }
