@@ -17,7 +17,7 @@ use super::tuning::TuningArguments;
 use super::{Failure, lasting_path};
 use crate::fuse::MountOptions;
 use crate::host::given::Given;
-use crate::host::guardian::{self, End, Lifeline, Side};
+use crate::host::guardian::{self, End, Line, Side};
 use crate::host::{self, daemon, mountpoint};
 use crate::journal::{Identity, Journal, default_state_dir};
 use crate::recovery::{self, Summary, Which};
@@ -149,20 +149,22 @@ pub(crate) fn run(arguments: MountArguments, named: Option<Named>) -> Result<(),
         }
     }
     let mut restarted = false;
+    let mut farewell = None;
     if !arguments.no_guardian {
         match watched(&arguments, &store, &settings, &mut readiness)? {
-            Some((lifeline, again)) => {
+            Some((line, again)) => {
                 restarted = again;
                 readiness.guarded();
-                lifeline
-                .watch(|| {
+                let watched = line.watch(|| {
                     warn!("the guardian was killed: the mount goes on; if this process dies too, the next mount or `wholefs recover` ends its uploads")
-                })
-                .map_err(|e| format!("cannot start a thread: {e}"))?
+                });
+                farewell = Some(watched.map_err(|e| format!("cannot start a thread: {e}"))?);
             }
             None => return Ok(()),
         }
     }
+    // The next mount may want those.
+    let holds_nothing = settings.cache.is_none() && settings.metrics.is_none();
     // From here on in the process that serves.
     arguments.log.start(arguments.foreground)?;
     host::raise_descriptor_limit();
@@ -175,7 +177,11 @@ pub(crate) fn run(arguments: MountArguments, named: Option<Named>) -> Result<(),
             std::process::exit(i32::from(NOT_YET));
         }
         report(&mut readiness, line)
-    })
+    })?;
+    if let Some(farewell) = farewell.filter(|_| holds_nothing) {
+        farewell.say();
+    }
+    Ok(())
 }
 
 /// How a mount that was begun again and could not serve tells the guardian to try on (EX_TEMPFAIL).
@@ -280,13 +286,13 @@ where
 /// The shortest pause before a mount that died is begun again, and the longest.
 const RESTART_PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
-/// Forks the daemon off; answers its lifeline there, and whether another one died before. In the guardian it comes back when all is over.
+/// Forks the daemon off; answers its line there, and whether another one died before. In the guardian it comes back when all is over.
 fn watched(
     arguments: &MountArguments,
     store: &StoreOptions,
     settings: &Settings,
     readiness: &mut daemon::Readiness,
-) -> Result<Option<(Lifeline, bool)>, Failure> {
+) -> Result<Option<(Line, bool)>, Failure> {
     let mut pause = RESTART_PAUSES.0;
     let mut restarted = false;
     loop {
@@ -300,7 +306,7 @@ fn watched(
             }
         });
         let end = match side.map_err(|e| format!("cannot start the daemon: {e}"))? {
-            Side::Daemon(lifeline) => return Ok(Some((lifeline, restarted))),
+            Side::Daemon(line) => return Ok(Some((line, restarted))),
             Side::Guardian(end) => end,
         };
         let signal = match end {

@@ -76,6 +76,12 @@ fn verdict(closer: Closer, abort_on_failure: bool, still_open: impl FnOnce() -> 
     }
 }
 
+/// What its descriptors are told of a draft that is over.
+fn ended(draft: &Draft) -> Option<Result<()>> {
+    let outcome = draft.outcome()?;
+    Some(outcome.as_ref().map(drop).map_err(sticky))
+}
+
 /// Counts a commit for as long as it lives.
 struct UnderWay<'a>(&'a watch::Sender<usize>);
 
@@ -104,10 +110,8 @@ impl Fs {
             (used.draft.clone(), used.wrote)
         };
         let Some(draft) = draft else { return Ok(()) };
-        match draft.outcome() {
-            Some(Ok(_)) => return Ok(()),
-            Some(Err(error)) => return Err(sticky(error)),
-            None => {}
+        if let Some(ended) = ended(&draft) {
+            return ended;
         }
         let thread = Thread::of(tid);
         let process = thread.process;
@@ -119,7 +123,10 @@ impl Fs {
             executes: !involved && thread.is_executing(),
         };
         let verdict = self.settled_verdict(closer, || {
-            self.is_still_open(&file, process, wrote && may_be_opener)
+            match self.is_still_open(&file, process, wrote && may_be_opener) {
+                Held::No if self.is_another_cut_short(&file, process) => Held::ByOneWhoDies,
+                held => held,
+            }
         });
         match verdict.await {
             Verdict::GiveUp(why) => {
@@ -135,6 +142,10 @@ impl Fs {
                 Ok(())
             }
             Verdict::Commit => {
+                // While others were waited for.
+                if let Some(ended) = ended(&draft) {
+                    return ended;
+                }
                 file.used().closed = true;
                 self.commit_to_the_end(&file.node, &draft).await
             }
@@ -156,6 +167,8 @@ impl Fs {
                 Held::No if before.0 == Held::No => return verdict,
                 // What goes from one number to another may be seen at neither: once more.
                 Held::No | Held::ByOneWhoExecutes => EXECUTION_MAX,
+                // If it has the file, its close says what becomes of that, and waits for nobody.
+                Held::ByOneWhoDies => EXECUTION_MAX,
                 // Whoever ends begins no program any more: what it has begun goes on without it.
                 Held::ByOneWhoMayExecute if closer.fate != Fate::Alive => return verdict,
                 Held::ByOneWhoMayExecute => BEGINNING_MAX,
@@ -170,6 +183,24 @@ impl Fs {
             let soon = (before.1.elapsed() / 4).clamp(*LOOK_AGAIN.start(), *LOOK_AGAIN.end());
             tokio::time::sleep(soon).await;
         }
+    }
+
+    /// Is somebody else whose file it is just dying? What he has open is not to be seen any more.
+    fn is_another_cut_short(&self, file: &OpenFile, process: Option<u32>) -> bool {
+        let Some(process) = process else { return false };
+        (file.others_involved(process).into_iter()).any(|other| {
+            let other = Thread::of(other);
+            self.was_cut_short(&other).is_some() && other.is_being_taken_down()
+        })
+    }
+
+    fn was_cut_short(&self, involved: &Thread) -> Option<&'static str> {
+        let closer = Closer {
+            fate: involved.fate(),
+            involved: true,
+            executes: false,
+        };
+        cut_short(closer, self.options.abort_on_failure)
     }
 
     /// Is this close one of several of the same open file?
@@ -220,14 +251,7 @@ impl Fs {
 
     /// Was whoever opened this file cut short, and has nobody else to do with its writing?
     fn writers_were_cut_short(&self, file: &OpenFile) -> Option<&'static str> {
-        let cut_short = |opener: u32| {
-            let closer = Closer {
-                fate: Thread::of(opener).fate(),
-                involved: true,
-                executes: false,
-            };
-            cut_short(closer, self.options.abort_on_failure)
-        };
+        let cut_short = |opener: u32| self.was_cut_short(&Thread::of(opener));
         let opener = file.opener?;
         let why = cut_short(opener)?;
         let alone = !process::has_children(opener)
@@ -280,9 +304,8 @@ impl Fs {
         let file = self.file(handle)?;
         let draft = file.used().draft.clone().or_else(|| file.node.live_draft());
         let Some(draft) = draft else { return Ok(()) };
-        match draft.outcome() {
-            Some(Ok(_)) => Ok(()),
-            Some(Err(error)) => Err(sticky(error)),
+        match ended(&draft) {
+            Some(ended) => ended,
             // Whose half it is, nobody else makes whole.
             None if !self.may_end_writing(&file, &draft, tid) => Err(Error::loud(
                 libc::EBUSY,

@@ -1,6 +1,6 @@
 //! Open files: what each was opened for and which version it reads; reading and writing through them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -121,6 +121,16 @@ impl OpenFile {
     pub(super) fn has_written(&self, process: u32) -> bool {
         let its = |writer: &Writer| writer.process == Some(process);
         self.used().writers.iter().any(its)
+    }
+
+    /// Who else opened it or wrote, or started one that did.
+    pub(super) fn others_involved(&self, process: u32) -> BTreeSet<u32> {
+        let used = self.used();
+        let others = used.writers.iter().filter(|w| w.process != Some(process));
+        let writers = others.flat_map(|writer| [writer.process, writer.parent]);
+        let mut involved: BTreeSet<_> = writers.chain([self.opener]).flatten().collect();
+        involved.remove(&process);
+        involved
     }
 
     /// Did anybody else write?

@@ -7,10 +7,11 @@
 //! - Signals meant for the mount go to the guardian and are passed on; the daemon that serves has a
 //!   process group of its own, so that a terminal's Ctrl-C does not reach it twice.
 //! - If the guardian itself is killed the daemon goes on, and says so.
+//! - A daemon that says it is through is not waited for: the system takes its memory back behind it.
 
 use std::fs::File;
-use std::io::{self, Read};
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 /// How the daemon ended.
@@ -21,19 +22,34 @@ pub enum End {
 }
 
 pub enum Side {
-    /// In the daemon; the lifeline tells when the guardian is gone.
-    Daemon(Lifeline),
+    Daemon(Line),
     /// In the guardian, after the daemon's end.
     Guardian(End),
 }
 
-/// The daemon's end of a pipe whose other end only the guardian has.
-pub struct Lifeline(File);
+/// The daemon's line to its guardian: the end of one pipe whose other end only the guardian has, and of one that ends there.
+pub struct Line {
+    life: File,
+    farewell: File,
+}
 
-impl Lifeline {
+/// What the daemon can say when it is through.
+pub struct Farewell(File);
+
+static THROUGH: AtomicBool = AtomicBool::new(false);
+
+impl Farewell {
+    /// Nothing is left to be done, and nothing held that anybody might want.
+    pub fn say(mut self) {
+        THROUGH.store(true, Ordering::Relaxed);
+        let _ = self.0.write_all(&[0]);
+    }
+}
+
+impl Line {
     /// Calls `gone` when the guardian has died. Blocks a thread of its own until then.
-    pub fn watch(self, gone: impl FnOnce() + Send + 'static) -> io::Result<()> {
-        let mut pipe = self.0;
+    pub fn watch(self, gone: impl FnOnce() + Send + 'static) -> io::Result<Farewell> {
+        let mut pipe = self.life;
         std::thread::Builder::new()
             .name("lifeline".to_string())
             .spawn(move || {
@@ -43,9 +59,11 @@ impl Lifeline {
                     .read(&mut nothing)
                     .is_err_and(|e| e.kind() == io::ErrorKind::Interrupted)
                 {}
-                gone();
+                if !THROUGH.load(Ordering::Relaxed) {
+                    gone();
+                }
             })?;
-        Ok(())
+        Ok(Farewell(self.farewell))
     }
 }
 
@@ -72,13 +90,8 @@ extern "C" fn pass_on(signal: libc::c_int) {
 /// Forks the daemon off and waits for its end. Returns twice: in the daemon at once, in the guardian at
 /// the end. `in_guardian` runs right after the fork (to let go of what only the daemon needs).
 pub fn guard(in_guardian: impl FnOnce()) -> io::Result<Side> {
-    let mut ends = [0; 2];
-    // SAFETY: `ends` takes the two descriptors.
-    if unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: both descriptors were just made and belong to nobody else.
-    let (read, write) = unsafe { (OwnedFd::from_raw_fd(ends[0]), OwnedFd::from_raw_fd(ends[1])) };
+    let (life, alive) = io::pipe()?;
+    let (heard, farewell) = io::pipe()?;
     // A signal between the fork and the handlers waits.
     let before = block_signals();
     // SAFETY: the process has one thread (see the module's text), so the child may do anything.
@@ -89,21 +102,27 @@ pub fn guard(in_guardian: impl FnOnce()) -> io::Result<Side> {
             Err(error)
         }
         0 => {
-            drop(write);
+            drop((alive, heard));
             set_handlers(libc::SIG_DFL);
             restore_signals(&before);
-            Ok(Side::Daemon(Lifeline(File::from(read))))
+            Ok(Side::Daemon(Line {
+                life: File::from(OwnedFd::from(life)),
+                farewell: File::from(OwnedFd::from(farewell)),
+            }))
         }
         pid => {
-            drop(read);
+            drop((life, farewell));
             DAEMON.store(pid, Ordering::Relaxed);
             set_handlers(pass_on as extern "C" fn(libc::c_int) as usize);
             in_guardian();
             restore_signals(&before);
-            let end = wait_for(pid)?;
+            let end = match has_said_farewell(heard) {
+                true => End::Exited(0),
+                false => wait_for(pid)?,
+            };
             DAEMON.store(0, Ordering::Relaxed);
             set_handlers(libc::SIG_DFL);
-            drop(write);
+            drop(alive);
             Ok(Side::Guardian(end))
         }
     }
@@ -120,6 +139,12 @@ pub fn in_child(work: impl FnOnce() -> u8) -> io::Result<End> {
         }
         pid => wait_for(pid),
     }
+}
+
+/// Waits until the daemon has said so, or is gone without (which ends the pipe).
+fn has_said_farewell(mut heard: impl Read) -> bool {
+    // (Signals do not end it: they are passed on.)
+    heard.read_exact(&mut [0]).is_ok()
 }
 
 fn wait_for(pid: libc::pid_t) -> io::Result<End> {

@@ -36,6 +36,8 @@ pub struct Thread {
     /// Who started that, if it was not the machine itself.
     pub parent: Option<u32>,
     has_memory: bool,
+    /// It is through, and waits for somebody to ask what became of it.
+    is_zombie: bool,
 }
 
 impl Thread {
@@ -57,15 +59,27 @@ impl Thread {
                 "Tgid" => thread.process = number(),
                 "PPid" => thread.parent = number().filter(|&parent| parent > 1),
                 "VmSize" => thread.has_memory = true,
+                "State" => thread.is_zombie = value.starts_with('Z'),
                 _ => {}
             }
         }
         thread
     }
 
-    /// Is it in the middle of execve(2)? (One that dies has no arguments either, and no memory.)
     pub fn is_executing(&self) -> bool {
-        self.has_memory && is_executing(self.tid)
+        is_executing(self.tid)
+    }
+
+    /// Is its process being taken down, and may have files to close that are not to be seen any more?
+    pub fn is_being_taken_down(&self) -> bool {
+        let is_under_way = |tid| {
+            let thread = Thread::of(tid);
+            thread.process.is_some() && !thread.is_zombie
+        };
+        !self.has_memory
+            && self
+                .process
+                .is_some_and(|of| threads_of(of).any(is_under_way))
     }
 
     /// While its FLUSH waits for an answer, a dying thread is still there to be looked at.
@@ -254,6 +268,8 @@ pub enum Held {
     ByOneWhoExecutes,
     /// By one that closes it when it executes a program, as it may be about to.
     ByOneWhoMayExecute,
+    /// By one that dies, maybe: what it has open is not to be seen any more, and it is about to close it.
+    ByOneWhoDies,
 }
 
 impl From<bool> for Held {
@@ -265,10 +281,34 @@ impl From<bool> for Held {
     }
 }
 
-/// It has no arguments yet. (Its own way of telling, /proc/TID/syscall, waits for the end of that.)
+fn threads_of(process: u32) -> impl Iterator<Item = u32> {
+    let threads = fs::read_dir(format!("/proc/{process}/task"));
+    let entries = threads.into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+/// Is it in the middle of execve(2)? Then it has no arguments yet. (Its own way of telling, /proc/TID/syscall, waits for the
+/// end of that.)
 fn is_executing(tid: u32) -> bool {
     let arguments = File::open(format!("/proc/{tid}/cmdline"));
-    arguments.is_ok_and(|mut file| file.read(&mut [0]).is_ok_and(|read| read == 0))
+    let has_none = arguments.is_ok_and(|mut file| file.read(&mut [0]).is_ok_and(|read| read == 0));
+    // One that dies has none either, and no memory.
+    has_none && Thread::of(tid).has_memory
+}
+
+/// The descriptors of a process. One whose first thread has ended before the others shows them by any of those.
+fn descriptors_of(process: u32) -> impl Iterator<Item = fs::DirEntry> {
+    let shown_by = |tid: u32| {
+        let shown = fs::read_dir(format!("/proc/{tid}/fdinfo"));
+        shown.into_iter().flatten().flatten().peekable()
+    };
+    let mut shown = shown_by(process);
+    if shown.peek().is_none()
+        && let Some(other) = threads_of(process).find(|&tid| Thread::of(tid).has_memory)
+    {
+        shown = shown_by(other);
+    }
+    shown
 }
 
 impl OpenedFile {
@@ -391,10 +431,7 @@ impl OpenedFile {
 
     /// `None`: it has more open than may be looked at.
     fn is_among(&self, process: u32, kept: Kept, budget: &mut usize) -> Option<bool> {
-        let Ok(entries) = fs::read_dir(format!("/proc/{process}/fdinfo")) else {
-            return Some(false);
-        };
-        let entries: Vec<_> = entries.flatten().take(*budget + 1).collect();
+        let entries: Vec<_> = descriptors_of(process).take(*budget + 1).collect();
         *budget = budget.checked_sub(entries.len())?;
         Some(entries.iter().any(|entry| {
             beginning(&entry.path()).is_ok_and(|info| self.is_written(&info, process, kept))

@@ -646,3 +646,54 @@ fn another_clients_upload_to_the_same_key_is_left_alone() {
     assert_eq!(store.open_uploads(), [("old".to_owned(), theirs)]);
     assert_eq!(store.parts_of("old"), 1);
 }
+
+/// Two processes have a file, of which one writes it and is killed by the other. That looks on until what the killed one has
+/// open is not to be seen any more, which is before it is closed: other files come first, of which each is asked about. Then
+/// it closes the file. Says what came of that, and whether the killed one was through by then.
+const CLOSES_WHILE_THE_WRITER_DIES: &str = r#"
+import os, signal, sys
+path, who_dies = sys.argv[1:]
+file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+has_written, wrote = os.pipe()
+parent = os.getpid()
+child = os.fork()
+if (child == 0) == (who_dies == "child"):
+    last = os.dup2(file, 1000)
+    os.close(file)
+    other = os.open(path + ".other", os.O_WRONLY | os.O_CREAT)
+    for copy in range(900): os.dup(other)
+    os.write(last, bytes(12 << 20))
+    os.write(wrote, b"x")
+    signal.pause()
+os.read(has_written, 1)
+dies = child or parent
+os.kill(dies, signal.SIGKILL)
+while next(os.scandir(f"/proc/{dies}/fdinfo"), None): pass
+state = next(line for line in open(f"/proc/{dies}/status") if line.startswith("State:"))
+try: os.close(file); closed = "closed"
+except OSError: closed = "error"
+print(closed, "late" if "Z" in state else "early", flush=True)
+"#;
+
+/// Who has the file as well ends nothing while its writer dies, though that does not seem to have it any more.
+#[test]
+fn what_is_closed_while_its_writer_dies_is_not_published() {
+    let store = Store::embedded();
+    let mount = mount(&store);
+    for who_dies in ["parent", "child"] {
+        for file in FILES {
+            let tries = (0..10).map(|_| {
+                let mut command = std::process::Command::new("python3");
+                command.args(["-c", CLOSES_WHILE_THE_WRITER_DIES]);
+                // The output ends with the last of them.
+                let output = command.arg(mount.path(file)).arg(who_dies).output();
+                let said = String::from_utf8(output.expect("started").stdout).expect("text");
+                assert_unchanged(&store, &format!("{file}, the {who_dies} dies: {said}"));
+                said
+            });
+            let mut early = tries.filter(|said| said.ends_with("early\n"));
+            assert_eq!(early.next().as_deref(), Some("error early\n"), "{file}");
+        }
+    }
+    assert_nothing_happened(&store, mount, "closed while the writer dies");
+}

@@ -2,7 +2,7 @@
 
 use std::ffi::CString;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::fd::{AsRawFd, IntoRawFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
@@ -443,4 +443,46 @@ file.close()
     eventually(seconds(20), "the child has written it", || {
         store.get("file").as_deref() == Some(b"whole")
     });
+}
+
+/// A program whose first thread has ended is there as long as its others, and what it writes is not over when a child of it
+/// closes its copy.
+#[test]
+fn a_program_whose_first_thread_has_ended_goes_on_writing() {
+    let store = Store::embedded();
+    let mount = Mount::new(&store);
+    let script = "
+import ctypes, os, sys, threading
+file = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT)
+os.write(file, b'half ')
+ends_one_thread = {'x86_64': 60, 'aarch64': 93}[os.uname().machine]
+first = f'/proc/{os.getpid()}/status'
+def goes_on():
+    while 'zombie' not in open(first).read(): pass
+    child = os.fork()
+    if not child:
+        os.close(file)
+        os._exit(0)
+    os.waitpid(child, 0)
+    print('closed', flush=True)
+    os.read(0, 1)
+    os.write(file, b'whole')
+    os.close(file)
+    print('closed', flush=True)
+    os._exit(0)
+threading.Thread(target=goes_on).start()
+ctypes.CDLL(None).syscall(ends_one_thread, 0)
+";
+    let mut command = Command::new("python3");
+    command.args(["-c", script]).arg(mount.path("file"));
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut program = command.spawn().expect("started");
+    let mut said = BufReader::new(program.stdout.take().expect("piped")).lines();
+    let mut next = || said.next().expect("it says so").expect("text");
+    assert_eq!(next(), "closed");
+    assert_eq!(store.get("file"), None, "it is being written");
+    drop(program.stdin.take());
+    assert_eq!(next(), "closed");
+    assert_eq!(store.get("file").as_deref(), Some(&b"half whole"[..]));
+    assert!(program.wait().expect("waited for").success());
 }
