@@ -210,16 +210,15 @@ impl Fs {
             // Cannot be told: treat it as the last.
             None => Held::No,
             Some(process) if by_opener => {
+                let openers: Vec<_> = (self.open_files().iter())
+                    .filter(|(_, f)| f.writable && f.node.ino == file.node.ino)
+                    .filter_map(|(_, f)| f.opener)
+                    .collect();
+                let (its, others): (Vec<_>, Vec<_>) =
+                    openers.into_iter().partition(|&opener| opener == process);
                 // Two opens by one process look alike in /proc; then each close commits.
-                let opens = self
-                    .open_files()
-                    .iter()
-                    .filter(|(_, f)| {
-                        f.writable && f.node.ino == file.node.ino && f.opener == Some(process)
-                    })
-                    .count();
-                match opens {
-                    0 | 1 => file.is_left_by_opener(&opened, process),
+                match its.len() {
+                    0 | 1 => file.is_left_by_opener(&opened, process, &others),
                     _ => Held::No,
                 }
             }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use super::node::Node;
 use super::{Attributes, Error, Fs, Result};
 use crate::draft::{At, Base, Draft, Reshape};
-use crate::host::process::{Held, OpenedFile, Thread};
+use crate::host::process::{Beginning, Held, OpenedFile, Thread};
 use crate::read::{Data, Reader};
 use crate::store::{ETag, ErrorKind, Result as StoreResult};
 
@@ -25,6 +25,8 @@ pub struct OpenFile {
     synced: bool,
     /// The process that opened it, as far as that can be told.
     pub(super) opener: Option<u32>,
+    /// When, if to write: who was begun before has not inherited it.
+    opened: Option<Beginning>,
     used: Mutex<Use>,
 }
 
@@ -140,11 +142,19 @@ impl OpenFile {
     }
 
     /// Is it open still somewhere, when this process, which opened it and whose bytes they are, has closed it?
-    pub(super) fn is_left_by_opener(&self, opened: &OpenedFile, process: u32) -> Held {
-        match self.has_other_writers(process) {
-            true => opened.is_written_beside(process, |p| self.has_written(p)),
+    /// `others` have opened it, too.
+    pub(super) fn is_left_by_opener(
+        &self,
+        opened: &OpenedFile,
+        process: u32,
+        others: &[u32],
+    ) -> Held {
+        match &self.opened {
             // To whom it gave its descriptor it did that by starting him, as a rule.
-            false => opened.is_written_by_family_of(process),
+            Some(opened_at) if !self.has_other_writers(process) => {
+                opened.is_written_by_heirs_of(process, opened_at, others)
+            }
+            _ => opened.is_written_beside(process, |p| self.has_written(p)),
         }
     }
 }
@@ -174,6 +184,7 @@ impl Fs {
                 true => None,
                 false => Thread::of(tid).process,
             },
+            opened: (mode != libc::O_RDONLY).then(Beginning::now),
             used: Mutex::new(used),
         };
         file.node.state().opened(file.writable);

@@ -6,6 +6,7 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use super::mountpoint::Mount;
 
@@ -127,9 +128,7 @@ fn fate_from_stat(stat: &str) -> Fate {
 
 /// The processes that have something open below a path, or work there: their numbers and names.
 pub fn users_of(path: &Path) -> Vec<(u32, String)> {
-    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let numbers = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    let mut users: Vec<(u32, String)> = numbers
+    let mut users: Vec<(u32, String)> = processes()
         .filter(|pid| uses(*pid, path))
         .map(|pid| {
             let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
@@ -235,9 +234,76 @@ impl Signals {
 /// closes as many files would wait for hours otherwise. A file that cannot be told to be closed is
 /// published when the kernel lets go of it, a moment later, its error to the log.
 const LOOKED_AT_MAX: usize = 2048;
+/// And so many of several.
+const LOOKED_AT_OF_ALL_MAX: usize = 16 * LOOKED_AT_MAX;
 
 /// No further is asked who has begun a process.
 const GENERATIONS_MAX: usize = 64;
+
+/// The kernel numbers processes one after the other and begins anew behind the last number: so many at once, and no faster than
+/// so many a second.
+const BEGUN_IN_A_SECOND: u32 = 20_000;
+
+/// No more numbers than this are tried without asking which there are.
+const TRIED_MAX: u32 = 32;
+
+/// A moment in the order in which processes are begun: who was there before has inherited nothing that was opened after it.
+#[derive(Debug)]
+pub struct Beginning {
+    /// `None`: the kernel does not tell.
+    last: Option<u32>,
+    at: Instant,
+}
+
+impl Beginning {
+    pub fn now() -> Beginning {
+        Beginning {
+            last: last_begun(),
+            at: Instant::now(),
+        }
+    }
+
+    /// The numbers of all that were begun since: threads, too, and some that nobody has any more.
+    fn begun_since(&self) -> Vec<u32> {
+        let before_they_recur = Duration::from_secs(u64::from(numbers() / BEGUN_IN_A_SECOND));
+        match (self.last, last_begun()) {
+            (Some(last), Some(now)) if self.at.elapsed() < before_they_recur => {
+                match now.checked_sub(last) {
+                    Some(count) if count <= TRIED_MAX => (last + 1..=now).collect(),
+                    _ => processes().filter(|&p| is_between(p, last, now)).collect(),
+                }
+            }
+            _ => processes().collect(),
+        }
+    }
+}
+
+/// Is it one that was given behind `last`, when `now` is what was given last?
+fn is_between(number: u32, last: u32, now: u32) -> bool {
+    match last <= now {
+        true => last < number && number <= now,
+        false => last < number || number <= now,
+    }
+}
+
+fn last_begun() -> Option<u32> {
+    let told = fs::read_to_string("/proc/loadavg").ok()?;
+    told.split_ascii_whitespace().last()?.parse().ok()
+}
+
+/// How many numbers for processes there are.
+fn numbers() -> u32 {
+    static NUMBERS: OnceLock<u32> = OnceLock::new();
+    *NUMBERS.get_or_init(|| {
+        let told = fs::read_to_string("/proc/sys/kernel/pid_max").ok();
+        told.and_then(|told| told.trim().parse().ok()).unwrap_or(0)
+    })
+}
+
+fn processes() -> impl Iterator<Item = u32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
 
 /// A file of a mount, as /proc names it. (Not by its path: following a descriptor's link waits for
 /// a process in the middle of execve(2), which may be waiting for us.)
@@ -300,15 +366,15 @@ fn is_executing(tid: u32) -> bool {
 fn descriptors_of(process: u32) -> impl Iterator<Item = fs::DirEntry> {
     let shown_by = |tid: u32| {
         let shown = fs::read_dir(format!("/proc/{tid}/fdinfo"));
-        shown.into_iter().flatten().flatten().peekable()
+        shown.map(|shown| shown.flatten().peekable())
     };
     let mut shown = shown_by(process);
-    if shown.peek().is_none()
+    if shown.as_mut().is_ok_and(|shown| shown.peek().is_none())
         && let Some(other) = threads_of(process).find(|&tid| Thread::of(tid).has_memory)
     {
         shown = shown_by(other);
     }
-    shown
+    shown.into_iter().flatten()
 }
 
 impl OpenedFile {
@@ -327,13 +393,28 @@ impl OpenedFile {
             .unwrap_or(true)
     }
 
-    /// Does it, or one of its children, or theirs? What a child closes when it executes its program counts for nothing:
-    /// a thread that starts one must not keep another from being told that its file is published.
-    pub fn is_written_by_family_of(&self, process: u32) -> Held {
+    /// Does it, or one that was begun since and may have inherited it? What such a one closes when it executes its program
+    /// counts for nothing: a thread that starts one must not keep another from being told that its file is published. Nor does
+    /// what belongs to `others`, who have opened the same file.
+    pub fn is_written_by_heirs_of(&self, process: u32, since: &Beginning, others: &[u32]) -> Held {
         if self.is_written_by(process) {
             return Held::Yes;
         }
-        self.is_kept_in_family_of(process)
+        let is_anothers = |heir| {
+            let is_of = |opener: &u32| *opener == heir || is_begun_by(heir, *opener);
+            others.iter().any(is_of) && !is_begun_by(heir, process)
+        };
+        let mut budget = LOOKED_AT_OF_ALL_MAX;
+        for heir in since.begun_since() {
+            match self.is_kept_by(heir, &mut budget) {
+                // What is too much to be looked through has no part in it, for all that can be told.
+                None => return Held::No,
+                Some(Held::No) => {}
+                Some(held) if !is_anothers(heir) => return held,
+                Some(_) => {}
+            }
+        }
+        Held::No
     }
 
     /// Does it, or any other? A child that has it with close-on-exec may have been begun to write it, and then it does,
@@ -341,10 +422,6 @@ impl OpenedFile {
     pub fn is_written_beside(&self, process: u32, has_written: impl Fn(u32) -> bool) -> Held {
         if self.is_written_by(process) {
             return Held::Yes;
-        }
-        let kept = self.is_kept_in_family_of(process);
-        if kept != Held::No {
-            return kept;
         }
         let mut held = Held::No;
         for holder in self.writers() {
@@ -362,28 +439,6 @@ impl OpenedFile {
             }
         }
         held
-    }
-
-    fn is_kept_in_family_of(&self, process: u32) -> Held {
-        let mut budget = LOOKED_AT_MAX;
-        let mut family = vec![process];
-        let mut at = 0;
-        while let Some(member) = family.get(at).copied() {
-            let Some(children) = children_of(member) else {
-                // A kernel that does not tell.
-                return self.is_written_by_anyone().into();
-            };
-            for child in children {
-                // What is too much to be looked through has no part in it, for all that can be told.
-                match self.is_kept_by(child, &mut budget) {
-                    Some(Held::No) => family.push(child),
-                    Some(held) => return held,
-                    None => return Held::No,
-                }
-            }
-            at += 1;
-        }
-        Held::No
     }
 
     /// Does it have it open, and keeps it when it executes a program? `None`: as below.
@@ -419,14 +474,11 @@ impl OpenedFile {
 
     /// Those who have it open for writing.
     fn writers(&self) -> impl Iterator<Item = u32> {
-        let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-        let mut budget = 16 * LOOKED_AT_MAX;
-        entries
-            .filter_map(|entry| entry.file_name().to_string_lossy().parse::<u32>().ok())
-            .filter(move |&process| {
-                let is_written = self.is_among(process, Kept::AnyHow, &mut budget);
-                is_written.unwrap_or(true)
-            })
+        let mut budget = LOOKED_AT_OF_ALL_MAX;
+        processes().filter(move |&process| {
+            let is_written = self.is_among(process, Kept::AnyHow, &mut budget);
+            is_written.unwrap_or(true)
+        })
     }
 
     /// `None`: it has more open than may be looked at.
@@ -552,6 +604,35 @@ mod tests {
     }
 
     #[test]
+    fn numbers_begin_anew_behind_the_last() {
+        let between = |last, now| (0..10).filter(move |&n| is_between(n, last, now)).collect();
+        let none: [u32; 0] = [];
+        for (last, now, given) in [
+            (3, 6, &[4, 5, 6][..]),
+            (3, 3, &none),
+            (7, 2, &[0, 1, 2, 8, 9]),
+        ] {
+            let told: Vec<u32> = between(last, now);
+            assert_eq!(told, given, "{last} to {now}");
+        }
+    }
+
+    #[test]
+    fn who_is_begun_is_among_those_begun_since() {
+        let before = Beginning::now();
+        let mut child = std::process::Command::new("true").spawn().expect("begun");
+        assert!(before.begun_since().contains(&child.id()));
+        let after = Beginning::now().begun_since();
+        assert!(!after.contains(&child.id()), "{after:?}");
+        child.wait().expect("waited for");
+        let unknown = Beginning {
+            last: None,
+            ..before
+        };
+        assert!(unknown.begun_since().contains(&std::process::id()));
+    }
+
+    #[test]
     fn what_ended_a_process_is_pending_still() {
         let pending = |pending| Signals {
             pending,
@@ -579,7 +660,8 @@ mod tests {
         let file = OpenedFile::new(&mount, writer.metadata().unwrap().ino());
         let us = std::process::id();
         assert!(file.is_written_by(us) && file.is_written_by_anyone());
-        assert_eq!(file.is_written_by_family_of(us), Held::Yes);
+        let before = Beginning::now();
+        assert_eq!(file.is_written_by_heirs_of(us, &before, &[]), Held::Yes);
         let parent = Thread::of(us).parent.expect("somebody started the test");
         assert!(children_of(parent).is_none_or(|children| children.contains(&us)));
         assert!(is_begun_by(us, parent) && !is_begun_by(parent, us) && !is_begun_by(us, us));

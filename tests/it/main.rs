@@ -37,6 +37,7 @@ mod deaths;
 mod directory;
 mod edits;
 mod endings;
+mod families;
 mod faults;
 mod given;
 mod hearing;
