@@ -1,9 +1,10 @@
 //! What the machine tells of the processes that use the mount. Everything here is best effort: what
 //! cannot be read is unknown, and unknown counts as alive and well.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -287,7 +288,17 @@ fn is_between(number: u32, last: u32, now: u32) -> bool {
 }
 
 fn last_begun() -> Option<u32> {
-    let told = fs::read_to_string("/proc/loadavg").ok()?;
+    let mut file = File::open("/proc/loadavg").ok()?;
+    // Where a container is shown another file in its place, the number is another machine's.
+    // SAFETY: numbers alone, of which zero is one.
+    let mut place: libc::statfs = unsafe { std::mem::zeroed() };
+    // SAFETY: the descriptor is open, and `place` takes the answer.
+    let found = unsafe { libc::fstatfs(file.as_raw_fd(), &mut place) };
+    if found != 0 || place.f_type != libc::PROC_SUPER_MAGIC {
+        return None;
+    }
+    let mut told = String::new();
+    file.read_to_string(&mut told).ok()?;
     told.split_ascii_whitespace().last()?.parse().ok()
 }
 
@@ -393,9 +404,9 @@ impl OpenedFile {
             .unwrap_or(true)
     }
 
-    /// Does it, or one that was begun since and may have inherited it? What such a one closes when it executes its program
-    /// counts for nothing: a thread that starts one must not keep another from being told that its file is published. Nor does
-    /// what belongs to `others`, who have opened the same file.
+    /// Does it, or one that it has begun, or one that was begun since and may have inherited it? What such a one closes when it
+    /// executes its program counts for nothing: a thread that starts one must not keep another from being told that its file
+    /// is published. Nor does what belongs to `others`, who have opened the same file.
     pub fn is_written_by_heirs_of(&self, process: u32, since: &Beginning, others: &[u32]) -> Held {
         if self.is_written_by(process) {
             return Held::Yes;
@@ -405,7 +416,9 @@ impl OpenedFile {
             others.iter().any(is_of) && !is_begun_by(heir, process)
         };
         let mut budget = LOOKED_AT_OF_ALL_MAX;
-        for heir in since.begun_since() {
+        let mut heirs = BTreeSet::from_iter(since.begun_since());
+        heirs.extend(descendants_of(process));
+        for heir in heirs {
             match self.is_kept_by(heir, &mut budget) {
                 // What is too much to be looked through has no part in it, for all that can be told.
                 None => return Held::No,
@@ -531,6 +544,16 @@ fn is_begun_by(process: u32, ancestor: u32) -> bool {
         .skip(1)
         .take(GENERATIONS_MAX)
         .any(|of| of == ancestor)
+}
+
+/// Those that a process has started, and whom they have started, as far as that can be told.
+fn descendants_of(process: u32) -> Vec<u32> {
+    let mut family = vec![process];
+    for at in 0..LOOKED_AT_MAX {
+        let Some(&member) = family.get(at) else { break };
+        family.extend(children_of(member).unwrap_or_default());
+    }
+    family.split_off(1)
 }
 
 /// Those that the threads of a process have started and that are there still. `None`: the kernel does not tell.

@@ -445,6 +445,42 @@ file.close()
     });
 }
 
+/// A child that was there before the file was opened is sent it, goes on writing, and closes it.
+#[test]
+fn a_file_that_was_sent_to_a_child_is_published_when_that_closes_it() {
+    let store = Store::embedded();
+    let mount = Mount::new(&store);
+    let script = "
+import os, socket, sys
+ours, its = socket.socketpair()
+if not os.fork():
+    _, (file,), _, _ = socket.recv_fds(its, 1, 1)
+    os.set_inheritable(file, True)
+    its.send(b'x')
+    os.read(0, 1)
+    os.write(file, b'whole')
+    os.close(file)
+    os._exit(0)
+file = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT)
+os.write(file, b'half ')
+socket.send_fds(ours, [b'x'], [file])
+ours.recv(1)
+os.close(file)
+print('closed', flush=True)
+os.wait()
+";
+    let mut command = Command::new("python3");
+    command.args(["-c", script]).arg(mount.path("file"));
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut program = command.spawn().expect("started");
+    let mut said = BufReader::new(program.stdout.take().expect("piped")).lines();
+    assert_eq!(said.next().expect("it says so").expect("text"), "closed");
+    assert_eq!(store.get("file"), None, "it is being written");
+    drop(program.stdin.take());
+    assert!(program.wait().expect("waited for").success());
+    assert_eq!(store.get("file").as_deref(), Some(&b"half whole"[..]));
+}
+
 /// A program whose first thread has ended is there as long as its others, and what it writes is not over when a child of it
 /// closes its copy.
 #[test]
