@@ -111,7 +111,8 @@ The same bucket over S3:
             prefix: String::new(),
         };
         let state = data.with_extension("journal");
-        end_orphans(&state, &identity, |_| std::future::ready(Ok(store.clone()))).await?;
+        let _behind =
+            end_orphans(&state, &identity, |_| std::future::ready(Ok(store.clone()))).await?;
         let journal = Journal::create(&state, &identity, &settings.mount_point)
             .map_err(|e| format!("the journal: {e}"))?;
         let journal = Arc::new(journal);

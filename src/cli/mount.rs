@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
+use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
 use super::config::Named;
@@ -163,7 +164,7 @@ pub(crate) fn run(arguments: MountArguments, named: Option<Named>) -> Result<(),
             None => return Ok(()),
         }
     }
-    // The next mount may want those.
+    // The next mount may want those, which are let go of when the process ends.
     let holds_nothing = settings.cache.is_none() && settings.metrics.is_none();
     // From here on in the process that serves.
     arguments.log.start(arguments.foreground)?;
@@ -171,14 +172,14 @@ pub(crate) fn run(arguments: MountArguments, named: Option<Named>) -> Result<(),
     host::die_on_panic();
     let served = AtomicBool::new(false);
     let mounted = mount_and_serve(arguments, store, settings, &mut readiness, &served);
-    block_on(mounted).map_err(|line| {
+    let rest = block_on(mounted).map_err(|line| {
         if restarted && !served.load(Ordering::Relaxed) {
             error!("{line}");
             std::process::exit(i32::from(NOT_YET));
         }
         report(&mut readiness, line)
     })?;
-    if let Some(farewell) = farewell.filter(|_| holds_nothing) {
+    if let Some(farewell) = farewell.filter(|_| holds_nothing && rest == Rest::Nothing) {
         farewell.say();
     }
     Ok(())
@@ -187,13 +188,20 @@ pub(crate) fn run(arguments: MountArguments, named: Option<Named>) -> Result<(),
 /// How a mount that was begun again and could not serve tells the guardian to try on (EX_TEMPFAIL).
 const NOT_YET: u8 = 75;
 
+/// Whether there is anything left, when a mount has ended, that it is about to end for dead ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rest {
+    Nothing,
+    Orphans,
+}
+
 async fn mount_and_serve(
     arguments: MountArguments,
     options: StoreOptions,
     settings: Settings,
     readiness: &mut daemon::Readiness,
     served: &AtomicBool,
-) -> Result<(), String> {
+) -> Result<Rest, String> {
     let source = arguments.source.clone();
     let store = match store::open(options.clone()).await {
         Ok(store) => store,
@@ -213,7 +221,8 @@ async fn mount_and_serve(
             .map_err(|why| format!("cannot mount {source}: --on-conflict fail {why}"))?;
     }
     if arguments.journal == Journalling::Off {
-        return serve(store, None, settings, readiness, ready).await;
+        serve(store, None, settings, readiness, ready).await?;
+        return Ok(Rest::Nothing);
     }
     let identity = identity(&options, &*store);
     let state = arguments
@@ -234,7 +243,7 @@ async fn mount_and_serve(
             }
         }
     };
-    end_orphans(&state, &identity, connect).await?;
+    let mut behind = end_orphans(&state, &identity, connect).await?;
     let journal = Journal::create(&state, &identity, &settings.mount_point).map_err(|e| {
         format!("cannot mount {source}: the journal: {e} (--state-dir names another place)")
     })?;
@@ -242,16 +251,20 @@ async fn mount_and_serve(
     let result = serve(store, Some(journal.clone()), settings, readiness, ready).await;
     // Whatever could not be ended stays in it. It blocks, and nobody is served any more.
     journal.close();
-    result
+    while behind.try_join_next().is_some() {}
+    result.map(|()| match behind.is_empty() {
+        true => Rest::Nothing,
+        false => Rest::Orphans,
+    })
 }
 
 /// Ends what dead mounts of the same bucket left open: what had been closed before the mount
-/// serves, the rest behind it. `connect` opens the store at another prefix.
+/// serves, the rest behind it, by what it answers. `connect` opens the store at another prefix.
 pub(super) async fn end_orphans<Connecting>(
     state: &std::path::Path,
     identity: &Identity,
     connect: impl Fn(&str) -> Connecting,
-) -> Result<(), String>
+) -> Result<JoinSet<()>, String>
 where
     Connecting: Future<Output = Result<Arc<dyn Store>, String>>,
 {
@@ -267,6 +280,7 @@ where
             found.elsewhere
         );
     }
+    let mut behind = JoinSet::new();
     for instance in found.instances {
         let store = match connect(&instance.identity().prefix).await {
             Ok(store) => store,
@@ -278,9 +292,9 @@ where
         let summary = recovery::end_uploads(&store, &instance, Which::RollForwards).await;
         recovery::report(&store.describe(), &summary);
         let state = state.to_path_buf();
-        tokio::spawn(recovery::end_behind(store, state, instance));
+        behind.spawn(recovery::end_behind(store, state, instance));
     }
-    Ok(())
+    Ok(behind)
 }
 
 /// The shortest pause before a mount that died is begun again, and the longest.

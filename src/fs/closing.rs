@@ -190,7 +190,7 @@ impl Fs {
         let Some(process) = process else { return false };
         (file.others_involved(process).into_iter()).any(|other| {
             let other = Thread::of(other);
-            self.was_cut_short(&other).is_some() && other.is_being_taken_down()
+            self.was_cut_short(&other).is_some() && other.closes_its_files()
         })
     }
 

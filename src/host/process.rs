@@ -1,7 +1,7 @@
 //! What the machine tells of the processes that use the mount. Everything here is best effort: what
 //! cannot be read is unknown, and unknown counts as alive and well.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::fd::AsRawFd;
@@ -38,8 +38,10 @@ pub struct Thread {
     /// Who started that, if it was not the machine itself.
     pub parent: Option<u32>,
     has_memory: bool,
-    /// It is through, and waits for somebody to ask what became of it.
-    is_zombie: bool,
+    /// What it has open is there to be seen.
+    has_files: bool,
+    /// It knows where it is, which is what it gives up when it has closed its files.
+    has_place: bool,
 }
 
 impl Thread {
@@ -61,7 +63,8 @@ impl Thread {
                 "Tgid" => thread.process = number(),
                 "PPid" => thread.parent = number().filter(|&parent| parent > 1),
                 "VmSize" => thread.has_memory = true,
-                "State" => thread.is_zombie = value.starts_with('Z'),
+                "FDSize" => thread.has_files = number().is_some_and(|size| size > 0),
+                "Umask" => thread.has_place = true,
                 _ => {}
             }
         }
@@ -72,16 +75,13 @@ impl Thread {
         is_executing(self.tid)
     }
 
-    /// Is its process being taken down, and may have files to close that are not to be seen any more?
-    pub fn is_being_taken_down(&self) -> bool {
-        let is_under_way = |tid| {
+    /// Is its process just closing all that it has open? (None of that is to be seen any more.)
+    pub fn closes_its_files(&self) -> bool {
+        let closes = |tid| {
             let thread = Thread::of(tid);
-            thread.process.is_some() && !thread.is_zombie
+            thread.has_place && !thread.has_files
         };
-        !self.has_memory
-            && self
-                .process
-                .is_some_and(|of| threads_of(of).any(is_under_way))
+        !self.has_files && self.process.is_some_and(|of| threads_of(of).any(closes))
     }
 
     /// While its FLUSH waits for an answer, a dying thread is still there to be looked at.
@@ -231,11 +231,11 @@ impl Signals {
     }
 }
 
-/// So many descriptors of a process are looked at for one close: it takes some milliseconds, and whoever
+/// So many descriptors of a process are looked at: it takes some milliseconds, and whoever
 /// closes as many files would wait for hours otherwise. A file that cannot be told to be closed is
 /// published when the kernel lets go of it, a moment later, its error to the log.
 const LOOKED_AT_MAX: usize = 2048;
-/// And so many of several.
+/// And so many of all the others, for one close.
 const LOOKED_AT_OF_ALL_MAX: usize = 16 * LOOKED_AT_MAX;
 
 /// No further is asked who has begun a process.
@@ -264,13 +264,17 @@ impl Beginning {
         }
     }
 
-    /// The numbers of all that were begun since: threads, too, and some that nobody has any more.
+    /// All processes that were begun since, and maybe others.
     fn begun_since(&self) -> Vec<u32> {
         let before_they_recur = Duration::from_secs(u64::from(numbers() / BEGUN_IN_A_SECOND));
         match (self.last, last_begun()) {
             (Some(last), Some(now)) if self.at.elapsed() < before_they_recur => {
                 match now.checked_sub(last) {
-                    Some(count) if count <= TRIED_MAX => (last + 1..=now).collect(),
+                    Some(count) if count <= TRIED_MAX => {
+                        // (Threads are numbered like them.)
+                        let is_process = |&number: &u32| Thread::of(number).process == Some(number);
+                        (last + 1..=now).filter(is_process).collect()
+                    }
                     _ => processes().filter(|&p| is_between(p, last, now)).collect(),
                 }
             }
@@ -345,7 +349,7 @@ pub enum Held {
     ByOneWhoExecutes,
     /// By one that closes it when it executes a program, as it may be about to.
     ByOneWhoMayExecute,
-    /// By one that dies, maybe: what it has open is not to be seen any more, and it is about to close it.
+    /// By one that dies, or maybe so: it is about to close all that it has open, which soon is not to be seen any more.
     ByOneWhoDies,
 }
 
@@ -381,7 +385,7 @@ fn descriptors_of(process: u32) -> impl Iterator<Item = fs::DirEntry> {
     };
     let mut shown = shown_by(process);
     if shown.as_mut().is_ok_and(|shown| shown.peek().is_none())
-        && let Some(other) = threads_of(process).find(|&tid| Thread::of(tid).has_memory)
+        && let Some(other) = threads_of(process).find(|&tid| Thread::of(tid).has_files)
     {
         shown = shown_by(other);
     }
@@ -413,18 +417,28 @@ impl OpenedFile {
         }
         let is_anothers = |heir| {
             let is_of = |opener: &u32| *opener == heir || is_begun_by(heir, *opener);
-            others.iter().any(is_of) && !is_begun_by(heir, process)
+            others.iter().any(is_of)
         };
-        let mut budget = LOOKED_AT_OF_ALL_MAX;
-        let mut heirs = BTreeSet::from_iter(since.begun_since());
-        heirs.extend(descendants_of(process));
-        for heir in heirs {
+        // What is too much to be looked through has no part in it, for all that can be told.
+        let mut budget = LOOKED_AT_MAX;
+        let descendants = descendants_of(process);
+        for &heir in &descendants {
             match self.is_kept_by(heir, &mut budget) {
-                // What is too much to be looked through has no part in it, for all that can be told.
-                None => return Held::No,
-                Some(Held::No) => {}
-                Some(held) if !is_anothers(heir) => return held,
-                Some(_) => {}
+                None | Some(Held::No) => {}
+                Some(held) => return held,
+            }
+        }
+        let mut budget = LOOKED_AT_OF_ALL_MAX;
+        let is_stranger = |heir: &u32| {
+            ![process, std::process::id()].contains(heir) && !descendants.contains(heir)
+        };
+        for heir in since.begun_since().into_iter().filter(is_stranger) {
+            if self.is_among(heir, Kept::Beyond, &mut budget) != Some(true) || is_anothers(heir) {
+                continue;
+            }
+            match self.is_kept_by(heir, &mut { LOOKED_AT_MAX }) {
+                None | Some(Held::No) => {}
+                Some(held) => return held,
             }
         }
         Held::No
@@ -461,6 +475,9 @@ impl OpenedFile {
             || self.is_among(process, Kept::Beyond, &mut { LOOKED_AT_MAX }) == Some(true);
         if !is_seen {
             return Some(Held::No);
+        }
+        if !threads_of(process).any(|tid| Thread::of(tid).has_memory) {
+            return Some(Held::ByOneWhoDies);
         }
         if is_executing(process) {
             return Some(Held::ByOneWhoExecutes);
@@ -645,8 +662,6 @@ mod tests {
         let before = Beginning::now();
         let mut child = std::process::Command::new("true").spawn().expect("begun");
         assert!(before.begun_since().contains(&child.id()));
-        let after = Beginning::now().begun_since();
-        assert!(!after.contains(&child.id()), "{after:?}");
         child.wait().expect("waited for");
         let unknown = Beginning {
             last: None,
@@ -688,6 +703,22 @@ mod tests {
         let parent = Thread::of(us).parent.expect("somebody started the test");
         assert!(children_of(parent).is_none_or(|children| children.contains(&us)));
         assert!(is_begun_by(us, parent) && !is_begun_by(parent, us) && !is_begun_by(us, us));
+        // SAFETY: the descriptor is open. Whom we begin keeps it now.
+        assert_eq!(
+            unsafe { libc::fcntl(writer.as_raw_fd(), libc::F_SETFD, 0) },
+            0
+        );
+        for others in [&[][..], &[us]] {
+            let held = file.is_written_by_heirs_of(parent, &before, others);
+            assert_eq!(
+                held,
+                Held::Yes,
+                "we are a child of {parent}, with {others:?}"
+            );
+        }
+        // SAFETY: the same.
+        let set = unsafe { libc::fcntl(writer.as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC) };
+        assert_eq!(set, 0);
         // A child of another test may be executing just then.
         let told = |written: bool, held: Held| {
             (0..1000).any(|_| file.is_written_beside(parent, |p| written && p == us) == held)

@@ -170,7 +170,8 @@ fn a_file_comes_down_in_the_transports_own_buffers() {
         "{} MiB: {all:?}; {here} reads of what is here: {at_once:?}",
         size / MIB
     );
-    assert!(all.bytes <= size + size / 6, "{all:?}");
+    // (How much more than the bytes depends on how many come at a time. A copy would ask for as many again.)
+    assert!(all.bytes <= size + size / 3, "{all:?}");
     assert!(here > 0, "nothing was read ahead");
     assert!(at_once.times <= 2 * here, "{at_once:?} in {here} reads");
 }

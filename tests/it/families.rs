@@ -6,7 +6,9 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::io::ErrorKind;
 use std::os::unix::net::UnixDatagram;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 
@@ -83,6 +85,8 @@ impl Family {
         let mut command = Command::new("python3");
         command.args(["-S", "-E"]).arg(program).arg(folder.path());
         command.arg("nursery").arg(file);
+        // They all are of its group, to be ended together.
+        command.process_group(0);
         die_with_parent(&mut command);
         let nursery = command.spawn().expect("started");
         let mut family = Family {
@@ -104,7 +108,13 @@ impl Family {
     /// Who says something, as which process, and what.
     fn hear(&self) -> (usize, u32, String) {
         let mut said = [0; 100];
-        let length = self.heard.recv(&mut said).expect("a member says something");
+        let length = loop {
+            match self.heard.recv(&mut said) {
+                // Children of other tests end.
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                heard => break heard.expect("a member says something"),
+            }
+        };
         let said = String::from_utf8_lossy(&said[..length]).into_owned();
         let mut words = said.splitn(3, ' ');
         let mut next = || words.next().expect("three words");
@@ -186,9 +196,8 @@ impl Family {
 
 impl Drop for Family {
     fn drop(&mut self) {
-        for who in self.living() {
-            kill(self.members[who].pid, libc::SIGKILL);
-        }
+        // SAFETY: a plain system call; the group's leader is a child that has not been waited for.
+        unsafe { libc::kill(-(self.nursery.id() as i32), libc::SIGKILL) };
         let _ = self.nursery.wait();
     }
 }
