@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use super::node::Node;
 use super::{Attributes, Error, Fs, Result};
 use crate::draft::{At, Base, Draft, Reshape};
-use crate::host::process::{Beginning, Held, OpenedFile, Thread};
+use crate::host::beginning::Beginning;
+use crate::host::process::{Held, OpenedFile, Thread};
 use crate::read::{Data, Reader};
 use crate::store::{ETag, ErrorKind, Result as StoreResult};
 

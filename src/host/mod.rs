@@ -4,6 +4,7 @@ use std::ffi::{CStr, CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+pub mod beginning;
 pub mod daemon;
 pub mod given;
 pub mod guardian;

@@ -4,11 +4,10 @@
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
 
+use super::beginning::Beginning;
 use super::mountpoint::Mount;
 
 /// How the thread that closes a file is doing.
@@ -241,81 +240,8 @@ const LOOKED_AT_OF_ALL_MAX: usize = 16 * LOOKED_AT_MAX;
 /// No further is asked who has begun a process.
 const GENERATIONS_MAX: usize = 64;
 
-/// The kernel numbers processes one after the other and begins anew behind the last number: so many at once, and no faster than
-/// so many a second.
-const BEGUN_IN_A_SECOND: u32 = 20_000;
-
-/// No more numbers than this are tried without asking which there are.
-const TRIED_MAX: u32 = 32;
-
-/// A moment in the order in which processes are begun: who was there before has inherited nothing that was opened after it.
-#[derive(Debug)]
-pub struct Beginning {
-    /// `None`: the kernel does not tell.
-    last: Option<u32>,
-    at: Instant,
-}
-
-impl Beginning {
-    pub fn now() -> Beginning {
-        Beginning {
-            last: last_begun(),
-            at: Instant::now(),
-        }
-    }
-
-    /// All processes that were begun since, and maybe others.
-    fn begun_since(&self) -> Vec<u32> {
-        let before_they_recur = Duration::from_secs(u64::from(numbers() / BEGUN_IN_A_SECOND));
-        match (self.last, last_begun()) {
-            (Some(last), Some(now)) if self.at.elapsed() < before_they_recur => {
-                match now.checked_sub(last) {
-                    Some(count) if count <= TRIED_MAX => {
-                        // (Threads are numbered like them.)
-                        let is_process = |&number: &u32| Thread::of(number).process == Some(number);
-                        (last + 1..=now).filter(is_process).collect()
-                    }
-                    _ => processes().filter(|&p| is_between(p, last, now)).collect(),
-                }
-            }
-            _ => processes().collect(),
-        }
-    }
-}
-
-/// Is it one that was given behind `last`, when `now` is what was given last?
-fn is_between(number: u32, last: u32, now: u32) -> bool {
-    match last <= now {
-        true => last < number && number <= now,
-        false => last < number || number <= now,
-    }
-}
-
-fn last_begun() -> Option<u32> {
-    let mut file = File::open("/proc/loadavg").ok()?;
-    // Where a container is shown another file in its place, the number is another machine's.
-    // SAFETY: numbers alone, of which zero is one.
-    let mut place: libc::statfs = unsafe { std::mem::zeroed() };
-    // SAFETY: the descriptor is open, and `place` takes the answer.
-    let found = unsafe { libc::fstatfs(file.as_raw_fd(), &mut place) };
-    if found != 0 || place.f_type != libc::PROC_SUPER_MAGIC {
-        return None;
-    }
-    let mut told = String::new();
-    file.read_to_string(&mut told).ok()?;
-    told.split_ascii_whitespace().last()?.parse().ok()
-}
-
-/// How many numbers for processes there are.
-fn numbers() -> u32 {
-    static NUMBERS: OnceLock<u32> = OnceLock::new();
-    *NUMBERS.get_or_init(|| {
-        let told = fs::read_to_string("/proc/sys/kernel/pid_max").ok();
-        told.and_then(|told| told.trim().parse().ok()).unwrap_or(0)
-    })
-}
-
-fn processes() -> impl Iterator<Item = u32> {
+/// All that there are.
+pub(super) fn processes() -> impl Iterator<Item = u32> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
@@ -644,33 +570,6 @@ mod tests {
     }
 
     #[test]
-    fn numbers_begin_anew_behind_the_last() {
-        let between = |last, now| (0..10).filter(move |&n| is_between(n, last, now)).collect();
-        let none: [u32; 0] = [];
-        for (last, now, given) in [
-            (3, 6, &[4, 5, 6][..]),
-            (3, 3, &none),
-            (7, 2, &[0, 1, 2, 8, 9]),
-        ] {
-            let told: Vec<u32> = between(last, now);
-            assert_eq!(told, given, "{last} to {now}");
-        }
-    }
-
-    #[test]
-    fn who_is_begun_is_among_those_begun_since() {
-        let before = Beginning::now();
-        let mut child = std::process::Command::new("true").spawn().expect("begun");
-        assert!(before.begun_since().contains(&child.id()));
-        child.wait().expect("waited for");
-        let unknown = Beginning {
-            last: None,
-            ..before
-        };
-        assert!(unknown.begun_since().contains(&std::process::id()));
-    }
-
-    #[test]
     fn what_ended_a_process_is_pending_still() {
         let pending = |pending| Signals {
             pending,
@@ -689,6 +588,7 @@ mod tests {
 
     #[test]
     fn our_own_descriptors_are_found() {
+        use std::os::fd::AsRawFd;
         use std::os::unix::fs::MetadataExt;
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("f");
