@@ -13,7 +13,8 @@ use super::file::{OpenFile, sticky};
 use super::node::{Name, Node};
 use super::{Error, Fs, Posix, Result};
 use crate::draft::{Doom, Draft};
-use crate::host::process::{self, Fate, Held, OpenedFile, Thread};
+use crate::host::holders::{Held, OpenedFile};
+use crate::host::process::{self, Fate, Thread};
 
 /// For how long a close waits for a process that is executing its program, which may wait for a slow disk or a busy machine,
 /// and for one that may be about to, or may have been begun for something else; and how soon it looks again: later and later.

@@ -9,7 +9,8 @@ use super::node::Node;
 use super::{Attributes, Error, Fs, Result};
 use crate::draft::{At, Base, Draft, Reshape};
 use crate::host::beginning::Beginning;
-use crate::host::process::{Held, OpenedFile, Thread};
+use crate::host::holders::{Held, OpenedFile};
+use crate::host::process::Thread;
 use crate::read::{Data, Reader};
 use crate::store::{ETag, ErrorKind, Result as StoreResult};
 

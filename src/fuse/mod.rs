@@ -33,7 +33,7 @@ mod session;
 pub use session::{MountOptions, Mounted, mount};
 
 use crate::fs::{Call, Caller, Calls, Error, Fs, NAME_MAX, Posix, Renaming, Result, Setting};
-use crate::host::process;
+use crate::host::signals;
 use answers::{
     GENERATION, file_attr, open_flags, read_directory, reply_empty, reply_entry, reply_sized,
 };
@@ -58,7 +58,7 @@ impl Frontend {
         work: impl Future<Output = Result<T>> + Send + 'static,
         answer: impl FnOnce(Result<T>) + Send + 'static,
     ) {
-        self.spawn_until(process::is_being_killed, call, caller, work, answer);
+        self.spawn_until(signals::is_being_killed, call, caller, work, answer);
     }
 
     /// The same for what changes nothing: who catches Ctrl-C gets out of that as well, by EINTR. (Of a
@@ -70,7 +70,7 @@ impl Frontend {
         work: impl Future<Output = Result<T>> + Send + 'static,
         answer: impl FnOnce(Result<T>) + Send + 'static,
     ) {
-        self.spawn_until(process::is_being_interrupted, call, caller, work, answer);
+        self.spawn_until(signals::is_being_interrupted, call, caller, work, answer);
     }
 
     fn spawn_until<T: Send + 'static>(
@@ -516,8 +516,8 @@ impl Filesystem for Frontend {
         let (fs, caller) = (self.fs.clone(), request.pid());
         let say = self.say(Call::Open, ino.0, None);
         let leaves = match flags.0 & libc::O_TRUNC {
-            0 => process::is_being_interrupted,
-            _ => process::is_being_killed,
+            0 => signals::is_being_interrupted,
+            _ => signals::is_being_killed,
         };
         self.spawn_until(
             leaves,
@@ -686,7 +686,7 @@ impl Filesystem for Frontend {
         let say = self.say(Call::ReadDirectory, ino.0, None);
         // The reply collects entries as they are found, so it is there that the caller's leaving is minded.
         let (began, calls) = (Instant::now(), self.fs.clone());
-        let left = left(request.pid(), process::is_being_interrupted);
+        let left = left(request.pid(), signals::is_being_interrupted);
         self.at_once(async move {
             if let Err((reply, error)) = read_directory(fs, handle.0, offset, reply, left).await {
                 reply.error(say(&error));

@@ -8,11 +8,13 @@ pub mod beginning;
 pub mod daemon;
 pub mod given;
 pub mod guardian;
+pub mod holders;
 pub mod journald;
 pub mod memory;
 pub mod mountpoint;
 pub mod nss;
 pub mod process;
+pub mod signals;
 pub mod supervisor;
 
 /// Where there is no HOME (in systemd's units) the user's own says where keys and settings are.

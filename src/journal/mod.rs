@@ -17,6 +17,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::thread;
 use std::time::SystemTime;
 
 use async_trait::async_trait;
@@ -102,7 +103,8 @@ impl Journal {
         if left == 0 && !log.is_poisoned() && !log.is_behind() {
             instances::remove(&self.directory);
         }
-        drop(log);
+        // What is removed is freed when it is closed, which takes longer than all of this: nobody waits for that.
+        let _ = thread::Builder::new().spawn(move || drop(log));
         drop(
             self.lock
                 .lock()
