@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{debug, info, warn};
 
+use super::units::size_as_given;
 use crate::draft::{SpoolSpace, Works, WriteMemory};
 use crate::fs::{Fs, Options as FsOptions};
 use crate::fuse::{MountOptions, mount};
@@ -73,6 +74,15 @@ pub(crate) async fn serve(
     };
     let uploads = Uploads::new(store.clone(), ledger, settings.upload_concurrency);
     let memory = WriteMemory::new(settings.write_memory);
+    let (least, most) = (store.capabilities().part_min, memory.largest_part());
+    if least > most {
+        return Err(format!(
+            "a part of this store has {} at the least, and a quarter of the write memory is {}: give --write-memory {}",
+            size_as_given(least),
+            size_as_given(most),
+            size_as_given(4 * least),
+        ));
+    }
     let spool = SpoolSpace::new(settings.spool_directory.clone(), settings.spool_limit);
     let works = Works::new(store.clone(), uploads, memory, spool, settings.part_size);
     let cache = settings.cache.as_ref();

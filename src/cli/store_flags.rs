@@ -80,7 +80,7 @@ pub(super) struct StoreArguments {
     /// Bytes a second for what files hold, of all together: 10M, or UP:DOWN (5M:20M, 1M:off)
     #[arg(long, value_name = "RATE", default_value = "off", value_parser = units::bandwidth, help_heading = "Network")]
     bandwidth_limit: Bandwidth,
-    /// How long one request may go without an answer or 1 MiB of progress
+    /// How long one request may take, and as long again for each MiB that it carries
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = units::duration, help_heading = "Network")]
     request_timeout: Duration,
     /// How often a request is tried

@@ -292,14 +292,13 @@ async fn show(look: Look) -> Result<(), Failure> {
             told_of_exact_keys(store.as_ref());
             let mut ours = ours(&state, Some(&root))?;
             for upload in listed {
-                let parts = match store.list_parts(&upload.key, &upload.upload_id).await {
-                    Ok(parts) => Some(parts),
+                let size = match store.size_of_upload(&upload.key, &upload.upload_id).await {
+                    Ok(size) => Some(size),
                     // Ended meanwhile.
                     Err(error) if error.kind == ErrorKind::NoSuchUpload => continue,
                     Err(_) => None,
                 };
-                let bytes = parts.as_ref().map(|p| p.iter().map(|p| p.size).sum());
-                let parts = parts.map(|parts| parts.len());
+                let (parts, bytes) = size.unzip();
                 let key = format!("{root}{}", upload.key);
                 let state = ours.state_of(&key, &upload.upload_id);
                 let id = Some(upload.upload_id.0);

@@ -118,13 +118,22 @@ impl Draft {
 
     async fn put(&self, contents: &mut Contents) -> Result<ETag, Error> {
         let streamed = !contents.spooled && contents.tail.end() == contents.size;
-        let (body, _hold) = if streamed {
-            let (chunks, crc) = contents.tail.seal();
-            (Body::new(chunks, crc), None)
-        } else {
-            let (body, hold) = self.load_piece(contents, 0..contents.size).await?;
-            (body, Some(hold))
-        };
+        if !streamed {
+            let (body, _hold) = self.load_piece(contents, 0..contents.size).await?;
+            return self.put_body(body).await;
+        }
+        let (chunks, crc) = contents.tail.seal();
+        let put = self.put_body(Body::new(chunks.clone(), crc)).await;
+        // Who has it open when its name is gone goes on with what it was.
+        if put.is_err() && contents.take_back(&self.works, &chunks).is_err() {
+            self.lose(
+                "it was not published, and what it was could not be kept on disk (--spool-dir)",
+            );
+        }
+        put
+    }
+
+    async fn put_body(&self, body: Body) -> Result<ETag, Error> {
         if self.doom.get().is_some() {
             return Err(Error::Aborted("given up before it was sent"));
         }

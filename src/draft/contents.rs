@@ -226,6 +226,22 @@ impl Contents {
         Ok(())
     }
 
+    /// Takes back what was taken out of the tail, as the beginning of a file that nothing was sent of: on disk from now on.
+    pub fn take_back(&mut self, works: &Arc<Works>, chunks: &[Bytes]) -> std::io::Result<()> {
+        assert!(
+            self.sent.is_empty() && self.tail.len == 0,
+            "something came behind what is taken back"
+        );
+        let mut spool = Spool::create(&works.spool)?;
+        let mut at = 0;
+        for bytes in chunks {
+            spool.write(at, bytes)?;
+            at += bytes.len() as u64;
+        }
+        (self.tail, self.spool, self.spooled) = (Tail::new(0), Some(spool), true);
+        Ok(())
+    }
+
     /// Takes bytes of the base that were fetched.
     pub fn spool_base(&mut self, works: &Arc<Works>, at: u64, bytes: &[u8]) -> Result<(), Error> {
         self.go_to_spool(works)?;

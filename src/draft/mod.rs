@@ -270,7 +270,7 @@ impl Draft {
             return Ok(0);
         }
         let offset = self.resolve(at, &contents);
-        self.assert_streamed(&mut contents, offset)?;
+        self.assert_takes(&mut contents, offset, data.len())?;
         let mut taken = 0;
         while taken < data.len() {
             match contents.write(&self.works, offset + taken as u64, &data[taken..]) {
@@ -290,7 +290,7 @@ impl Draft {
         let mut contents = self.contents.lock().await;
         let offset = self.resolve(at, &contents);
         self.settle_doom(&mut contents)?;
-        self.assert_streamed(&mut contents, offset)?;
+        self.assert_takes(&mut contents, offset, data.len())?;
         let mut taken = 0;
         while taken < data.len() {
             self.settle_doom(&mut contents)?;
@@ -450,6 +450,15 @@ impl Draft {
 
     fn streams(&self) -> bool {
         self.works.store.capabilities().streamed
+    }
+
+    /// May so many bytes be written there?
+    fn assert_takes(&self, contents: &mut Contents, offset: u64, len: usize) -> Result<(), Error> {
+        let end = offset.saturating_add(len as u64);
+        if end > self.works.store.capabilities().object_max {
+            return Err(self.ended_by(contents, Error::TooLarge));
+        }
+        self.assert_streamed(contents, offset)
     }
 
     /// Where files are written front to back only: is this the next byte?

@@ -390,3 +390,38 @@ async fn what_the_store_may_still_publish_is_known_to_be_uncertain_also_when_its
         server.stop().await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_store_refused_is_there_still_for_who_has_it_open_when_its_name_goes() {
+    let server = server().await;
+    let (works, _directory) = works(&server, 64 << 20, 1 << 30).await;
+    let written = Dice(7).bytes(PART as usize / 2);
+    for answer in ["error=403/AccessDenied", "error=500"] {
+        let draft = draft(&works, "f", None);
+        draft.write(At::End, &written).await.unwrap();
+        let faults = server.faults();
+        let refused = faults.script(&format!("op=PutObject:{answer}")).unwrap();
+        let held = faults.script("op=PutObject:hold-before").unwrap();
+        let commit = tokio::spawn({
+            let draft = draft.clone();
+            async move { draft.commit().await }
+        });
+        while faults.fired(held) == 0 {
+            tokio::task::yield_now().await;
+        }
+        draft.abort(Doom::Unlinked);
+        faults.remove(held);
+        assert_eq!(commit.await.unwrap().unwrap(), None);
+        assert!(faults.fired(refused) > 0);
+        faults.remove(refused);
+        assert_eq!(draft.read(0, written.len()).await.unwrap(), written);
+        draft.write(At::End, b" and more").await.unwrap();
+        draft.write(At::Offset(1), b"!").await.unwrap();
+        let mut expected = [&written[..], b" and more"].concat();
+        expected[1] = b'!';
+        assert_eq!(draft.read(0, 2 * written.len()).await.unwrap(), expected);
+        assert_eq!(draft.commit().await.unwrap(), None);
+        assert_eq!(server.object("demo", "f"), None);
+    }
+    server.stop().await;
+}

@@ -24,6 +24,8 @@ pub enum Error {
         "the file would need more parts than the store takes (raise --part-size or --write-memory)"
     )]
     TooManyParts,
+    #[error("the file would be larger than the store's objects may be")]
+    TooLarge,
     #[error(
         "this store takes a file from front to back only: write it elsewhere, and copy it here when it is whole"
     )]

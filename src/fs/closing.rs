@@ -83,17 +83,17 @@ fn ended(draft: &Draft) -> Option<Result<()>> {
     Some(outcome.as_ref().map(drop).map_err(sticky))
 }
 
-/// Counts a commit for as long as it lives.
-struct UnderWay<'a>(&'a watch::Sender<usize>);
+/// Counts what the end of the mount waits for, for as long as it lives.
+struct UnderWay(watch::Sender<usize>);
 
-impl UnderWay<'_> {
-    fn new(count: &watch::Sender<usize>) -> UnderWay<'_> {
+impl UnderWay {
+    fn new(count: &watch::Sender<usize>) -> UnderWay {
         count.send_modify(|n| *n += 1);
-        UnderWay(count)
+        UnderWay(count.clone())
     }
 }
 
-impl Drop for UnderWay<'_> {
+impl Drop for UnderWay {
     fn drop(&mut self) {
         self.0.send_modify(|n| *n -= 1);
     }
@@ -264,18 +264,27 @@ impl Fs {
         alone.then_some(why)
     }
 
-    /// The last descriptor of an open file is gone.
-    pub async fn release(self: &Arc<Self>, handle: u64) {
-        let Some(file) = self.remove_file(handle) else {
-            return;
-        };
+    /// The last descriptor of an open file is gone, from the moment of the call; what that leaves to be done is what is answered.
+    pub fn release(self: &Arc<Self>, handle: u64) -> impl Future<Output = ()> + Send + use<> {
+        let under_way = UnderWay::new(&self.commits);
+        let file = self.remove_file(handle);
+        let fs = self.clone();
+        async move {
+            let _under_way = under_way;
+            if let Some(file) = file {
+                fs.finish_release(&file).await;
+            }
+        }
+    }
+
+    async fn finish_release(&self, file: &OpenFile) {
         let (draft, closed) = {
             let used = file.used();
             (used.draft.clone(), used.closed)
         };
         if let Some(draft) = draft {
             let cut_short = match draft.is_dirty() && !closed {
-                true => self.writers_were_cut_short(&file),
+                true => self.writers_were_cut_short(file),
                 false => None,
             };
             if draft.outcome().is_some() {
@@ -523,7 +532,7 @@ impl Fs {
             if (closed && draft.is_dirty()) || draft.is_committing() {
                 let fs = self.clone();
                 commits.spawn(async move {
-                    let _ = fs.finish_commit(&file.node, &draft).await;
+                    let _ = fs.commit_to_the_end(&file.node, &draft).await;
                 });
             } else if draft.is_dirty() {
                 self.give_up(&file.node, &draft, "it was still open when the mount ended");

@@ -168,8 +168,8 @@ impl Fs {
 
     pub async fn rmdir(self: &Arc<Self>, parent: u64, name: &OsStr) -> Result<()> {
         let (parent, name) = self.place(parent, name)?;
-        let _passage = self.passages.enter([&parent]).await;
-        let (node, _turn) = self.in_turn(&parent, &name).await?;
+        let passage = self.passages.enter([&parent]).await;
+        let (node, turn) = self.in_turn(&parent, &name).await?;
         if !node.is_directory() {
             return Err(Error::quiet(libc::ENOTDIR));
         }
@@ -198,13 +198,21 @@ impl Fs {
                 ListEntry::Prefix(_) => return Err(Error::quiet(libc::ENOTEMPTY)),
             }
         }
-        self.keep_directory(&parent).await?;
-        if marker {
-            self.store.delete(&node.key()).await?;
-        }
-        parent.state().touch();
-        self.tree.detach(&parent, &node);
-        Ok(())
+        // A caller who is killed does not stop it half way.
+        let fs = self.clone();
+        let removed = tokio::spawn(async move {
+            let _held = (passage, turn);
+            fs.keep_directory(&parent).await?;
+            if marker {
+                fs.store.delete(&node.key()).await?;
+            }
+            parent.state().touch();
+            fs.tree.detach(&parent, &node);
+            Ok(())
+        });
+        removed
+            .await
+            .unwrap_or_else(|_| Err(Error::quiet(libc::EIO)))
     }
 
     /// Takes a file's name away. What is being written under it is never published.

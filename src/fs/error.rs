@@ -1,5 +1,7 @@
 //! A refusal as the kernel wants it (an errno) and as a person wants it (why, and what helps).
 
+use std::io;
+
 use crate::draft;
 use crate::store::{self, ErrorKind};
 
@@ -69,6 +71,12 @@ impl From<store::Error> for Error {
     }
 }
 
+/// A disk that has no room, or none for this user: programs know what that means.
+fn full(error: &io::Error) -> Option<i32> {
+    let errno = error.raw_os_error();
+    errno.filter(|errno| [libc::ENOSPC, libc::EDQUOT].contains(errno))
+}
+
 impl From<draft::Error> for Error {
     fn from(error: draft::Error) -> Error {
         match error {
@@ -81,27 +89,23 @@ impl From<draft::Error> for Error {
                 )
             }
             draft::Error::Store(error) => error.into(),
-            draft::Error::Spool(error) if error.raw_os_error() == Some(libc::ENOSPC) => {
-                Error::loud(
-                    libc::ENOSPC,
+            draft::Error::Spool(error) => match full(&error) {
+                Some(errno) => Error::loud(
+                    errno,
                     "the spool is full (raise --spool-limit, or point --spool-dir to a larger disk)",
-                )
-            }
-            draft::Error::Spool(error) => {
-                Error::loud(libc::EIO, format!("the spool (--spool-dir): {error}"))
-            }
-            draft::Error::Journal(error) => {
-                let errno = if error.raw_os_error() == Some(libc::ENOSPC) {
-                    libc::ENOSPC
-                } else {
-                    libc::EIO
-                };
-                Error::loud(errno, format!("the journal (--state-dir): {error}"))
-            }
+                ),
+                None => Error::loud(libc::EIO, format!("the spool (--spool-dir): {error}")),
+            },
+            draft::Error::Journal(error) => Error::loud(
+                full(&error).unwrap_or(libc::EIO),
+                format!("the journal (--state-dir): {error}"),
+            ),
             draft::Error::NotStreamed => Error::loud(libc::ESPIPE, error.to_string()),
             draft::Error::Unchangeable => Error::loud(libc::EOPNOTSUPP, error.to_string()),
             draft::Error::NotHere => Error::loud(libc::ESPIPE, error.to_string()),
-            draft::Error::TooManyParts => Error::loud(libc::EFBIG, error.to_string()),
+            draft::Error::TooManyParts | draft::Error::TooLarge => {
+                Error::loud(libc::EFBIG, error.to_string())
+            }
             draft::Error::Aborted(_) => Error::loud(libc::EIO, error.to_string()),
             draft::Error::Replaced => Error::loud(libc::ESTALE, error.to_string()),
         }

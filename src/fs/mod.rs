@@ -4,7 +4,8 @@
 //! - What a program writes is seen by every other program through the same mount at once, and in
 //!   the bucket only when it is committed.
 //! - A read is of one version of an object, or of one draft, never of a mixture.
-//! - No lock is held across a request to the store, except a draft's own.
+//! - No lock that blocks a thread is held across a request to the store. What is held is a draft's contents, a listing's
+//!   snapshot, and turns.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;

@@ -25,7 +25,7 @@ use super::node::{self, Kind, Node};
 use super::passage::{Passage, Standstill};
 use super::sample::Found;
 use super::{Error, Fs, Result, metadata};
-use crate::draft::{Draft, Version};
+use crate::draft::{self, Draft, Version};
 use crate::store::{self, Attributes, ETag, ErrorKind, ListEntry, ObjectInfo};
 use crate::turns::Turn;
 use crate::upload::ledger::{Before, Intent};
@@ -488,13 +488,7 @@ impl Rename {
     /// Keeps what is being done, for whoever has to end it after a crash.
     async fn intend(&self, number: u64, intent: Option<&Intent>) -> Result<()> {
         let kept = self.fs.works.uploads.ledger().intend(number, intent).await;
-        kept.map_err(|error| {
-            let errno = match error.raw_os_error() {
-                Some(full @ (libc::ENOSPC | libc::EDQUOT)) => full,
-                _ => libc::EIO,
-            };
-            Error::loud(errno, format!("the journal: {error}"))
-        })
+        kept.map_err(|error| draft::Error::Journal(Arc::new(error)).into())
     }
 
     /// Removes the copies of a rename that has failed. What cannot be removed now is by the next mount.

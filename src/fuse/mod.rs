@@ -325,8 +325,16 @@ impl Filesystem for Frontend {
             let (node, _, opened) = fs
                 .create(parent.0, &name, flags, mode, maker, caller)
                 .await?;
-            let made = fs.sync(opened.handle, caller).await;
-            fs.release(opened.handle).await;
+            // To its end, even if whoever asks is killed: nobody else knows the handle.
+            let made = tokio::spawn({
+                let fs = fs.clone();
+                async move {
+                    let made = fs.sync(opened.handle, caller).await;
+                    fs.release(opened.handle).await;
+                    made
+                }
+            });
+            let made = made.await.unwrap_or_else(|_| Err(Error::quiet(libc::EIO)));
             if made.is_err() {
                 fs.forget(node.ino, 1);
             }
@@ -642,9 +650,9 @@ impl Filesystem for Frontend {
         _flush: bool,
         reply: ReplyEmpty,
     ) {
-        let fs = self.fs.clone();
+        let released = self.fs.release(handle.0);
         self.runtime.spawn(async move {
-            fs.release(handle.0).await;
+            released.await;
             reply.ok();
         });
     }

@@ -104,9 +104,12 @@ pub fn die_on_panic() {
             .map(|s| s.to_string())
             .or_else(|| info.payload().downcast_ref::<String>().cloned())
             .unwrap_or_default();
-        eprintln!(
-            "wholefs: internal error{place}: {what}: please report this; uploads under way are ended by the next mount"
+        let line = format!(
+            "internal error{place}: {what}: please report this; uploads under way are ended by the next mount"
         );
+        eprintln!("wholefs: {line}");
+        // In the background nobody reads that.
+        tracing::error!("{line}");
         std::process::abort();
     }));
 }

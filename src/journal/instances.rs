@@ -25,6 +25,7 @@ use super::record::{FORMAT, Header, Identity, unix_ms};
 use super::replay::{OpenUpload, replay};
 use super::writer::Writer;
 use super::{Note, Stats, keep_intent};
+use crate::random::random_u64;
 use crate::upload::ledger::Intent;
 
 const LOCK: &str = "lock";
@@ -464,12 +465,5 @@ fn is_id(name: &str) -> bool {
 }
 
 fn random_id() -> String {
-    let mut bytes = [0u8; 8];
-    // SAFETY: the pointer and length are those of `bytes`.
-    let filled = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
-    assert!(
-        filled == bytes.len() as isize,
-        "the kernel gives random bytes"
-    );
-    format!("{:016x}", u64::from_le_bytes(bytes))
+    format!("{:016x}", random_u64())
 }

@@ -10,7 +10,6 @@
 //! With a cache on disk, what it has is not asked for, and what is asked for is offered to it; for that a range
 //! within one segment is asked for as the whole segment.
 
-use std::hash::{BuildHasher, RandomState};
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
@@ -20,6 +19,7 @@ use futures_util::FutureExt;
 
 use super::disk::{DiskCache, Keeping, Object};
 use super::window::SEGMENT;
+use crate::random::random_u64;
 use crate::store::{DownloadBody, ETag, Error, ErrorKind, Result, Store};
 
 /// The longest pause between two attempts.
@@ -152,9 +152,8 @@ impl<'a> Stream<'a> {
             return Err(failure);
         }
         let pause = (self.source.backoff * 2u32.saturating_pow(self.breaks - 1)).min(BACKOFF_MAX);
-        // Between half and the whole of it, lest many readers come back at once. Each new
-        // `RandomState` hashes differently, which is random enough for that.
-        let jitter = RandomState::new().hash_one(self.range.start) % 512;
+        // Between half and the whole of it, lest many readers come back at once.
+        let jitter = random_u64() % 512;
         let pause = pause / 1024 * (512 + jitter as u32);
         let (tally, operation) = (self.source.store.tally(), failure.operation);
         tally.retried(operation, failure.kind);

@@ -263,7 +263,7 @@ pub struct Bandwidth {
 /// How long and how often a call is tried.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// An attempt must make progress of 1 MiB (or be answered) within this time.
+    /// What an attempt may take, and once more for each MiB that it carries ([`patience`](Self::patience)).
     pub request_timeout: Duration,
     /// Attempts a call, the first included.
     pub attempts: u32,
@@ -411,8 +411,11 @@ pub trait Store: Send + Sync + 'static {
     /// Sent once, so that the caller counts; [`ErrorKind::NoSuchUpload`] when it is gone.
     async fn abort_upload(&self, key: &str, upload: &UploadId) -> Result<()>;
 
-    /// The first page is enough for its only use: is anything left of this upload?
+    /// A page of them, which is enough to know whether anything is left of this upload.
     async fn list_parts(&self, key: &str, upload: &UploadId) -> Result<Vec<ListedPart>>;
+
+    /// How many parts there are of it, and their bytes.
+    async fn size_of_upload(&self, key: &str, upload: &UploadId) -> Result<(usize, u64)>;
 
     async fn list_uploads(
         &self,

@@ -136,6 +136,9 @@ impl<S: Scripted> Store for S {
     async fn list_parts(&self, _: &str, _: &UploadId) -> Result<Vec<ListedPart>> {
         unimplemented!()
     }
+    async fn size_of_upload(&self, _: &str, _: &UploadId) -> Result<(usize, u64)> {
+        unimplemented!()
+    }
     async fn list_uploads(&self, _: &str, _: Option<&(String, String)>) -> Result<ListUploadsPage> {
         unimplemented!()
     }

@@ -17,7 +17,7 @@ use super::ledger::{Before, Entry};
 use super::life::{
     AbortAnswer, Action, Event, Life, Listing, PartAnswer, Record, Search, Token, Verdict,
 };
-use super::search::{SearchWindow, Siblings, find_upload};
+use super::search::{SearchWindow, Siblings, create_in_time, find_upload};
 use super::uploads::Uploads;
 use crate::random::{random_token, random_u64};
 use crate::store::{
@@ -41,6 +41,7 @@ struct Done {
     etag: Option<ETag>,
     failure: Option<Failure>,
     turn: Option<Turn>,
+    begun: Option<tokio::time::Instant>,
 }
 
 impl Done {
@@ -52,6 +53,7 @@ impl Done {
             etag: None,
             failure: None,
             turn: None,
+            begun: None,
         }
     }
 
@@ -88,6 +90,8 @@ pub(super) struct Driver {
     last_error: Option<Failure>,
     shared: Shared,
     searches: SearchWindow,
+    /// Just before its Begin was written.
+    begun: tokio::time::Instant,
     /// Held from Begin until the upload has a name, or never will.
     turn: Option<Turn>,
     /// The draft wants nothing any more: whoever only waits for his turn need not.
@@ -123,6 +127,7 @@ impl Driver {
             last_error: None,
             shared,
             searches: SearchWindow::default(),
+            begun: tokio::time::Instant::now(),
             turn: None,
             given_up: Arc::new(Notify::new()),
             tasks: JoinSet::new(),
@@ -212,6 +217,7 @@ impl Driver {
         if done.turn.is_some() {
             self.turn = done.turn;
         }
+        self.begun = done.begun.unwrap_or(self.begun);
         if let Some(id) = done.upload_id {
             self.uploads.ids().insert(id.clone());
             self.turn = None;
@@ -253,9 +259,12 @@ impl Driver {
             Action::Create => {
                 self.searches.create_sent(store.clock());
                 let (attributes, gate) = (self.attributes.clone(), self.uploads.parts.clone());
+                let begun = self.begun;
                 self.tasks.spawn(async move {
                     let began = Instant::now();
-                    let answer = store.create_upload(&key, &attributes).await;
+                    let create = store.create_upload(&key, &attributes);
+                    let timeout = store.request_timeout();
+                    let answer = create_in_time(&key, begun, timeout, create).await;
                     if answer.is_ok() {
                         gate.answered(began.elapsed());
                     }
@@ -455,9 +464,11 @@ impl Driver {
                 condition: &condition,
                 before: &before,
             };
+            let begun = (record == Record::Begin).then(tokio::time::Instant::now);
             match ledger.record(entry).await {
                 Ok(()) => Done {
                     turn,
+                    begun,
                     ..Done::of(Event::Recorded(record))
                 },
                 Err(error) => {

@@ -9,6 +9,8 @@
 use std::collections::HashSet;
 use std::time::{Duration, SystemTime};
 
+use tokio::time::Instant;
+
 use crate::store::{Error, ErrorKind, Store, TOKEN_KEY, UploadId};
 
 /// When our Creates were sent, by the store's clock: an upload initiated outside of that is not ours.
@@ -22,8 +24,37 @@ pub(crate) struct SearchWindow {
 /// Stores tell times in whole seconds, and their servers' clocks differ a little.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(5);
 
-/// A Create is sent right after its Begin, and is given up after the request's timeout; or after this.
-const LONGEST_CREATE: Duration = Duration::from_secs(60);
+/// For how long after its Begin a Create may be under way, at the least.
+const CREATES_END: Duration = Duration::from_secs(60);
+
+/// Until when, after its Begin, an upload may be created, so that recovery knows which it can be; with time for another try.
+fn creates_end(request_timeout: Duration) -> Duration {
+    CREATES_END.max(request_timeout.saturating_mul(2))
+}
+
+/// Sends a Create, and waits for its answer, for as long as the Begin before it allows.
+pub(crate) async fn create_in_time(
+    key: &str,
+    begun: Instant,
+    request_timeout: Duration,
+    create: impl Future<Output = Result<UploadId, Error>>,
+) -> Result<UploadId, Error> {
+    let end = begun + creates_end(request_timeout);
+    let late = |kind, message: &str| Error {
+        kind,
+        operation: "CreateMultipartUpload",
+        key: key.to_string(),
+        code: "TooLate".to_string(),
+        message: message.to_string(),
+        request_id: None,
+    };
+    if Instant::now() >= end {
+        let message = "the store was asked for an upload for too long: write the file again";
+        return Err(late(ErrorKind::Invalid, message));
+    }
+    let answer = tokio::time::timeout_at(end, create).await;
+    answer.unwrap_or_else(|_| Err(late(ErrorKind::Unknown, "not answered in time")))
+}
 
 /// Between the two looks at whether an upload has parts.
 const SECOND_LOOK: Duration = Duration::from_secs(5);
@@ -33,7 +64,7 @@ impl SearchWindow {
     pub(crate) fn of_the_dead(began: SystemTime, request_timeout: Duration) -> SearchWindow {
         SearchWindow {
             first_create: Some(began),
-            closed: Some(began + LONGEST_CREATE.max(request_timeout)),
+            closed: Some(began + creates_end(request_timeout)),
         }
     }
 
@@ -131,5 +162,49 @@ async fn is_empty(store: &dyn Store, key: &str, id: &UploadId) -> Result<bool, E
         Ok(parts) => Ok(parts.is_empty()),
         Err(error) if error.kind == ErrorKind::NoSuchUpload => Ok(false),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_created_is_where_recovery_looks_for_it_or_nowhere() {
+        let mut tried = 0;
+        for timeout in [1, 30, 60, 600].map(Duration::from_secs) {
+            let end = creates_end(timeout);
+            let second = Duration::from_secs(1);
+            for (after, takes) in [
+                (Duration::ZERO, second),
+                (end - second, second / 2),
+                (end - second, second * 2),
+                (end, second),
+                (end + second, second),
+            ] {
+                let (begun, began) = (Instant::now(), SystemTime::now());
+                tokio::time::sleep(after).await;
+                let under_way = std::cell::Cell::new(false);
+                let create = async {
+                    under_way.set(true);
+                    tokio::time::sleep(takes).await;
+                    Ok(UploadId("u".to_string()))
+                };
+                let answer = create_in_time("k", begun, timeout, create).await;
+                let until = begun.elapsed();
+                let kind = answer.map_err(|error| error.kind);
+                match (after < end, after + takes <= end) {
+                    (true, true) => assert!(kind.is_ok()),
+                    (true, false) => assert_eq!(kind, Err(ErrorKind::Unknown)),
+                    (false, _) => assert_eq!(kind, Err(ErrorKind::Invalid)),
+                }
+                assert_eq!(under_way.get(), after < end);
+                let window = SearchWindow::of_the_dead(began, timeout);
+                let now = began + until * 2;
+                assert!(!under_way.get() || window.contains(began + until, now));
+                tried += 1;
+            }
+        }
+        println!("{tried} creates");
     }
 }

@@ -515,3 +515,10 @@ fn a_store_that_fails_from_the_start() {
     bench.refuses_options(1, &["demo"], &[]);
     assert!(bench.store.faults().fired(silent) > 0);
 }
+
+#[test]
+fn a_store_whose_parts_do_not_fit_the_memory_is_not_mounted() {
+    let bench = Bench::new();
+    let options = ["--capability", "part_min=100M"];
+    bench.refuses_options(1, &["write memory", "give --write-memory 400M"], &options);
+}

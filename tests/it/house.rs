@@ -53,7 +53,8 @@ fn every_test_that_the_semantics_name_exists() {
 }
 
 /// What each part of the house may use of the others: an arrow points down only.
-const WALLS: [(&str, &[&str]); 10] = [
+const WALLS: [(&str, &[&str]); 11] = [
+    ("host", &[]),
     ("embedded", &[]),
     ("store", &[]),
     ("read", &["store"]),
@@ -81,9 +82,7 @@ fn no_wall_of_the_house_is_broken() {
             for used in code.split("crate::").skip(1) {
                 let end = used.find(|c: char| !c.is_alphanumeric() && c != '_');
                 let module = &used[..end.unwrap_or(used.len())];
-                let known = WALLS.iter().any(|(name, _)| *name == module)
-                    || module == "host"
-                    || module == "cli";
+                let known = WALLS.iter().any(|(name, _)| *name == module) || module == "cli";
                 let fine = module == part || !known || allowed.contains(&module) || is_test;
                 assert!(fine, "{}: {part} uses {module}", path.display());
             }
@@ -95,6 +94,7 @@ fn no_wall_of_the_house_is_broken() {
 
 /// The parts that are tested exhaustively: no clock, no randomness, no I/O, no runtime.
 const PURE: [&str; 19] = [
+    "src/host/holders/looks.rs",
     "src/upload/life.rs",
     "src/upload/words.rs",
     "src/upload/ending.rs",
@@ -105,7 +105,6 @@ const PURE: [&str; 19] = [
     "src/read/window.rs",
     "src/journal/record.rs",
     "src/journal/replay.rs",
-    "src/store/s3/retry.rs",
     "src/store/glacier/tree.rs",
     "src/store/glacier/description.rs",
     "src/crc64.rs",
@@ -125,7 +124,12 @@ fn the_pure_parts_know_no_clock_no_chance_and_no_world() {
         "std::net",
         "std::thread",
         "std::process",
+        "std::env",
         "getrandom",
+        "RandomState",
+        "crate::random",
+        "Moment::now",
+        "tokio::",
         "aws_sdk",
         "fuser::",
     ];

@@ -15,6 +15,25 @@ use crate::support::tools::sh_ok;
 use crate::support::{Content, MIB, Mount, Store, Writer, eventually, seconds};
 
 #[test]
+fn what_is_too_large_for_the_store_is_refused_at_once_and_not_published() {
+    let store = Store::embedded();
+    store.put("there", b"whole");
+    let mount = Mount::with(
+        &store,
+        &["--part-size", "5M", "--capability", "object_max=20M"],
+    );
+    for (name, offset) in [("new", 0), ("there", 0), ("behind", 1 << 40)] {
+        let file = File::create(mount.path(name)).expect("opened");
+        let told = file.write_all_at(&vec![1; 21 * MIB as usize], offset);
+        let errno = told.expect_err(name).raw_os_error();
+        assert_eq!(errno, Some(libc::EFBIG), "{name}");
+    }
+    let objects = store.objects();
+    assert_eq!(objects.keys().collect::<Vec<_>>(), ["there"]);
+    assert_eq!(store.get("there").as_deref(), Some(&b"whole"[..]));
+}
+
+#[test]
 fn writers_wait_for_a_slow_store_instead_of_filling_the_memory() {
     let store = Store::embedded_with(Options {
         keep: Keep::Null,

@@ -472,6 +472,22 @@ async fn a_part_damaged_on_the_way_is_refused() {
 }
 
 #[tokio::test]
+async fn an_upload_of_more_parts_than_a_page_has_is_counted_whole() {
+    let (_server, store) = connected().await;
+    let id = create(&store, "k").await;
+    assert_eq!(store.size_of_upload("k", &id).await.expect("none"), (0, 0));
+    // A page has a thousand.
+    let (count, size) = (1003, 10);
+    for number in 1..=count {
+        part(&store, "k", &id, number, size).await;
+    }
+    let listed = store.list_parts("k", &id).await.expect("a page");
+    assert!(listed.len() < count as usize, "{} in a page", listed.len());
+    let told = store.size_of_upload("k", &id).await.expect("parts");
+    assert_eq!(told, (count as usize, u64::from(count) * size as u64));
+}
+
+#[tokio::test]
 async fn uploads_outside_the_prefix_are_not_shown() {
     let (server, store) = connected().await;
     server.create_upload(BUCKET, "outside");

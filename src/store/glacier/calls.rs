@@ -467,17 +467,21 @@ impl Store for GlacierStore {
     }
 
     async fn list_parts(&self, key: &str, upload: &UploadId) -> Result<Vec<ListedPart>> {
-        let listed = self.parts_page(key, upload).await?;
-        let parts = listed.parts().iter().filter_map(|part| {
-            let (first, last) = part.range_in_bytes()?.split_once('-')?;
-            let (first, last): (u64, u64) = (first.parse().ok()?, last.parse().ok()?);
-            Some(ListedPart {
-                number: u32::try_from(first / self.capabilities.part_max + 1).ok()?,
-                size: last.checked_sub(first)? + 1,
-                etag: ETag::new(part.sha256_tree_hash()?),
-            })
-        });
-        Ok(parts.collect())
+        let (parts, _) = self.parts_from(key, upload, None).await?;
+        Ok(parts)
+    }
+
+    async fn size_of_upload(&self, key: &str, upload: &UploadId) -> Result<(usize, u64)> {
+        let (mut count, mut bytes, mut from) = (0, 0, None);
+        loop {
+            let (parts, next) = self.parts_from(key, upload, from.clone()).await?;
+            count += parts.len();
+            bytes += parts.iter().map(|part| part.size).sum::<u64>();
+            if next.is_none() || next == from {
+                return Ok((count, bytes));
+            }
+            from = next;
+        }
     }
 
     /// Those of others go by what they are described as: no token of ours is with them.
@@ -523,10 +527,31 @@ impl Store for GlacierStore {
 }
 
 impl GlacierStore {
+    /// The parts of a page, and where the next one begins.
+    async fn parts_from(
+        &self,
+        key: &str,
+        upload: &UploadId,
+        from: Option<String>,
+    ) -> Result<(Vec<ListedPart>, Option<String>)> {
+        let listed = self.parts_page(key, upload, from).await?;
+        let parts = listed.parts().iter().filter_map(|part| {
+            let (first, last) = part.range_in_bytes()?.split_once('-')?;
+            let (first, last): (u64, u64) = (first.parse().ok()?, last.parse().ok()?);
+            Some(ListedPart {
+                number: u32::try_from(first / self.capabilities.part_max + 1).ok()?,
+                size: last.checked_sub(first)? + 1,
+                etag: ETag::new(part.sha256_tree_hash()?),
+            })
+        });
+        Ok((parts.collect(), listed.marker().map(str::to_string)))
+    }
+
     async fn parts_page(
         &self,
         key: &str,
         upload: &UploadId,
+        from: Option<String>,
     ) -> Result<aws_sdk_glacier::operation::list_parts::ListPartsOutput> {
         let request = || {
             self.client
@@ -534,6 +559,7 @@ impl GlacierStore {
                 .account_id("-")
                 .vault_name(&self.vault)
                 .upload_id(&upload.0)
+                .set_marker(from.clone())
                 .send()
         };
         self.call(
@@ -555,7 +581,7 @@ impl GlacierStore {
         if let Some(said) = self.catalogue.names().completing.get(&upload.0) {
             return said.clone();
         }
-        let page = self.parts_page(key, upload).await.ok();
+        let page = self.parts_page(key, upload, None).await.ok();
         let description = page.as_ref().and_then(|page| page.archive_description());
         let metadata = description
             .and_then(description::read)

@@ -514,25 +514,21 @@ impl Store for S3Store {
     }
 
     async fn list_parts(&self, key: &str, upload: &UploadId) -> Result<Vec<ListedPart>> {
-        let request = || {
-            self.client
-                .list_parts()
-                .bucket(&self.bucket)
-                .key(self.full(key))
-                .upload_id(&upload.0)
-                .send()
-        };
-        self.call(Op::LIST_PARTS, key, self.patience(0), request, |page| {
-            let parts = page.parts().iter().filter_map(|part| {
-                Some(ListedPart {
-                    number: u32::try_from(part.part_number()?).ok()?,
-                    size: part.size().and_then(|n| u64::try_from(n).ok()).unwrap_or(0),
-                    etag: unquoted(part.e_tag().unwrap_or_default()),
-                })
-            });
-            Ok(parts.collect())
-        })
-        .await
+        let (parts, _) = self.parts_behind(key, upload, 0).await?;
+        Ok(parts)
+    }
+
+    async fn size_of_upload(&self, key: &str, upload: &UploadId) -> Result<(usize, u64)> {
+        let (mut count, mut bytes, mut last) = (0, 0, 0);
+        loop {
+            let (parts, goes_on) = self.parts_behind(key, upload, last).await?;
+            count += parts.len();
+            bytes += parts.iter().map(|part| part.size).sum::<u64>();
+            match parts.iter().map(|part| part.number).max() {
+                Some(number) if goes_on && number > last => last = number,
+                _ => return Ok((count, bytes)),
+            }
+        }
     }
 
     async fn list_uploads(
@@ -594,6 +590,35 @@ impl Store for S3Store {
 }
 
 impl S3Store {
+    /// A page of the parts that have higher numbers than this, and whether there are more.
+    async fn parts_behind(
+        &self,
+        key: &str,
+        upload: &UploadId,
+        number: u32,
+    ) -> Result<(Vec<ListedPart>, bool)> {
+        let request = || {
+            self.client
+                .list_parts()
+                .bucket(&self.bucket)
+                .key(self.full(key))
+                .upload_id(&upload.0)
+                .set_part_number_marker((number > 0).then(|| number.to_string()))
+                .send()
+        };
+        self.call(Op::LIST_PARTS, key, self.patience(0), request, |page| {
+            let parts = page.parts().iter().filter_map(|part| {
+                Some(ListedPart {
+                    number: u32::try_from(part.part_number()?).ok()?,
+                    size: part.size().and_then(|n| u64::try_from(n).ok()).unwrap_or(0),
+                    etag: unquoted(part.e_tag().unwrap_or_default()),
+                })
+            });
+            Ok((parts.collect(), page.is_truncated() == Some(true)))
+        })
+        .await
+    }
+
     /// The checksum a store echoes must be the one that was sent.
     fn echoed(
         &self,

@@ -33,7 +33,7 @@ pub(super) struct Page {
 }
 
 impl Page {
-    /// The page as callers see it. `asked` is for messages, `from` what this page was asked with.
+    /// The page as callers see it, of what is below `asked`; `from` is what it was asked with.
     pub fn read(
         self,
         mount: &Prefix,
@@ -76,7 +76,7 @@ impl Page {
 
         entries.retain_mut(|entry| {
             let (ListEntry::Object(ObjectInfo { key, .. }) | ListEntry::Prefix(key)) = entry;
-            let is_below = mount.strip_off(key);
+            let is_below = mount.strip_off(key) && key.starts_with(asked);
             if !is_below {
                 tracing::debug!(key, "listed, though it is not below the prefix asked for");
             }
@@ -164,6 +164,15 @@ mod tests {
             names(&page.read(&Prefix::new("m"), "", None).expect("a page")),
             [""]
         );
+        // Of a store that ignores what it was asked for, too.
+        let page = Page {
+            objects: vec![object("m/a/1"), object("m/b"), object("n/a/2")],
+            prefixes: vec![prefix("m/a/d/"), prefix("m/b/")],
+            encoding: None,
+            next: Next::Done,
+        };
+        let page = page.read(&Prefix::new("m"), "a/", None).expect("a page");
+        assert_eq!(names(&page), ["a/1", "a/d/"]);
     }
 
     #[test]

@@ -8,10 +8,10 @@
 //!   condition that then fails is `Unknown`: what broke it may be our own earlier attempt.
 
 use std::future::Future;
-use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
 use super::classify::{Failure, Nature, Op};
+use crate::random::random_u64;
 use crate::store::{ErrorKind, Limits, Result};
 
 const BASE: Duration = Duration::from_millis(100);
@@ -52,7 +52,7 @@ where
         }
         maybe_applied |= this_one;
         again(error.kind);
-        let wait = jittered(ceiling(error.kind, tried), random());
+        let wait = jittered(ceiling(error.kind, tried), random_u64());
         tracing::debug!(%error, tried, ?wait, "will be tried again");
         tokio::time::sleep(wait).await;
     }
@@ -88,11 +88,6 @@ pub(in crate::store) fn ceiling(kind: ErrorKind, tried: u32) -> Duration {
 /// Somewhere between nothing and `ceiling`, as `random` says.
 fn jittered(ceiling: Duration, random: u64) -> Duration {
     ceiling.mul_f64(random as f64 / u64::MAX as f64)
-}
-
-/// Hash keys are seeded by the system: good enough to spread retries, and no dependency.
-fn random() -> u64 {
-    RandomState::new().hash_one(0u8)
 }
 
 #[cfg(test)]
@@ -154,8 +149,8 @@ mod tests {
     fn jitter_stays_below_the_ceiling() {
         assert_eq!(jittered(CAP, 0), Duration::ZERO);
         assert_eq!(jittered(CAP, u64::MAX), CAP);
-        assert!((0..100).all(|_| jittered(BASE, random()) <= BASE));
-        assert_ne!(random(), random());
+        assert!((0..100).all(|_| jittered(BASE, random_u64()) <= BASE));
+        assert_ne!(random_u64(), random_u64());
     }
 
     #[test]
