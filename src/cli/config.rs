@@ -37,11 +37,10 @@ pub(super) fn named(name: &str, file: Option<&Path>) -> Result<Named, Failure> {
                 continue;
             }
             Err(error) => {
-                return Err(format!(
+                return Err(Failure::usage(format!(
                     "the configuration {} cannot be read: {error}",
                     path.display()
-                )
-                .into());
+                )));
             }
         };
         let table = text.parse::<Table>().map_err(|error| {
@@ -49,10 +48,10 @@ pub(super) fn named(name: &str, file: Option<&Path>) -> Result<Named, Failure> {
                 .span()
                 .map_or(1, |span| text[..span.start].lines().count().max(1));
             let said = error.message().lines().next().unwrap_or_default();
-            format!(
+            Failure::usage(format!(
                 "the configuration {} is wrong in line {line}: {said}",
                 path.display()
-            )
+            ))
         })?;
         let found = read(&table, name).map_err(|said| {
             Failure::usage(format!("the configuration {}: {said}", path.display()))

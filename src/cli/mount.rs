@@ -144,7 +144,8 @@ pub(crate) fn run(arguments: MountArguments, named: Option<Named>) -> Result<(),
     arguments.log.check()?;
     let mut readiness = daemon::Readiness::nobody();
     if !arguments.foreground {
-        match daemon::split().map_err(|e| format!("cannot start the daemon: {e}"))? {
+        let given = settings.mount.given.as_ref().map(Given::descriptor);
+        match daemon::split(given).map_err(|e| format!("cannot start the daemon: {e}"))? {
             daemon::Role::Command(result) => return result.map_err(Failure::from),
             daemon::Role::Daemon(line) => readiness = line,
         }
@@ -311,14 +312,21 @@ fn watched(
     let mut restarted = false;
     loop {
         let began = Instant::now();
-        let side = guardian::guard(|| {
+        let in_guardian = || {
             // Only the daemon can tell the waiting command, and its death must be seen there.
             drop(std::mem::replace(readiness, daemon::Readiness::nobody()));
             settings.mount.given.iter().for_each(Given::let_go);
             if !arguments.foreground {
                 daemon::detach_from_terminal();
             }
-        });
+        };
+        let when_stuck = || {
+            let at = &settings.mount_point;
+            if mountpoint::fuse_source(at).as_deref() == shown_source(settings) {
+                mountpoint::cut_off(at);
+            }
+        };
+        let side = guardian::guard(in_guardian, when_stuck);
         let end = match side.map_err(|e| format!("cannot start the daemon: {e}"))? {
             Side::Daemon(line) => return Ok(Some((line, restarted))),
             Side::Guardian(end) => end,
@@ -357,14 +365,17 @@ fn watched(
     }
 }
 
+/// What mountinfo has as the mount's source, if that is known.
+fn shown_source(settings: &Settings) -> Option<&str> {
+    match &settings.mount.given {
+        None => Some(&settings.mount.source),
+        Some(given) => given.source(),
+    }
+}
+
 fn clear_dead_mount(settings: &Settings) -> &'static str {
-    let mount = &settings.mount;
-    let shown = match &mount.given {
-        None => mount.source.as_str(),
-        Some(given) => match given.source() {
-            Some(shown) => shown,
-            None => return "whoever mounted it has to unmount it",
-        },
+    let Some(shown) = shown_source(settings) else {
+        return "whoever mounted it has to unmount it";
     };
     match mountpoint::fuse_source(&settings.mount_point) {
         // Another one may have been mounted there since.

@@ -194,10 +194,14 @@ impl Draft {
 
     /// Holds it still for a rename: until the answer is dropped nobody writes to it or commits it.
     /// `None`: parts of it are on their way to where it is, and cannot be had back.
+    /// Is a part of it under its name in the store?
+    pub fn is_partly_uploaded(&self) -> bool {
+        self.upload.lock().expect("no panic while held").is_some()
+    }
+
     pub async fn hold_to_move(&self) -> Option<Moving<'_>> {
         let contents = self.contents.lock().await;
-        let sent = self.upload.lock().expect("no panic while held").is_some();
-        (!sent).then_some(Moving {
+        (!self.is_partly_uploaded()).then_some(Moving {
             draft: self,
             contents,
         })

@@ -15,11 +15,14 @@ use super::{Error, Fs, Posix, Result};
 use crate::draft::{Doom, Draft};
 use crate::host::holders::{Held, OpenedFile};
 use crate::host::process::{self, Fate, Thread};
+use crate::host::signals;
 
 /// For how long a close waits for a process that is executing its program, which may wait for a slow disk or a busy machine,
 /// and for one that may be about to, or may have been begun for something else; and how soon it looks again: later and later.
 const EXECUTION_MAX: Duration = Duration::from_secs(5);
 const BEGINNING_MAX: Duration = Duration::from_millis(500);
+/// For how long it is looked whether somebody who was killed in open(2) begins to die.
+const DYING_MAX: Duration = Duration::from_millis(100);
 const LOOK_AGAIN: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_millis(50);
 
 /// What a close means for the draft.
@@ -104,7 +107,8 @@ impl Fs {
     pub async fn flush(self: &Arc<Self>, handle: u64, tid: u32) -> Result<()> {
         let file = self.file(handle)?;
         let (draft, wrote) = {
-            let used = file.used();
+            let mut used = file.used();
+            used.had_descriptors = true;
             if used.torn {
                 return Err(Error::quiet(libc::EIO));
             }
@@ -223,7 +227,15 @@ impl Fs {
                     _ => Held::No,
                 }
             }
-            Some(process) => opened.is_written_beside(process, |p| file.has_written(p)),
+            Some(process) => {
+                let others: Vec<_> = (self.open_files().iter())
+                    .filter(|(_, f)| f.writable && f.node.ino == file.node.ino)
+                    .filter(|(_, f)| !std::ptr::eq(&**f, file))
+                    .filter_map(|(_, f)| f.opener)
+                    .filter(|other| *other != process && Some(*other) != file.opener)
+                    .collect();
+                opened.is_written_beside(process, &others, |p| file.has_written(p))
+            }
         }
     }
 
@@ -264,6 +276,24 @@ impl Fs {
         alone.then_some(why)
     }
 
+    /// Nobody ever had a descriptor of it: was its opener killed in the middle of open(2), which is how that fails when we have
+    /// answered? He is not yet dying, perhaps.
+    async fn opener_was_killed(&self, file: &OpenFile) -> Option<&'static str> {
+        let opener = file.opener?;
+        let began = Instant::now();
+        loop {
+            let thread = Thread::of(opener);
+            let is_gone = thread.process.is_none() || signals::is_being_killed(opener);
+            if is_gone || matches!(thread.fate(), Fate::Killed(_)) {
+                return Some("the program that opened it was killed before it had it");
+            }
+            if began.elapsed() >= DYING_MAX {
+                return None;
+            }
+            tokio::time::sleep(*LOOK_AGAIN.start()).await;
+        }
+    }
+
     /// The last descriptor of an open file is gone, from the moment of the call; what that leaves to be done is what is answered.
     pub fn release(self: &Arc<Self>, handle: u64) -> impl Future<Output = ()> + Send + use<> {
         let under_way = UnderWay::new(&self.commits);
@@ -278,12 +308,14 @@ impl Fs {
     }
 
     async fn finish_release(&self, file: &OpenFile) {
-        let (draft, closed) = {
+        let (draft, closed, was_opened) = {
             let used = file.used();
-            (used.draft.clone(), used.closed)
+            let was_opened = used.had_descriptors || used.wrote || used.closed;
+            (used.draft.clone(), used.closed, was_opened)
         };
         if let Some(draft) = draft {
             let cut_short = match draft.is_dirty() && !closed {
+                true if !was_opened => self.opener_was_killed(file).await,
                 true => self.writers_were_cut_short(file),
                 false => None,
             };

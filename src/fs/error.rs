@@ -66,10 +66,17 @@ impl From<store::Error> for Error {
                 libc::EIO,
                 format!("{error}: somebody else ended this upload; write the file again"),
             ),
+            ErrorKind::Invalid if NAMES_REFUSED.contains(&error.code.as_str()) => Error::loud(
+                libc::EINVAL,
+                format!("{error}: this store takes no such name: choose another"),
+            ),
             ErrorKind::Invalid => Error::loud(libc::EIO, error.to_string()),
         }
     }
 }
+
+/// How stores say that a key is none of theirs.
+const NAMES_REFUSED: [&str; 3] = ["InvalidObjectName", "XMinioInvalidObjectName", "InvalidURI"];
 
 /// A disk that has no room, or none for this user: programs know what that means.
 fn full(error: &io::Error) -> Option<i32> {

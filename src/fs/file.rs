@@ -41,6 +41,8 @@ pub(super) struct Use {
     pub draft: Option<Arc<Draft>>,
     /// Bytes were written through this descriptor since the draft began.
     pub wrote: bool,
+    /// A descriptor of it was closed: so there was one, and open(2) had gone well.
+    pub had_descriptors: bool,
     /// Closed by somebody alive, and left for the release to commit.
     pub closed: bool,
     /// It was said that what it reads is in an archive.
@@ -156,7 +158,7 @@ impl OpenFile {
             Some(opened_at) if !self.has_other_writers(process) => {
                 opened.is_written_by_heirs_of(process, opened_at, others)
             }
-            _ => opened.is_written_beside(process, |p| self.has_written(p)),
+            _ => opened.is_written_beside(process, others, |p| self.has_written(p)),
         }
     }
 }

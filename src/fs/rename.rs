@@ -239,6 +239,13 @@ impl Rename {
             self.target.as_ref().map(|node| node.change()),
         );
         let draft = self.settled_draft(source).await?;
+        // Before anything is taken from the target: what is being written to it is not given back.
+        if draft
+            .as_ref()
+            .is_some_and(|draft| draft.is_partly_uploaded())
+        {
+            return Err(partly_uploaded(source));
+        }
         // In this order: who publishes a file has its turn, and then waits for what holds it.
         let _parting = match &self.target {
             Some(target) => Some(fs.part_with(target).await?),
@@ -290,7 +297,9 @@ impl Rename {
         }
         // What a commit of it will replace: its own object, or what had the name.
         let replaced = moved.clone().or_else(|| self.replaced());
-        let before = replaced.map_or(Before::Nothing, |v| Before::Version(v.etag));
+        let before = replaced
+            .as_ref()
+            .map_or(Before::Nothing, |v| Before::Version(v.etag.clone()));
         let object = was.zip(moved.as_ref());
         let object = object.map(|(was, is)| (was.etag, is.etag.clone()));
         if let Some(target) = &self.target {
@@ -301,7 +310,8 @@ impl Rename {
             let mut state = source.state();
             let cached = state.is_cached();
             state.set_cached(moved.clone().filter(|_| cached));
-            state.object = moved;
+            // What had the name has it in the bucket until the file is published.
+            state.object = replaced;
             state.stored_is_unknown();
             state.checked = Some(Moment::now());
             // A sample of where it was tells nothing of where it is.
@@ -612,15 +622,18 @@ impl Rename {
 }
 
 async fn held<'a>(node: &Node, draft: &'a Draft) -> Result<crate::draft::Moving<'a>> {
-    draft.hold_to_move().await.ok_or_else(|| {
-        Error::loud(
-            libc::EBUSY,
-            format!(
-                "/{} is being written and partly uploaded to where it is; rename it when it is closed",
-                node.key()
-            ),
-        )
-    })
+    let held = draft.hold_to_move().await;
+    held.ok_or_else(|| partly_uploaded(node))
+}
+
+fn partly_uploaded(node: &Node) -> Error {
+    Error::loud(
+        libc::EBUSY,
+        format!(
+            "/{} is being written and partly uploaded to where it is; rename it when it is closed",
+            node.key()
+        ),
+    )
 }
 
 struct Copied {

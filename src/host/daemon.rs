@@ -4,7 +4,7 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
 /// The daemon's line to the command that waits for it.
 pub struct Readiness {
@@ -18,8 +18,21 @@ pub enum Role {
     Daemon(Readiness),
 }
 
-/// Splits into the command, which waits, and the daemon.
-pub fn split() -> std::io::Result<Role> {
+/// Lets go of what the caller had open, but for what is to be kept: a lock, a pipe or a file is not to be held for as long as the
+/// mount is there. (Of ours nothing is open yet.)
+fn let_go_of_what_was_inherited(kept: Option<RawFd>) {
+    let kept = kept.and_then(|fd| u32::try_from(fd).ok()).unwrap_or(2);
+    for (first, last) in [(3, kept.saturating_sub(1)), (kept.max(2) + 1, u32::MAX)] {
+        if first <= last {
+            // SAFETY: no pointers involved, and nothing here owns these descriptors.
+            unsafe { libc::close_range(first, last, 0) };
+        }
+    }
+}
+
+/// Splits into the command, which waits, and the daemon, which keeps this descriptor of what it was given.
+pub fn split(kept: Option<RawFd>) -> std::io::Result<Role> {
+    let_go_of_what_was_inherited(kept);
     let mut ends = [0; 2];
     // SAFETY: `ends` takes the two descriptors.
     if unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) } != 0 {

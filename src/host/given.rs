@@ -67,6 +67,10 @@ impl Given {
         Ok(())
     }
 
+    pub fn descriptor(&self) -> RawFd {
+        self.descriptor
+    }
+
     /// Takes the descriptor, once.
     pub fn take(&self) -> OwnedFd {
         // SAFETY: it is open (see `at`), was opened for us, and nothing else here closes it.

@@ -7,12 +7,16 @@
 //! - Signals meant for the mount go to the guardian and are passed on; the daemon that serves has a
 //!   process group of its own, so that a terminal's Ctrl-C does not reach it twice.
 //! - If the guardian itself is killed the daemon goes on, and says so.
+//! - A daemon that is dead and not gone, because a thread of it waits in the kernel for a program that waits for the daemon, has its
+//!   connection cut off.
 //! - A daemon that says it is through is not waited for: the system takes its memory back behind it.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+
+use super::process;
 
 /// How the daemon ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,8 +92,9 @@ extern "C" fn pass_on(signal: libc::c_int) {
 }
 
 /// Forks the daemon off and waits for its end. Returns twice: in the daemon at once, in the guardian at
-/// the end. `in_guardian` runs right after the fork (to let go of what only the daemon needs).
-pub fn guard(in_guardian: impl FnOnce()) -> io::Result<Side> {
+/// the end. `in_guardian` runs right after the fork (to let go of what only the daemon needs), `when_stuck` if the daemon has died
+/// and something of it has not: a thread that waits in the kernel for who waits for the daemon.
+pub fn guard(in_guardian: impl FnOnce(), when_stuck: impl FnOnce()) -> io::Result<Side> {
     let (life, alive) = io::pipe()?;
     let (heard, farewell) = io::pipe()?;
     // A signal between the fork and the handlers waits.
@@ -116,9 +121,13 @@ pub fn guard(in_guardian: impl FnOnce()) -> io::Result<Side> {
             set_handlers(pass_on as extern "C" fn(libc::c_int) as usize);
             in_guardian();
             restore_signals(&before);
-            let end = match has_said_farewell(heard) {
-                true => End::Exited(0),
-                false => wait_for(pid)?,
+            let end = match last_word(heard, pid) {
+                LastWord::Farewell => End::Exited(0),
+                LastWord::Nothing => wait_for(pid)?,
+                LastWord::Stuck => {
+                    when_stuck();
+                    wait_for(pid)?
+                }
             };
             DAEMON.store(0, Ordering::Relaxed);
             set_handlers(libc::SIG_DFL);
@@ -141,10 +150,38 @@ pub fn in_child(work: impl FnOnce() -> u8) -> io::Result<End> {
     }
 }
 
-/// Waits until the daemon has said so, or is gone without (which ends the pipe).
-fn has_said_farewell(mut heard: impl Read) -> bool {
-    // (Signals do not end it: they are passed on.)
-    heard.read_exact(&mut [0]).is_ok()
+enum LastWord {
+    Farewell,
+    /// It is gone without.
+    Nothing,
+    /// It is dead, and holds what it had open.
+    Stuck,
+}
+
+/// How often it is looked whether the daemon is dead, though the pipe has not ended.
+const LOOK_AGAIN_MS: libc::c_int = 2_000;
+
+/// Waits until the daemon has said that it is through, or is gone without (which ends the pipe).
+fn last_word(mut heard: io::PipeReader, daemon: libc::pid_t) -> LastWord {
+    loop {
+        let mut asked = libc::pollfd {
+            fd: heard.as_raw_fd(),
+            events: libc::POLLIN,
+            revents: 0,
+        };
+        // SAFETY: one descriptor, and it is open.
+        match unsafe { libc::poll(&raw mut asked, 1, LOOK_AGAIN_MS) } {
+            0 if process::is_dead(daemon) => return LastWord::Stuck,
+            // (Signals do not end it: they are passed on.)
+            0 | -1 => {}
+            _ => {
+                return match heard.read_exact(&mut [0]) {
+                    Ok(()) => LastWord::Farewell,
+                    Err(_) => LastWord::Nothing,
+                };
+            }
+        }
+    }
 }
 
 fn wait_for(pid: libc::pid_t) -> io::Result<End> {

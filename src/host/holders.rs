@@ -146,14 +146,28 @@ impl OpenedFile {
     }
 
     /// Does it, or any other? A child that has it with close-on-exec may have been begun to write it, and then it does,
-    /// sooner or later.
-    pub fn is_written_beside(&self, process: u32, has_written: impl Fn(u32) -> bool) -> Held {
+    /// sooner or later. What `others` have, who opened the same file for themselves, is theirs.
+    pub fn is_written_beside(
+        &self,
+        process: u32,
+        others: &[u32],
+        has_written: impl Fn(u32) -> bool,
+    ) -> Held {
         if self.is_written_by(process) {
             return Held::Yes;
         }
+        let is_anothers = |holder| {
+            let is_of = |opener: &u32| *opener == holder || is_begun_by(holder, *opener);
+            others.iter().any(is_of) && !has_written(holder)
+        };
         let mut held = Held::No;
         for holder in self.writers() {
-            let passes = match self.is_kept_by(holder, &mut { LOOKED_AT_MAX }) {
+            let kept = self.is_kept_by(holder, &mut { LOOKED_AT_MAX });
+            let may_be_its = is_begun_by(holder, process) && kept != Some(Held::No);
+            if is_anothers(holder) && !may_be_its {
+                continue;
+            }
+            let passes = match kept {
                 Some(Held::No) if process::is_executing(holder) => Held::ByOneWhoExecutes,
                 Some(Held::No) => Held::ByOneWhoMayExecute,
                 kept => kept.unwrap_or(Held::Yes),
@@ -278,7 +292,7 @@ mod tests {
         // SAFETY: the same.
         let set = unsafe { libc::fcntl(writer.as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC) };
         assert_eq!(set, 0);
-        let told = |written: bool| file.is_written_beside(parent, |p| written && p == us);
+        let told = |written: bool| file.is_written_beside(parent, &[], |p| written && p == us);
         for _ in 0..100 {
             assert_eq!(told(true), Held::Yes);
             // A child of another test may be executing just then, or dying.

@@ -231,6 +231,20 @@ pub fn is_dead(path: &Path) -> bool {
     done != 0 && dead.contains(&std::io::Error::last_os_error().raw_os_error())
 }
 
+/// Cuts a mount off from its daemon: whoever waits for that is told so (ECONNABORTED). Best effort: the first needs root, the other
+/// the connections' own filesystem (fusectl).
+pub fn cut_off(path: &Path) {
+    let device = device(path);
+    if let Ok(target) = CString::new(path.as_os_str().as_bytes()) {
+        // It says EBUSY, mostly, and has done it.
+        // SAFETY: `target` is a C string that outlives the call.
+        unsafe { libc::umount2(target.as_ptr(), libc::MNT_FORCE | libc::UMOUNT_NOFOLLOW) };
+    }
+    if let Some((_, minor)) = device.as_deref().and_then(|device| device.split_once(':')) {
+        let _ = std::fs::write(format!("/sys/fs/fuse/connections/{minor}/abort"), "1");
+    }
+}
+
 /// The mount point that holds a path.
 #[cfg(test)]
 pub fn of_path(path: &Path) -> Option<PathBuf> {

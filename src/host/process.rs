@@ -184,6 +184,13 @@ pub(super) fn exists(process: u32) -> bool {
     Path::new(&format!("/proc/{process}")).exists()
 }
 
+/// Has its first thread ended, which a signal that kills it does whatever the others wait for?
+pub(super) fn is_dead(process: i32) -> bool {
+    let told = fs::read_to_string(format!("/proc/{process}/stat"));
+    let state = |stat: String| Some(stat.rsplit_once(')')?.1.trim_start().starts_with('Z'));
+    told.ok().and_then(state).unwrap_or(false)
+}
+
 /// Has it started this one, or somebody who has?
 pub(super) fn is_begun_by(process: u32, ancestor: u32) -> bool {
     let ancestors = std::iter::successors(Some(process), |&process| Thread::of(process).parent);

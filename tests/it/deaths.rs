@@ -1,10 +1,12 @@
 //! Writers that die by a signal: nothing of theirs is published, the old object stays, and no upload
 //! is left open. And writers that end without a signal, whose files are kept.
 
+use std::io::{Read, Write};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::support::mount::detach;
-use crate::support::tools::{Job, sh, sh_ok, shout};
+use crate::support::tools::{Job, kill, sh, sh_ok, shout};
 use crate::support::{
     Content, MIB, Mount, PART, Store, Writer, eventually, on_both_stores, seconds,
 };
@@ -696,4 +698,92 @@ fn what_is_closed_while_its_writer_dies_is_not_published() {
         }
     }
     assert_nothing_happened(&store, mount, "closed while the writer dies");
+}
+
+#[test]
+fn who_is_killed_in_the_middle_of_making_a_file_has_made_none() {
+    let store = Store::embedded();
+    let mount = Mount::new(&store);
+    let makes = "import os,signal,sys\nos.write(1,b'.')\nos.read(0,1)\n\
+                 f=os.open(sys.argv[1],os.O_WRONLY|os.O_CREAT|os.O_EXCL)\nsignal.pause()";
+    for n in 0..200 {
+        let mut command = Command::new("python3");
+        command
+            .args(["-S", "-E", "-c", makes])
+            .arg(mount.path(&format!("f{n}")));
+        let mut maker = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("python");
+        let mut is_ready = [0];
+        maker
+            .stdout
+            .as_mut()
+            .expect("a pipe")
+            .read_exact(&mut is_ready)
+            .expect("ready");
+        maker
+            .stdin
+            .as_mut()
+            .expect("a pipe")
+            .write_all(b"x")
+            .expect("told");
+        // Somewhere in its open(2), or before or behind it.
+        std::thread::sleep(Duration::from_micros(n * 37 % 1500));
+        maker.kill().expect("killed");
+        maker.wait().expect("dead");
+    }
+    assert!(mount.unmount().success());
+    assert_eq!(store.keys(), [""; 0]);
+}
+
+/// The kernel is told to forget a name, which waits for the directory, which somebody has who waits for the daemon: a thread
+/// that waits so does not die with it.
+#[test]
+fn a_daemon_that_dies_while_the_kernel_waits_for_it_is_cut_off() {
+    let store = Store::embedded();
+    let mut mount = Mount::with(&store, &["--metadata-ttl", "0s"]);
+    let held = [
+        "op=HeadObject,key=slow:hold-before",
+        "op=ListObjectsV2,key=slow:hold-before",
+    ];
+    let held = held.map(|fault| store.faults().script(fault).expect("a fault"));
+    let mut dies = Writer::start();
+    dies.open(&mount.path("new"), "wct");
+    dies.step("write 1 9");
+    let mut waits = Writer::start();
+    waits.begin(&format!("open wct {}", mount.path("slow").display()));
+    eventually(seconds(20), "somebody asks the store", || {
+        held.iter().any(|fault| store.faults().fired(*fault) > 0)
+    });
+    drop(dies);
+    let daemon = mount.daemon();
+    let threads = || {
+        let threads = std::fs::read_dir(format!("/proc/{daemon}/task"));
+        threads
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|thread| thread.path())
+    };
+    eventually(
+        seconds(20),
+        "the daemon's thread waits in the kernel",
+        || {
+            threads().any(|thread| {
+                let read = |what| std::fs::read_to_string(thread.join(what)).unwrap_or_default();
+                let waits =
+                    |stat: String| stat.rsplit(')').next().is_some_and(|s| s.starts_with(" D"));
+                read("comm").starts_with("kernel-cache") && waits(read("stat"))
+            })
+        },
+    );
+    kill(daemon, libc::SIGKILL);
+    mount.wait_for_death();
+    assert!(waits.finish("open").is_err());
+    for fault in held {
+        store.faults().remove(fault);
+    }
+    assert_eq!(store.keys(), [""; 0]);
 }

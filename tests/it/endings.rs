@@ -136,11 +136,26 @@ fn a_mount_goes_into_the_background_when_it_is_ready(store: &Store) {
     let gone = Gone(&at);
     let mut command = mount_command(store);
     command.arg(format!("s3://{}", store.bucket)).arg(&at);
-    let done = run(&mut command);
+    // What its caller has open is not held for as long as it is mounted.
+    let lock = folder.path().join("lock");
+    let mut locked = Command::new("sh");
+    locked.args(["-c", "exec 9>\"$0\"; flock 9; exec \"$@\""]);
+    locked
+        .arg(&lock)
+        .arg(command.get_program())
+        .args(command.get_args());
+    locked.envs(
+        command
+            .get_envs()
+            .filter_map(|(name, value)| Some((name, value?))),
+    );
+    let done = run(&mut locked);
     assert!(done.ok(), "{}", done.err);
     assert_eq!((done.out.as_str(), done.err.as_str()), ("", ""));
     // No waiting: it returned, so it is mounted.
     assert!(is_mounted(&at));
+    let free = File::open(&lock).expect("open").try_lock();
+    assert!(free.is_ok(), "{free:?}");
     assert_eq!(
         std::fs::read(at.join("file")).expect("read"),
         b"there at once"
@@ -521,4 +536,21 @@ ctypes.CDLL(None).syscall(ends_one_thread, 0)
     assert_eq!(next(), "closed");
     assert_eq!(store.get("file").as_deref(), Some(&b"half whole"[..]));
     assert!(program.wait().expect("waited for").success());
+}
+
+#[test]
+fn who_has_only_truncated_is_told_how_that_went_whoever_else_has_the_file() {
+    let store = Store::embedded();
+    let mount = Mount::new(&store);
+    store.put("file", "old");
+    let mut other = Writer::start();
+    other.open(&mount.path("file"), "rw");
+    let refused = store.faults().script("op=PutObject:error=403/AccessDenied");
+    let file = File::create(mount.path("file")).expect("opened");
+    // SAFETY: it is ours, and nobody else closes it.
+    let closed = unsafe { libc::close(file.into_raw_fd()) };
+    let error = io::Error::last_os_error().raw_os_error();
+    assert_eq!((closed, error), (-1, Some(libc::EACCES)));
+    store.faults().remove(refused.expect("a fault"));
+    assert_eq!(store.get("file").as_deref(), Some(&b"old"[..]));
 }

@@ -520,3 +520,33 @@ fn a_file_that_was_changed_since_it_was_listed_is_asked() {
     assert_eq!(modes(&mount)[0], 0o100_600);
     assert!(mount.terminate().success());
 }
+
+#[test]
+fn times_do_not_depend_on_who_was_asked_for_them() {
+    let store = Store::embedded();
+    for name in ["a", "b", "c"] {
+        store.put(&format!("d/{name}"), "some");
+        std::thread::sleep(Duration::from_millis(130));
+    }
+    let mount = Mount::new(&store);
+    let times = |name: &str| {
+        let told = fs::metadata(mount.path(&format!("d/{name}"))).expect("there");
+        [
+            told.mtime(),
+            told.mtime_nsec(),
+            told.ctime(),
+            told.ctime_nsec(),
+        ]
+    };
+    let asked_itself = times("a");
+    let listed: Vec<_> = fs::read_dir(mount.path("d"))
+        .expect("a directory")
+        .collect();
+    assert_eq!(listed.len(), 3);
+    for name in ["a", "b", "c"] {
+        let told = times(name);
+        fs::read(mount.path(&format!("d/{name}"))).expect("read");
+        assert_eq!(times(name), told, "{name}");
+    }
+    assert_eq!(times("a"), asked_itself);
+}

@@ -453,3 +453,48 @@ fn the_files_of_a_renamed_directory_are_not_asked_for_anew() {
     }
     assert!(mount.terminate().success());
 }
+
+#[test]
+fn a_rename_that_is_refused_takes_nothing_from_what_is_being_written_to_its_target() {
+    let store = Store::embedded();
+    let mount = Mount::with(&store, &["--part-size", "5M"]);
+    let mut target = File::create(mount.path("target")).expect("made");
+    target.write_all(b"precious").expect("written");
+    let mut large = Writer::start();
+    large.open(&mount.path("large"), "wct");
+    large.step(&format!("write 1 {}", 6 * MIB));
+    store.await_parts("large", 1);
+    let refused = fs::rename(mount.path("large"), mount.path("target"));
+    assert_eq!(errno(refused), libc::EBUSY);
+    target.write_all(b" and more").expect("it is there still");
+    drop(target);
+    large.step("close");
+    assert_eq!(
+        store.get("target").as_deref(),
+        Some(&b"precious and more"[..])
+    );
+    assert_eq!(store.keys(), ["large", "target"]);
+}
+
+#[test]
+fn what_a_file_being_written_has_replaced_goes_with_its_name() {
+    for moved_on in [false, true] {
+        let store = Store::embedded();
+        let mount = Mount::new(&store);
+        store.put("name", "old");
+        let mut new = File::create(mount.path("aside")).expect("made");
+        new.write_all(b"new").expect("written");
+        fs::rename(mount.path("aside"), mount.path("name")).expect("renamed");
+        match moved_on {
+            true => fs::rename(mount.path("name"), mount.path("further")).expect("renamed"),
+            false => fs::remove_file(mount.path("name")).expect("removed"),
+        }
+        assert!(!mount.path("name").exists(), "moved on: {moved_on}");
+        drop(new);
+        let left: &[&str] = if moved_on { &["further"] } else { &[] };
+        assert_eq!(store.keys(), left);
+        if moved_on {
+            assert_eq!(store.get("further").as_deref(), Some(&b"new"[..]));
+        }
+    }
+}

@@ -69,6 +69,14 @@ impl Store for S3Store {
             let metadata: Metadata = metadata
                 .map(|(name, value)| (name.to_ascii_lowercase(), value.clone()))
                 .collect();
+            // A directory of the store's own, and nothing that anybody put there.
+            if key.ends_with('/') && head.e_tag().is_none() {
+                let nothing = Op::HEAD.error(ErrorKind::Missing, key, "NoMarker", "no ETag");
+                return Err(Failure {
+                    error: nothing.into(),
+                    maybe_applied: false,
+                });
+            }
             // Without it the file would seem to be empty.
             let size = head.content_length().and_then(|n| u64::try_from(n).ok());
             let Some(size) = size else {
@@ -431,7 +439,7 @@ impl Store for S3Store {
             })
             .await
             .map_err(|error| match error.code.as_str() {
-                "NotImplemented" => Error {
+                "NotImplemented" | "IncompleteAnswer" => Error {
                     message: "this store copies no parts: mount with --capability part_copy=false"
                         .into(),
                     ..error
@@ -651,9 +659,13 @@ pub(super) fn incomplete(op: Op, key: &str, what: &str) -> Failure {
     }
 }
 
+const MD5_OF_NOTHING: &str = "d41d8cd98f00b204e9800998ecf8427e";
+
 fn etag(op: Op, key: &str, etag: Option<&str>) -> std::result::Result<ETag, Failure> {
     match etag.map(unquoted) {
         Some(etag) if !etag.is_empty() => Ok(etag),
+        // Some stores keep what marks a directory as one, which has none.
+        _ if key.ends_with('/') => Ok(ETag::new(MD5_OF_NOTHING)),
         _ => Err(incomplete(op, key, "no ETag")),
     }
 }

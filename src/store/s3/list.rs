@@ -5,7 +5,7 @@
 //!   what lies outside the prefix (a store that ignores it) is left out.
 //! - A listing that does not advance is an error, not an endless loop.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use aws_sdk_s3::primitives::DateTime;
 use aws_sdk_s3::types::{CommonPrefix, EncodingType, Object};
@@ -46,7 +46,7 @@ impl Page {
                 key: text(o.key?),
                 size: o.size.and_then(|s| u64::try_from(s).ok()).unwrap_or(0),
                 etag: unquoted(o.e_tag.as_deref().unwrap_or_default()),
-                modified: time(o.last_modified.as_ref()),
+                modified: whole_seconds(time(o.last_modified.as_ref())),
                 storage_class: None,
                 archive: None,
                 version: None,
@@ -96,6 +96,13 @@ pub(super) fn decoder(encoding: Option<&EncodingType>) -> impl Fn(String) -> Str
         true => decode(text),
         false => text,
     }
+}
+
+/// As every other answer tells it: a listing may have the milliseconds, and a time must not change by who was asked.
+fn whole_seconds(time: SystemTime) -> SystemTime {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH);
+    let seconds = since.map_or(0, |since| since.as_secs());
+    SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
 }
 
 /// A store that gives no time, or one out of range, gets the epoch.
