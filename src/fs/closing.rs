@@ -314,7 +314,8 @@ impl Fs {
             (used.draft.clone(), used.closed, was_opened)
         };
         if let Some(draft) = draft {
-            let cut_short = match draft.is_dirty() && !closed {
+            let is_left = draft.outcome().is_none() && draft.is_dirty() && !closed;
+            let cut_short = match is_left {
                 true if !was_opened => self.opener_was_killed(file).await,
                 true => self.writers_were_cut_short(file),
                 false => None,
