@@ -33,6 +33,10 @@ impl Draft {
             // The name went away during the commit: there is nothing to say to whoever closes it.
             (Err(error), Some(Doom::Unlinked)) if !error.leaves_it_open() => {
                 self.said().last = false;
+                // Who has it open goes on with what it was.
+                if contents.take_back(&self.works).is_err() {
+                    self.lose("its name is gone, and it could not be kept on disk (--spool-dir)");
+                }
                 self.committing.store(false, Ordering::Release);
                 return Ok(None);
             }
@@ -118,22 +122,13 @@ impl Draft {
 
     async fn put(&self, contents: &mut Contents) -> Result<ETag, Error> {
         let streamed = !contents.spooled && contents.tail.end() == contents.size;
-        if !streamed {
-            let (body, _hold) = self.load_piece(contents, 0..contents.size).await?;
-            return self.put_body(body).await;
-        }
-        let (chunks, crc) = contents.tail.seal();
-        let put = self.put_body(Body::new(chunks.clone(), crc)).await;
-        // Who has it open when its name is gone goes on with what it was.
-        if put.is_err() && contents.take_back(&self.works, &chunks).is_err() {
-            self.lose(
-                "it was not published, and what it was could not be kept on disk (--spool-dir)",
-            );
-        }
-        put
-    }
-
-    async fn put_body(&self, body: Body) -> Result<ETag, Error> {
+        let (body, _hold) = if streamed {
+            let (chunks, crc) = contents.put_aside();
+            (Body::new(chunks, crc), None)
+        } else {
+            let (body, hold) = self.load_piece(contents, 0..contents.size).await?;
+            (body, Some(hold))
+        };
         if self.doom.get().is_some() {
             return Err(Error::Aborted("given up before it was sent"));
         }

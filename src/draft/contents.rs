@@ -66,6 +66,8 @@ pub struct Contents {
     pub tail: Tail,
     pub spool: Option<Spool>,
     pub spooled: bool,
+    /// All of it, out of the tail, for a PUT that is not decided yet.
+    aside: Vec<Bytes>,
     /// Made zero again, over the base; what the spool has lies above it.
     punched: Extents,
 }
@@ -84,6 +86,7 @@ impl Contents {
             tail: Tail::new(0),
             spool: None,
             spooled: false,
+            aside: Vec::new(),
             punched: Extents::default(),
         }
     }
@@ -226,19 +229,30 @@ impl Contents {
         Ok(())
     }
 
-    /// Takes back what was taken out of the tail, as the beginning of a file that nothing was sent of: on disk from now on.
-    pub fn take_back(&mut self, works: &Arc<Works>, chunks: &[Bytes]) -> std::io::Result<()> {
+    /// Takes everything out of the tail, to be sent in one piece.
+    pub fn put_aside(&mut self) -> (Vec<Bytes>, u64) {
         assert!(
-            self.sent.is_empty() && self.tail.len == 0,
-            "something came behind what is taken back"
+            self.sent.is_empty() && !self.spooled,
+            "a part of it is elsewhere"
         );
+        let (chunks, crc) = self.tail.seal();
+        self.aside = chunks.clone();
+        (chunks, crc)
+    }
+
+    /// Takes back what was put aside: on disk from now on.
+    pub fn take_back(&mut self, works: &Arc<Works>) -> std::io::Result<()> {
+        if self.aside.is_empty() {
+            return Ok(());
+        }
         let mut spool = Spool::create(&works.spool)?;
         let mut at = 0;
-        for bytes in chunks {
+        for bytes in &self.aside {
             spool.write(at, bytes)?;
             at += bytes.len() as u64;
         }
         (self.tail, self.spool, self.spooled) = (Tail::new(0), Some(spool), true);
+        self.aside.clear();
         Ok(())
     }
 

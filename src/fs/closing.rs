@@ -210,30 +210,23 @@ impl Fs {
 
     /// Is this close one of several of the same open file?
     fn is_still_open(&self, file: &OpenFile, process: Option<u32>, by_opener: bool) -> Held {
+        // Cannot be told: treat it as the last.
+        let Some(process) = process else {
+            return Held::No;
+        };
+        let mut others: Vec<_> = (self.open_files().iter())
+            .filter(|(_, f)| f.writable && f.node.ino == file.node.ino)
+            .filter(|(_, f)| !std::ptr::eq(&**f, file))
+            .filter_map(|(_, f)| f.opener)
+            .collect();
         let opened = OpenedFile::new(self.mounted(), file.node.ino);
-        match process {
-            // Cannot be told: treat it as the last.
-            None => Held::No,
-            Some(process) if by_opener => {
-                let openers: Vec<_> = (self.open_files().iter())
-                    .filter(|(_, f)| f.writable && f.node.ino == file.node.ino)
-                    .filter_map(|(_, f)| f.opener)
-                    .collect();
-                let (its, others): (Vec<_>, Vec<_>) =
-                    openers.into_iter().partition(|&opener| opener == process);
-                // Two opens by one process look alike in /proc; then each close commits.
-                match its.len() {
-                    0 | 1 => file.is_left_by_opener(&opened, process, &others),
-                    _ => Held::No,
-                }
-            }
-            Some(process) => {
-                let others: Vec<_> = (self.open_files().iter())
-                    .filter(|(_, f)| f.writable && f.node.ino == file.node.ino)
-                    .filter(|(_, f)| !std::ptr::eq(&**f, file))
-                    .filter_map(|(_, f)| f.opener)
-                    .filter(|other| *other != process && Some(*other) != file.opener)
-                    .collect();
+        match by_opener {
+            // Two opens by one process look alike in /proc; then each close commits.
+            true if others.contains(&process) => Held::No,
+            true => file.is_left_by_opener(&opened, process, &others),
+            false => {
+                // Who opened this one, too, may have that.
+                others.retain(|other| *other != process && Some(*other) != file.opener);
                 opened.is_written_beside(process, &others, |p| file.has_written(p))
             }
         }
@@ -310,7 +303,7 @@ impl Fs {
     async fn finish_release(&self, file: &OpenFile) {
         let (draft, closed, was_opened) = {
             let used = file.used();
-            let was_opened = used.had_descriptors || used.wrote || used.closed;
+            let was_opened = used.had_descriptors || used.wrote;
             (used.draft.clone(), used.closed, was_opened)
         };
         if let Some(draft) = draft {

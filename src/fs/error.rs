@@ -118,3 +118,39 @@ impl From<draft::Error> for Error {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of_store(code: &str) -> store::Error {
+        store::Error {
+            kind: ErrorKind::Invalid,
+            operation: "PutObject",
+            key: "k".to_string(),
+            code: code.to_string(),
+            message: String::new(),
+            request_id: None,
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_refused_and_a_disk_that_is_full_are_told_as_that() {
+        for (code, errno) in [
+            ("XMinioInvalidObjectName", libc::EINVAL),
+            ("Other", libc::EIO),
+        ] {
+            assert_eq!(Error::from(of_store(code)).errno, errno, "{code}");
+        }
+        for (told, errno) in [
+            (libc::ENOSPC, libc::ENOSPC),
+            (libc::EDQUOT, libc::EDQUOT),
+            (libc::EROFS, libc::EIO),
+        ] {
+            let disk = || io::Error::from_raw_os_error(told).into();
+            for error in [draft::Error::Spool(disk()), draft::Error::Journal(disk())] {
+                assert_eq!(Error::from(error).errno, errno, "{told}");
+            }
+        }
+    }
+}

@@ -116,10 +116,6 @@ impl OpenedFile {
         if self.is_written_by(process) {
             return Held::Yes;
         }
-        let is_anothers = |heir| {
-            let is_of = |opener: &u32| *opener == heir || is_begun_by(heir, *opener);
-            others.iter().any(is_of)
-        };
         // What is too much to be looked through has no part in it, for all that can be told.
         let mut budget = LOOKED_AT_MAX;
         let descendants = descendants_of(process);
@@ -134,7 +130,9 @@ impl OpenedFile {
             ![process, std::process::id()].contains(heir) && !descendants.contains(heir)
         };
         for heir in since.begun_since().into_iter().filter(is_stranger) {
-            if self.is_among(heir, Kept::Beyond, &mut budget) != Some(true) || is_anothers(heir) {
+            if self.is_among(heir, Kept::Beyond, &mut budget) != Some(true)
+                || is_of_any(heir, others)
+            {
                 continue;
             }
             match self.is_kept_by(heir, &mut { LOOKED_AT_MAX }) {
@@ -156,15 +154,12 @@ impl OpenedFile {
         if self.is_written_by(process) {
             return Held::Yes;
         }
-        let is_anothers = |holder| {
-            let is_of = |opener: &u32| *opener == holder || is_begun_by(holder, *opener);
-            others.iter().any(is_of) && !has_written(holder)
-        };
         let mut held = Held::No;
         for holder in self.writers() {
             let kept = self.is_kept_by(holder, &mut { LOOKED_AT_MAX });
-            let may_be_its = is_begun_by(holder, process) && kept != Some(Held::No);
-            if is_anothers(holder) && !may_be_its {
+            let is_heir = is_begun_by(holder, process);
+            let may_be_this = has_written(holder) || is_heir && kept != Some(Held::No);
+            if !may_be_this && is_of_any(holder, others) {
                 continue;
             }
             let passes = match kept {
@@ -172,7 +167,7 @@ impl OpenedFile {
                 Some(Held::No) => Held::ByOneWhoMayExecute,
                 kept => kept.unwrap_or(Held::Yes),
             };
-            if passes == Held::Yes || has_written(holder) || !is_begun_by(holder, process) {
+            if passes == Held::Yes || has_written(holder) || !is_heir {
                 if process::exists(holder) {
                     return Held::Yes;
                 }
@@ -244,6 +239,12 @@ impl OpenedFile {
             && (kept == Kept::AnyHow || flags.is_none_or(|flags| flags & libc::O_CLOEXEC == 0))
             && number("mnt_id:").is_some_and(|id| self.is_of_ours(id, process))
     }
+}
+
+/// Is it one of them, or begun by one?
+fn is_of_any(process: u32, openers: &[u32]) -> bool {
+    let is_of = |opener: &u32| *opener == process || is_begun_by(process, *opener);
+    openers.iter().any(is_of)
 }
 
 /// Of a descriptor, what all of them tell, which comes first and in one piece.

@@ -102,9 +102,11 @@ impl Journal {
         let left = log.open_uploads() + intents;
         if left == 0 && !log.is_poisoned() && !log.is_behind() {
             instances::remove(&self.directory);
+            // What is removed is freed when it is closed, which takes longer than all of this: nobody waits for that.
+            let _ = thread::Builder::new().spawn(move || drop(log));
+        } else {
+            drop(log);
         }
-        // What is removed is freed when it is closed, which takes longer than all of this: nobody waits for that.
-        let _ = thread::Builder::new().spawn(move || drop(log));
         drop(
             self.lock
                 .lock()

@@ -189,6 +189,7 @@ fn a_mount_is_named_in_the_configuration_file() {
     }
     fs::write(own.join("config.toml"), "[defaults]\nx =\n").expect("written");
     let refused = host.wholefs(&["mount", "docs"]);
+    assert_eq!(refused.status.code(), Some(2), "{}", refused.err);
     assert!(refused.err.contains("line 2"), "{}", refused.err);
 }
 

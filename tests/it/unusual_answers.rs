@@ -430,3 +430,37 @@ async fn times_are_understood_in_every_form_or_not_believed() {
 fn assert_is(found: SystemTime, either: &[SystemTime], what: &str) {
     assert!(either.contains(&found), "{what}: {found:?}");
 }
+
+/// Stores that keep directories of their own: what marks one has no ETag, and one that nobody has marked answers all the same.
+#[tokio::test]
+async fn a_directory_needs_no_etag() {
+    let (store, _) = store("generic", |_, asked| match asked.method.as_str() {
+        "HEAD" => Reply::Answer(200, vec![("Content-Length", "4096".into())], vec![]),
+        _ => Reply::Answer(200, vec![], vec![]),
+    })
+    .await;
+    let attributes = Attributes::default();
+    let none = Precondition::None;
+    let nothing = Body::from_bytes(Vec::new().into());
+    let marked = store.put("d/", nothing, &attributes, &none).await;
+    let marked = marked.map_err(|error| error.kind);
+    assert_eq!(marked, Ok(ETag::new("d41d8cd98f00b204e9800998ecf8427e")));
+    let looked = |key| {
+        let store = &store;
+        async move { store.head(key).await.map_err(|error| error.kind) }
+    };
+    assert_eq!(looked("d/").await, Err(ErrorKind::Missing));
+    // Of a file that is an answer which is not whole.
+    assert_eq!(looked("f").await, Err(ErrorKind::Transient));
+    assert!(put(&store).await.is_err());
+}
+
+#[tokio::test]
+async fn a_copied_part_without_a_result_says_how_to_do_without() {
+    let (store, _) = store("generic", |_, _| Reply::Answer(200, vec![], vec![])).await;
+    let (upload, version) = (upload(), ETag::new("e"));
+    let copied = store.copy_part("k", &upload, 1, "s", &version, 0..9);
+    let error = copied.await.expect_err("no result");
+    let remedy = "--capability part_copy=false";
+    assert!(error.to_string().contains(remedy), "{error}");
+}

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use super::names::{Content, Entry, Record, now};
 use super::{GIB, GlacierStore, description, missing, tree};
 use crate::random::random_token;
-use crate::store::s3::classify::{Broken, Failure, Op, kind_of_broken};
+use crate::store::s3::classify::{Failure, Op};
 use crate::store::s3::exchange::Patience;
 use crate::store::tally::Tally;
 use crate::store::{
@@ -47,15 +47,6 @@ fn same_version(op: Op, key: &str, entry: Option<&Entry>, etag: &ETag) -> Result
             let message = "another archive has this name now";
             Err(op.error(ErrorKind::Conflict, key, "VersionChanged", message))
         }
-    }
-}
-
-/// A success that leaves out what it was asked for.
-fn incomplete(op: Op, key: &str, what: &str) -> Failure {
-    let kind = kind_of_broken(op, Broken::Afterwards);
-    Failure {
-        error: op.error(kind, key, "IncompleteAnswer", what).into(),
-        maybe_applied: true,
     }
 }
 
@@ -298,7 +289,7 @@ impl Store for GlacierStore {
         };
         let accept = |begun: aws_sdk_glacier::operation::initiate_multipart_upload::InitiateMultipartUploadOutput| match begun.upload_id() {
             Some(id) if !id.is_empty() => Ok(UploadId(id.to_string())),
-            _ => Err(incomplete(op, key, "no upload id")),
+            _ => Err(Failure::incomplete(op, key, "no upload id")),
         };
         let patience = self.line.limits.patience(0);
         let id = self.call(op, key, patience, request, accept).await?;
@@ -336,7 +327,9 @@ impl Store for GlacierStore {
         self.call(op, key, patience.clone(), request, |part| {
             let checksum = part.checksum().filter(|sum| tree::from_hex(sum).is_some());
             Ok(PartReceipt {
-                etag: ETag::new(checksum.ok_or_else(|| incomplete(op, key, "no tree hash"))?),
+                etag: ETag::new(
+                    checksum.ok_or_else(|| Failure::incomplete(op, key, "no tree hash"))?,
+                ),
                 crc64: None,
             })
         })
@@ -403,7 +396,7 @@ impl Store for GlacierStore {
         };
         let accept = |done: aws_sdk_glacier::operation::complete_multipart_upload::CompleteMultipartUploadOutput| match done.archive_id() {
             Some(id) if !id.is_empty() => Ok(id.to_string()),
-            _ => Err(incomplete(op, key, "no archive id")),
+            _ => Err(Failure::incomplete(op, key, "no archive id")),
         };
         let steps = (size / GIB) as u32 + parts.len() as u32 / 1000;
         let patience = self.line.limits.request_timeout.saturating_mul(steps + 1);

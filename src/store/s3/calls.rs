@@ -9,25 +9,23 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use async_trait::async_trait;
-use aws_sdk_s3::config::http::HttpResponse;
-use aws_sdk_s3::error::SdkError;
-use aws_sdk_s3::operation::head_object::HeadObjectOutput;
 use aws_sdk_s3::types::{
     ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload, CompletedPart as SdkPart,
-    EncodingType, MetadataDirective, RestoreRequest, StorageClass,
+    EncodingType, MetadataDirective, RestoreRequest,
 };
 
-use super::classify::{self, Failure, Op};
+use super::classify::{Failure, Op};
 use super::contents::QuickContents;
 use super::forms::{decode_crc64, encode_crc64, quoted, unquoted};
 use super::list::{Next, Page, decoder, time};
+use super::told::{archive, etag, told_all_the_same};
 use super::{S3Store, keys};
 use crate::random::random_token;
 use crate::store::tally::Tally;
 use crate::store::{
-    Archive, Attributes, Body, Capabilities, CompletedPart, Continuation, Download, ETag, Error,
-    ErrorKind, ListPage, ListUploadsPage, ListedPart, ListedUpload, Metadata, ObjectInfo,
-    PartReceipt, Precondition, Result, Store, UploadId,
+    Attributes, Body, Capabilities, CompletedPart, Continuation, Download, ETag, Error, ErrorKind,
+    ListPage, ListUploadsPage, ListedPart, ListedUpload, Metadata, ObjectInfo, PartReceipt,
+    Precondition, Result, Store, UploadId,
 };
 
 #[async_trait]
@@ -80,7 +78,7 @@ impl Store for S3Store {
             // Without it the file would seem to be empty.
             let size = head.content_length().and_then(|n| u64::try_from(n).ok());
             let Some(size) = size else {
-                return Err(incomplete(Op::HEAD, key, "no Content-Length"));
+                return Err(Failure::incomplete(Op::HEAD, key, "no Content-Length"));
             };
             Ok(ObjectInfo {
                 key: key.to_string(),
@@ -362,7 +360,7 @@ impl Store for S3Store {
         };
         self.call(Op::CREATE, key, self.patience(0), request, |id| match id {
             Some(id) if !id.is_empty() => Ok(UploadId(id)),
-            _ => Err(incomplete(Op::CREATE, key, "no upload id")),
+            _ => Err(Failure::incomplete(Op::CREATE, key, "no upload id")),
         })
         .await
     }
@@ -429,7 +427,7 @@ impl Store for S3Store {
         let copied = self
             .call(op, key, self.patience(bytes), request, |copied| {
                 let Some(result) = copied.copy_part_result() else {
-                    return Err(incomplete(op, key, "no result"));
+                    return Err(Failure::incomplete(op, key, "no result"));
                 };
                 let crc64 = result.checksum_crc64_nvme().and_then(decode_crc64);
                 Ok(PartReceipt {
@@ -650,43 +648,6 @@ impl S3Store {
     }
 }
 
-/// A success that leaves out what it was asked for.
-pub(super) fn incomplete(op: Op, key: &str, what: &str) -> Failure {
-    let kind = classify::kind_of_broken(op, classify::Broken::Afterwards);
-    Failure {
-        error: op.error(kind, key, "IncompleteAnswer", what).into(),
-        maybe_applied: true,
-    }
-}
-
-const MD5_OF_NOTHING: &str = "d41d8cd98f00b204e9800998ecf8427e";
-
-fn etag(op: Op, key: &str, etag: Option<&str>) -> std::result::Result<ETag, Failure> {
-    match etag.map(unquoted) {
-        Some(etag) if !etag.is_empty() => Ok(etag),
-        // Some stores keep what marks a directory as one, which has none.
-        _ if key.ends_with('/') => Ok(ETag::new(MD5_OF_NOTHING)),
-        _ => Err(incomplete(op, key, "no ETag")),
-    }
-}
-
-/// What HEAD says of archives: by the class, by Intelligent-Tiering's own header, and of a restore.
-fn archive(head: &HeadObjectOutput) -> Option<Archive> {
-    let kept = match head.storage_class() {
-        Some(StorageClass::Glacier | StorageClass::DeepArchive) => Archive::Class,
-        _ if head.archive_status().is_some() => Archive::Tier,
-        _ => return None,
-    };
-    match head.restore() {
-        None => Some(kept),
-        Some(restore) if restore.contains("ongoing-request=\"true\"") => {
-            Some(Archive::BeingRestored)
-        }
-        // A copy is there.
-        Some(_) => None,
-    }
-}
-
 fn part_number(op: Op, key: &str, number: u32) -> Result<i32> {
     i32::try_from(number)
         .map_err(|_| op.error(ErrorKind::Invalid, key, "PartNumber", "out of range"))
@@ -700,18 +661,4 @@ fn metadata(attributes: &Attributes) -> Option<HashMap<String, String>> {
             .map(|(k, v)| (k.clone(), v.clone()))
             .collect()
     })
-}
-
-/// What element `tag` says in a success that the SDK could not parse, but that is whole: its root begins
-/// with `root`, and it ends with it.
-fn told_all_the_same<E>(error: &SdkError<E, HttpResponse>, root: &str, tag: &str) -> Option<String>
-where
-    E: std::error::Error + 'static,
-{
-    let response = error.raw_response()?;
-    let body = response.body().bytes()?.trim_ascii();
-    let text = std::str::from_utf8(body).ok()?;
-    let (_, end) = text.rsplit_once("</")?;
-    let whole = text.contains(&format!("<{root}")) && end.starts_with(root) && end.ends_with('>');
-    (response.status().as_u16() == 200 && whole).then(|| classify::xml_text(body, tag))?
 }

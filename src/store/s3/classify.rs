@@ -89,6 +89,17 @@ pub(in crate::store) struct Failure {
     pub maybe_applied: bool,
 }
 
+impl Failure {
+    /// A success that leaves out what it was asked for.
+    pub fn incomplete(op: Op, key: &str, what: &str) -> Failure {
+        let kind = kind_of_broken(op, Broken::Afterwards);
+        Failure {
+            error: op.error(kind, key, "IncompleteAnswer", what).into(),
+            maybe_applied: true,
+        }
+    }
+}
+
 /// Where an attempt that got no answer broke.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::store) enum Broken {

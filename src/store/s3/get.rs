@@ -5,8 +5,7 @@ use std::ops::Range;
 use aws_sdk_s3::operation::RequestId;
 use aws_sdk_s3::operation::get_object::GetObjectOutput;
 
-use super::calls::incomplete;
-use super::classify::Op;
+use super::classify::{Failure, Op};
 use super::forms::{content_range, quoted, unquoted};
 use super::list::time;
 use super::ranges::UNSAID;
@@ -49,14 +48,18 @@ impl S3Store {
         let accept = |answer: GetObjectOutput| {
             let whole = answer.content_length().is_none() || answer.content_length() == said;
             match answer.e_tag() {
-                None => Err(incomplete(Op::GET, key, "an object without an ETag")),
+                None => Err(Failure::incomplete(
+                    Op::GET,
+                    key,
+                    "an object without an ETag",
+                )),
                 Some(_) if answer.content_range() == Some(UNSAID) => {
                     let what = "a part of an object without its range";
-                    Err(incomplete(Op::GET, key, what))
+                    Err(Failure::incomplete(Op::GET, key, what))
                 }
                 Some(_) if answer.content_range().is_some() && !whole => {
                     let what = "a range in a body of another length";
-                    Err(incomplete(Op::GET, key, what))
+                    Err(Failure::incomplete(Op::GET, key, what))
                 }
                 Some(_) => Ok(answer),
             }

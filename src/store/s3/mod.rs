@@ -65,6 +65,7 @@ mod refusal;
 pub(in crate::store) mod renewal;
 pub(in crate::store) mod retry;
 mod source;
+mod told;
 pub(in crate::store) mod transport;
 mod witness;
 
