@@ -1,6 +1,7 @@
 //! `wholefs bucket`: the embedded bucket alone, served over S3 with whatever dialect and faults; or an
 //! embedded vault, as Glacier serves it.
 
+use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -181,7 +182,7 @@ pub(crate) fn run(arguments: BucketArguments) -> Result<(), Failure> {
     block_on(async move {
         let server = Server::start(options)
             .await
-            .map_err(|e| format!("cannot serve at {}: {e}", arguments.listen))?;
+            .map_err(|e| cannot_serve(&arguments, &e))?;
         for prefill in &arguments.prefill {
             server.prefill(&arguments.buckets[0], prefill);
         }
@@ -205,10 +206,26 @@ async fn serve_vaults(arguments: BucketArguments) -> Result<(), Failure> {
     };
     let server = VaultServer::start(options)
         .await
-        .map_err(|e| format!("cannot serve at {}: {e}", arguments.listen))?;
+        .map_err(|e| cannot_serve(&arguments, &e))?;
     until_told(&arguments, server.faults(), server.log(), server.endpoint()).await?;
     server.stop().await;
     Ok(())
+}
+
+/// It is the address or, where that is not it, the directory.
+fn cannot_serve(arguments: &BucketArguments, error: &io::Error) -> String {
+    let at = arguments.listen;
+    match (error.kind(), &arguments.dir) {
+        (io::ErrorKind::AddrInUse, _) => {
+            format!(
+                "cannot serve at {at}: {error}: --listen names another port (0: one that is free)"
+            )
+        }
+        (io::ErrorKind::AddrNotAvailable, _) | (_, None) => {
+            format!("cannot serve at {at}: {error}")
+        }
+        (_, Some(directory)) => format!("cannot keep objects in {}: {error}", directory.display()),
+    }
 }
 
 /// Scripts the faults, says where the server is, and waits for a signal.

@@ -21,6 +21,8 @@ use crate::host::mountpoint;
 /// A mount as the file has it.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Named {
+    /// Where it is told: the file, and its table.
+    pub told: String,
     pub source: String,
     pub directory: Option<PathBuf>,
     pub flags: Vec<String>,
@@ -57,7 +59,10 @@ pub(super) fn named(name: &str, file: Option<&Path>) -> Result<Named, Failure> {
             Failure::usage(format!("the configuration {}: {said}", path.display()))
         })?;
         match found {
-            Ok(named) => return Ok(named),
+            Ok(named) => {
+                let told = format!("the configuration {}, [mounts.{name}]", path.display());
+                return Ok(Named { told, ..named });
+            }
             Err(names) => known.extend(names),
         }
     }
@@ -76,6 +81,19 @@ pub(super) fn named(name: &str, file: Option<&Path>) -> Result<Named, Failure> {
     Err(Failure::usage(format!(
         "{name:?} is not something to mount: write s3://BUCKET or s3://BUCKET/PREFIX, or the name of a mount ({known})"
     )))
+}
+
+/// `--config` was given with what is no name, or with nothing.
+pub(super) fn is_not_meant(file: Option<&Path>, source: Option<&str>) -> Result<(), Failure> {
+    let named = source.map_or("none is named".to_string(), |source| {
+        format!("{source} is none")
+    });
+    match file {
+        None => Ok(()),
+        Some(_) => Err(Failure::usage(format!(
+            "--config is about mounts by name, and {named}: leave it out, or name a mount of that file"
+        ))),
+    }
 }
 
 /// The mount that is called so, unless one is at a directory of that name.
@@ -169,6 +187,7 @@ fn read(file: &Table, name: &str) -> Result<Result<Named, Vec<String>>, String> 
         flags.extend(flag(key, value)?);
     }
     Ok(Ok(Named {
+        told: String::new(),
         source,
         directory,
         flags,

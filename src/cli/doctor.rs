@@ -38,6 +38,9 @@ upload under a name of its own (.wholefs-doctor-…), and removes both again; in
 pub(crate) struct DoctorArguments {
     /// s3://BUCKET, s3://BUCKET/PREFIX, glacier://VAULT, or a mount that the configuration file names
     pub(super) source: Option<String>,
+    /// The file that names mounts [default: ~/.config/wholefs/config.toml, then /etc/wholefs/config.toml]
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
     /// Change nothing in the bucket, not even for a moment
     #[arg(long)]
     read_only: bool,

@@ -162,12 +162,7 @@ fn run(given: Vec<OsString>) -> u8 {
 
 fn mount(arguments: mount::MountArguments, given: Vec<OsString>) -> Result<(), Failure> {
     if arguments.source.contains("://") {
-        if arguments.config.is_some() {
-            return Err(Failure::usage(format!(
-                "--config is about mounts by name, and {} is none: leave it out, or name a mount of that file",
-                arguments.source
-            )));
-        }
+        config::is_not_meant(arguments.config.as_deref(), Some(&arguments.source))?;
         return mount::run(arguments, None);
     }
     let named = config::named(&arguments.source, arguments.config.as_deref())?;
@@ -180,9 +175,10 @@ fn mount(arguments: mount::MountArguments, given: Vec<OsString>) -> Result<(), F
 fn doctor(arguments: doctor::DoctorArguments, given: Vec<OsString>) -> Result<(), Failure> {
     let name = arguments.source.as_deref();
     let Some(name) = name.filter(|source| !source.contains("://")) else {
+        config::is_not_meant(arguments.config.as_deref(), name)?;
         return doctor::run(arguments);
     };
-    let named = config::named(name, None)?;
+    let named = config::named(name, arguments.config.as_deref())?;
     match with_flags_of(&named, &given)? {
         Command::Doctor(mut arguments) => {
             arguments.source = Some(named.source);
@@ -221,7 +217,11 @@ fn with_flags_of(named: &config::Named, given: &[OsString]) -> Result<Command, F
         .chain(theirs.iter().cloned());
     match Arguments::try_parse_from(all) {
         Ok(arguments) => Ok(arguments.command),
-        Err(error) => Err(Failure::usage(in_one_line(&error, given))),
+        // What was given was right by itself.
+        Err(error) => {
+            let wrong = in_one_line(&error, given);
+            Err(Failure::usage(format!("{}: {wrong}", named.told)))
+        }
     }
 }
 

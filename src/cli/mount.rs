@@ -142,6 +142,7 @@ pub(crate) fn run(arguments: MountArguments, named: Option<Named>) -> Result<(),
     }
 
     arguments.log.check()?;
+    host::mind_no_stray_signals();
     let mut readiness = daemon::Readiness::nobody();
     if !arguments.foreground {
         let given = settings.mount.given.as_ref().map(Given::descriptor);

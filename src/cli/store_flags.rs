@@ -134,6 +134,16 @@ impl StoreArguments {
                 )
             })?;
         }
+        if let Some(endpoint) = endpoint.as_deref().filter(|url| url.contains(['?', '#'])) {
+            return Err(Failure::usage(format!(
+                "{endpoint:?} is not an endpoint: leave out what begins with ? or #"
+            )));
+        }
+        if self.sse_kms_key_id.is_some() && self.sse.as_deref() == Some("AES256") {
+            return Err(Failure::usage(
+                "--sse-kms-key-id is a key of the key service, and AES256 does without: say --sse aws:kms, or leave the key out",
+            ));
+        }
         capabilities(self.provider.as_deref(), endpoint.as_deref(), &bucket)
             .map_err(Failure::usage)?;
         Ok(StoreOptions {

@@ -1,7 +1,6 @@
-//! What ends a write: closing, syncing, dying, unmounting. Here it is decided whether a draft is
-//! published or given up.
+//! What ends a write: closing, syncing, dying, unmounting. Here a draft is published or given up, by the
+//! [verdict](super::verdict).
 
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -11,74 +10,15 @@ use tracing::{info, warn};
 
 use super::file::{OpenFile, sticky};
 use super::node::{Name, Node};
+use super::verdict::{Closer, LOOK_AGAIN, Looks, Step, Verdict, cut_short};
 use super::{Error, Fs, Posix, Result};
 use crate::draft::{Doom, Draft};
 use crate::host::holders::{Held, OpenedFile};
 use crate::host::process::{self, Fate, Thread};
 use crate::host::signals;
 
-/// For how long a close waits for a process that is executing its program, which may wait for a slow disk or a busy machine,
-/// and for one that may be about to, or may have been begun for something else; and how soon it looks again: later and later.
-const EXECUTION_MAX: Duration = Duration::from_secs(5);
-const BEGINNING_MAX: Duration = Duration::from_millis(500);
 /// For how long it is looked whether somebody who was killed in open(2) begins to die.
 const DYING_MAX: Duration = Duration::from_millis(100);
-const LOOK_AGAIN: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_millis(50);
-
-/// What a close means for the draft.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Verdict {
-    /// Publish before close() returns.
-    Commit,
-    /// Others have it open still: the release will publish it.
-    Later,
-    /// Whoever wrote it was killed.
-    GiveUp(&'static str),
-}
-
-/// What is known of the process that closes a descriptor.
-#[derive(Clone, Copy, Debug)]
-struct Closer {
-    fate: Fate,
-    /// It opened the file (or that cannot be told), wrote to it, or started who did.
-    involved: bool,
-    /// It closes it by executing another program. (Not asked of who is involved.)
-    executes: bool,
-}
-
-/// Was the writing cut short? Then nothing of it is published.
-fn cut_short(closer: Closer, abort_on_failure: bool) -> Option<&'static str> {
-    match closer.fate {
-        Fate::Killed(_) if closer.involved => Some("the program that wrote it was killed"),
-        Fate::Exiting(code) if code != 0 && abort_on_failure && closer.involved => {
-            Some("the program that wrote it failed without closing it")
-        }
-        _ => None,
-    }
-}
-
-/// The verdict, but for the question whether somebody else has the file open, which costs a look
-/// through /proc and is asked only when it matters.
-fn verdict(closer: Closer, abort_on_failure: bool, still_open: impl FnOnce() -> bool) -> Verdict {
-    if let Some(why) = cut_short(closer, abort_on_failure) {
-        return Verdict::GiveUp(why);
-    }
-    // A process that has nothing to do with the bytes drops its copy of the descriptor.
-    if let Fate::Killed(_) = closer.fate {
-        return Verdict::Later;
-    }
-    // Nor does one that is given it for the moment between its beginning and its program: nobody waits for that close, and
-    // whoever closes the file meanwhile waits for its end.
-    if closer.executes && !closer.involved {
-        return Verdict::Later;
-    }
-    // One copy of several (dup, `exec 3>f`, a parent that opened it for its child) ends nothing.
-    if still_open() {
-        Verdict::Later
-    } else {
-        Verdict::Commit
-    }
-}
 
 /// What its descriptors are told of a draft that is over.
 fn ended(draft: &Draft) -> Option<Result<()>> {
@@ -158,35 +98,14 @@ impl Fs {
     }
 
     /// The verdict, when those are through who have the file open for the moment alone.
-    async fn settled_verdict(&self, closer: Closer, still_open: impl Fn() -> Held) -> Verdict {
+    async fn settled_verdict(&self, closer: Closer, held: impl Fn() -> Held) -> Verdict {
         let began = Instant::now();
-        let mut before = (Held::No, began);
+        let mut looks = Looks::new(closer, self.options.abort_on_failure);
         loop {
-            let mut held = Held::No;
-            let verdict = verdict(closer, self.options.abort_on_failure, || {
-                held = still_open();
-                held != Held::No
-            });
-            let patience = match held {
-                Held::Yes => return verdict,
-                Held::No if before.0 == Held::No => return verdict,
-                // What goes from one number to another may be seen at neither: once more.
-                Held::No | Held::ByOneWhoExecutes => EXECUTION_MAX,
-                // If it has the file, its close says what becomes of that, and waits for nobody.
-                Held::ByOneWhoDies => EXECUTION_MAX,
-                // Whoever ends begins no program any more: what it has begun goes on without it.
-                Held::ByOneWhoMayExecute if closer.fate != Fate::Alive => return verdict,
-                Held::ByOneWhoMayExecute => BEGINNING_MAX,
-            };
-            if before.0 != held {
-                before = (held, Instant::now());
+            match looks.step(began.elapsed(), &held) {
+                Step::Over(verdict) => return verdict,
+                Step::LookAgain(soon) => tokio::time::sleep(soon).await,
             }
-            // Others may come, and others, without an end.
-            if before.1.elapsed() >= patience || began.elapsed() >= EXECUTION_MAX {
-                return verdict;
-            }
-            let soon = (before.1.elapsed() / 4).clamp(*LOOK_AGAIN.start(), *LOOK_AGAIN.end());
-            tokio::time::sleep(soon).await;
         }
     }
 
@@ -573,43 +492,5 @@ impl Fs {
         let mut under_way = self.commits.subscribe();
         let _ = tokio::time::timeout_at(deadline, under_way.wait_for(|n| *n == 0)).await;
         self.works.uploads.settle(deadline).await
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_combination_of_closer_and_descriptor_has_its_verdict() {
-        let fates = [
-            Fate::Alive,
-            Fate::Exiting(0),
-            Fate::Exiting(3),
-            Fate::Killed(9),
-            Fate::Killed(2),
-        ];
-        let mut tried = 0;
-        for (n, fate) in (0..16).flat_map(|n| fates.map(|fate| (n, fate))) {
-            let [involved, executes, on_failure, still_open] = [1, 2, 4, 8].map(|bit| n & bit != 0);
-            let closer = Closer {
-                fate,
-                involved,
-                executes,
-            };
-            let verdict = verdict(closer, on_failure, || still_open);
-            let killed = matches!(fate, Fate::Killed(_));
-            let failed = fate == Fate::Exiting(3) && on_failure;
-            let passes_by = executes && !involved;
-            if involved && (killed || failed) {
-                assert!(matches!(verdict, Verdict::GiveUp(_)), "{closer:?}");
-            } else if killed || passes_by || still_open {
-                assert_eq!(verdict, Verdict::Later, "{closer:?}");
-            } else {
-                assert_eq!(verdict, Verdict::Commit, "{closer:?}");
-            }
-            tried += 1;
-        }
-        println!("{tried} closes");
     }
 }

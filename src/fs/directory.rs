@@ -251,7 +251,7 @@ impl Fs {
             self.not_parted(node);
             return Err(error.into());
         }
-        self.tree.detach(parent, node);
+        self.parted(parent, node);
         Ok(())
     }
 

@@ -42,6 +42,7 @@ mod renewal;
 mod sample;
 mod sweep;
 mod tree;
+mod verdict;
 mod xattr;
 
 pub use crate::read::Data;

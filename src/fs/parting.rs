@@ -47,23 +47,25 @@ impl Fs {
     }
 
     /// The file's name is about to go. As long as the answer is held, nothing is published under it; what
-    /// somebody begins to write meanwhile waits for what becomes of the name.
+    /// somebody begins to write meanwhile waits for what becomes of the name. What is being written is given up
+    /// when the name is gone ([`parted`](Self::parted)), for the store may refuse that.
     pub(super) async fn part_with(self: &Arc<Self>, node: &Arc<Node>) -> Result<Parting> {
-        let written = node.live_draft();
-        if let Some(draft) = &written {
+        let committing = node.live_draft().filter(|draft| draft.is_committing());
+        if let Some(draft) = &committing {
             draft.abort(Doom::Unlinked);
         }
-        let was_committing = written.as_ref().is_some_and(|draft| draft.is_committing());
         // Too late to stop it, perhaps: wait for its end, then delete what it made.
         let turn = self.publishing.take(node.ino).await;
-        if written.is_some_and(|draft| draft.is_uncertain()) {
+        if let Some(draft) = &committing
+            && draft.is_uncertain()
+        {
             // A request may be on its way that would bring the file back after a delete.
             return Err(Error::loud(
                 libc::EIO,
                 "the store does not say whether it was published; try again when it answers",
             ));
         }
-        let published = was_committing || node.state().object.is_some();
+        let published = committing.is_some() || node.state().object.is_some();
         // Who opens it from here on waits for what becomes of it.
         let going = self.parting.take(node.ino).await;
         if published && node.is_open() {
@@ -95,11 +97,18 @@ impl Fs {
                 }
             }
         };
-        draft.abort(Doom::Unlinked);
         if let Err(error) = draft.fetch_base(KEPT_MAX).await {
             debug!("/{}: not kept for who has it open: {error}", node.key());
             self.forget_draft(node);
         }
+    }
+
+    /// The name is gone: what was being written under it is never published.
+    pub(super) fn parted(&self, parent: &Node, node: &Arc<Node>) {
+        if let Some(draft) = node.live_draft() {
+            draft.abort(Doom::Unlinked);
+        }
+        self.tree.detach(parent, node);
     }
 
     /// The name could not be taken away: the file is what the bucket has, or what somebody has begun to write

@@ -239,7 +239,7 @@ impl Rename {
             self.target.as_ref().map(|node| node.change()),
         );
         let draft = self.settled_draft(source).await?;
-        // Before anything is taken from the target: what is being written to it is not given back.
+        // Before anything is asked of the store.
         if draft
             .as_ref()
             .is_some_and(|draft| draft.is_partly_uploaded())
@@ -248,7 +248,11 @@ impl Rename {
         }
         // In this order: who publishes a file has its turn, and then waits for what holds it.
         let _parting = match &self.target {
-            Some(target) => Some(fs.part_with(target).await?),
+            Some(target) => {
+                // What is being published is waited for: it would be lost if the store refuses the rename.
+                let _ = self.settled_draft(target).await;
+                Some(fs.part_with(target).await?)
+            }
             None => None,
         };
         let moving = match &draft {
@@ -283,7 +287,7 @@ impl Rename {
             self.forget_what_was_known();
             // What had the new name is replaced all the same.
             if let Some(target) = &self.target {
-                fs.tree.detach(&self.to, target);
+                fs.parted(&self.to, target);
             }
             return Err(error.into());
         }
@@ -303,7 +307,7 @@ impl Rename {
         let object = was.zip(moved.as_ref());
         let object = object.map(|(was, is)| (was.etag, is.etag.clone()));
         if let Some(target) = &self.target {
-            fs.tree.detach(&self.to, target);
+            fs.parted(&self.to, target);
         }
         fs.tree.rename(source, &self.from, &self.to, &self.new_name);
         {

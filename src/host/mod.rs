@@ -53,6 +53,15 @@ pub fn group(text: &str) -> Result<u32, String> {
     number.ok_or_else(|| format!("there is no group {text:?}: give a name, or a number"))
 }
 
+/// Signals that mean nothing here, and would end the process: a mount is not to go because somebody asks all daemons
+/// to open their logs again. What is forked off has it so, too.
+pub fn mind_no_stray_signals() {
+    for signal in [libc::SIGUSR1, libc::SIGUSR2, libc::SIGALRM] {
+        // SAFETY: no handler of ours is involved.
+        unsafe { libc::signal(signal, libc::SIG_IGN) };
+    }
+}
+
 /// Many open files need many descriptors (spools, connections): take what the machine allows.
 pub fn raise_descriptor_limit() {
     let mut limit = libc::rlimit {

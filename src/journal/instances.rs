@@ -292,7 +292,12 @@ fn is_old(directory: &Path) -> bool {
 
 /// The directories that are instances, in a steady order.
 fn instances(state: &Path) -> Result<Vec<PathBuf>, Error> {
-    let fail = |error| Error::io(state, "cannot read the state directory")(error);
+    let fail = |error| {
+        Error::io(
+            state,
+            "cannot read the state directory (--state-dir names another)",
+        )(error)
+    };
     let entries = match fs::read_dir(state) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         result => result.map_err(fail)?,

@@ -138,7 +138,8 @@ fn credentials_that_are_missing_or_wrong_or_not_enough() {
             .arg(bench.source())
             .arg(&bench.at);
     });
-    bench.refuses(1, &["AWS_SECRET_ACCESS_KEY"], |command| {
+    let half = "AWS_ACCESS_KEY_ID is set, and AWS_SECRET_ACCESS_KEY is not";
+    bench.refuses(1, &[half], |command| {
         command.env_remove("AWS_SECRET_ACCESS_KEY");
         command
             .env("HOME", &nobody)
@@ -187,6 +188,11 @@ fn an_endpoint_that_is_not_there() {
         1,
         &["nosuch.invalid"],
         bench.elsewhere("http://nosuch.invalid:9000"),
+    );
+    bench.refuses(
+        2,
+        &["http://127.0.0.1:1/?x", "leave out"],
+        bench.elsewhere("http://127.0.0.1:1/?x"),
     );
     for wrong in [
         "not a url",
@@ -415,7 +421,7 @@ fn a_source_that_is_no_bucket_or_prefix() {
 #[test]
 fn flags_that_contradict_or_cannot_be() {
     let bench = Bench::new();
-    let cases: [(&[&str], &[&str]); 26] = [
+    let cases: [(&[&str], &[&str]); 27] = [
         (&["--part-size", "1M"], &["--part-size", "5M"]),
         (
             &["--part-size", "300M", "--write-memory", "256M"],
@@ -453,6 +459,10 @@ fn flags_that_contradict_or_cannot_be() {
         (&["--spool-limit", "none"], &["--spool-limit"]),
         (&["--write-memory"], &["--write-memory"]),
         (&["--gid", "nosuchgroup"], &["--gid", "nosuchgroup"]),
+        (
+            &["--sse", "AES256", "--sse-kms-key-id", "key"],
+            &["--sse-kms-key-id", "aws:kms"],
+        ),
         // It is about mounts by name.
         (&["--config", "/nosuch"], &["--config", "leave it out"]),
         (

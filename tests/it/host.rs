@@ -138,7 +138,8 @@ fn a_mount_is_named_in_the_configuration_file() {
     let text = format!(
         "[defaults]\nendpoint_url = {:?}\nstate_dir = {:?}\nread_only = true\n\n\
          [mounts.docs]\nsource = \"s3://{}/docs\"\ndirectory = {:?}\nread_only = false\n\n\
-         [mounts.wrong]\nsource = \"s3://x\"\npart_sise = \"8M\"\n",
+         [mounts.wrong]\nsource = \"s3://x\"\npart_sise = \"8M\"\n\
+         [mounts.odd]\nsource = \"s3://x\"\npart_size = \"lots\"\n",
         host.store.endpoint,
         host.place.state(),
         host.store.bucket,
@@ -173,7 +174,11 @@ fn a_mount_is_named_in_the_configuration_file() {
     assert!(well.out.contains(&bucket), "{}", well.out);
     let unknown = host.wholefs(&["doctor", "dogs"]);
     assert_eq!((unknown.status.code(), unknown.out.as_str()), (Some(2), ""));
-    assert!(unknown.err.contains("are docs, wrong"), "{}", unknown.err);
+    assert!(
+        unknown.err.contains("are docs, odd, wrong"),
+        "{}",
+        unknown.err
+    );
 
     // What the command says wins over both.
     let done = host.wholefs(&["mount", "docs", "--read-only"]);
@@ -181,7 +186,22 @@ fn a_mount_is_named_in_the_configuration_file() {
     assert!(fs::write(host.at.join("file"), "y").is_err());
     assert!(host.unmount().ok());
 
-    for (name, said) in [("dogs", "are docs, wrong"), ("wrong", "\"part_size\"")] {
+    let elsewhere = host.place.path("elsewhere.toml");
+    fs::write(&elsewhere, text.replace("docs", "pages")).expect("written");
+    let elsewhere = elsewhere.display().to_string();
+    let well = host.wholefs(&["doctor", "pages", "--config", &elsewhere]);
+    assert!(well.ok(), "{}{}", well.out, well.err);
+    for without in [&["doctor"][..], &["doctor", "s3://x"]] {
+        let refused = host.wholefs(&[without, &["--config", &elsewhere]].concat());
+        assert_eq!(refused.status.code(), Some(2), "{}", refused.err);
+        assert!(refused.err.contains("leave it out"), "{}", refused.err);
+    }
+
+    for (name, said) in [
+        ("dogs", "are docs, odd, wrong"),
+        ("wrong", "\"part_size\""),
+        ("odd", "[mounts.odd]: invalid value 'lots'"),
+    ] {
         let refused = host.wholefs(&["mount", name]);
         assert_eq!(refused.status.code(), Some(2), "{}", refused.err);
         assert!(refused.err.contains(said), "{}", refused.err);
@@ -418,6 +438,21 @@ fn relative_paths_mean_the_same_when_the_mount_is_in_the_background() {
     assert_eq!(host.store.get("written").expect("published").len(), 16_384);
     let log = fs::read_to_string(folder.join("log")).expect("the log is where it was said");
     assert!(log.contains("unmounted"), "{log}");
+}
+
+/// As some tell all daemons to open their logs again.
+#[test]
+fn signals_that_mean_nothing_to_a_mount_do_not_end_it() {
+    let store = Store::embedded();
+    let mount = Mount::with(&store, &[]);
+    for pid in [mount.daemon(), mount.pid()] {
+        for signal in [libc::SIGUSR1, libc::SIGUSR2, libc::SIGALRM] {
+            kill(pid, signal);
+        }
+    }
+    fs::write(mount.path("file"), "x").expect("written");
+    assert_eq!(store.get("file").expect("published"), b"x");
+    assert!(mount.terminate().success());
 }
 
 /// Whoever detached a mount that was busy may have mounted something else there by the time it ends.

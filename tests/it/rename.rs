@@ -476,6 +476,33 @@ fn a_rename_that_is_refused_takes_nothing_from_what_is_being_written_to_its_targ
     assert_eq!(store.keys(), ["large", "target"]);
 }
 
+/// Whether it is small, or has parts in the bucket already.
+#[test]
+fn a_rename_that_the_store_refuses_takes_nothing_from_what_is_being_written_to_its_target() {
+    let store = Store::embedded();
+    let mount = Mount::with(&store, &["--part-size", "5M"]);
+    fs::write(mount.path("other"), "other").expect("written");
+    for (name, size) in [("small", 3), ("large", 6 * MIB)] {
+        store.put(name, "old");
+        let mut written = Writer::start();
+        written.open(&mount.path(name), "wt").write(1, size);
+        if size > MIB {
+            store.await_parts(name, 1);
+        }
+        let refused = store
+            .faults()
+            .script("op=CopyObject:error=403/AccessDenied");
+        let refused = refused.expect("a fault");
+        let renamed = fs::rename(mount.path("other"), mount.path(name));
+        assert_eq!(errno(renamed), libc::EACCES, "{name}");
+        assert_eq!(store.faults().fired(refused), 1, "{name}");
+        store.faults().remove(refused);
+        written.write(1, 3).step("close");
+        store.assert_holds(name, &Content::new(1, size + 3));
+        assert!(store.open_uploads().is_empty(), "{name}");
+    }
+}
+
 #[test]
 fn what_a_file_being_written_has_replaced_goes_with_its_name() {
     for moved_on in [false, true] {

@@ -269,6 +269,11 @@ pub(super) async fn provider(
     SharedCredentialsProvider::new(chain.build().await)
 }
 
+fn has_half_a_key() -> bool {
+    let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    is_set("AWS_ACCESS_KEY_ID") && !is_set("AWS_SECRET_ACCESS_KEY")
+}
+
 /// Asked once before anything else, so that "no credentials" is told apart from "denied".
 pub(in crate::store) async fn credentials(
     options: &Options,
@@ -282,6 +287,9 @@ pub(in crate::store) async fn credentials(
         ),
         Err(CredentialsError::CredentialsNotLoaded(_)) if options.profile.is_some() => {
             "it is not in ~/.aws/config or ~/.aws/credentials, or says nothing of keys".to_string()
+        }
+        Err(_) if options.profile.is_none() && has_half_a_key() => {
+            "AWS_ACCESS_KEY_ID is set, and AWS_SECRET_ACCESS_KEY is not".to_string()
         }
         Err(error) => match deepest(&error) {
             reason if reason.is_empty() => one_line(&error.to_string()),

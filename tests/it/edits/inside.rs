@@ -162,7 +162,7 @@ fn random_writes_beyond_the_spools_limit_are_refused() {
 // ---- A store that does not do it
 
 #[test]
-fn an_unlink_the_store_refuses_leaves_the_old_object_and_fails_its_writer() {
+fn an_unlink_the_store_refuses_takes_nothing_from_its_writer() {
     let store = Store::embedded();
     let mount = mount(&store);
     for size in [MIB, 12 * MIB] {
@@ -172,12 +172,10 @@ fn an_unlink_the_store_refuses_leaves_the_old_object_and_fails_its_writer() {
         let refused = refused.expect("a fault");
         let error = std::fs::remove_file(mount.path("file")).expect_err("refused");
         assert_eq!(error.kind(), ErrorKind::PermissionDenied);
-        assert_eq!(writer.attempt("close"), Err(libc::EIO));
-        writer.exit(0);
         store.faults().remove(refused);
+        writer.write(1, 3).step("close").exit(0);
         store.assert_no_uploads_within(5, "refused");
-        let shown = std::fs::read_to_string(mount.path("file"));
-        assert_eq!(shown.expect("read"), "the old object");
+        store.assert_holds("file", &Content::new(1, size + 3));
         std::fs::remove_file(mount.path("file")).expect("unlinked");
         assert_eq!(store.keys(), [""; 0]);
     }
