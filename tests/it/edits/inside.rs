@@ -173,7 +173,8 @@ fn an_unlink_the_store_refuses_takes_nothing_from_its_writer() {
         let error = std::fs::remove_file(mount.path("file")).expect_err("refused");
         assert_eq!(error.kind(), ErrorKind::PermissionDenied);
         store.faults().remove(refused);
-        writer.write(1, 3).step("close").exit(0);
+        writer.write(1, 3).step("close");
+        writer.exit(0);
         store.assert_no_uploads_within(5, "refused");
         store.assert_holds("file", &Content::new(1, size + 3));
         std::fs::remove_file(mount.path("file")).expect("unlinked");
