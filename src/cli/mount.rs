@@ -393,6 +393,8 @@ fn clear_dead_mount(settings: &Settings) -> &'static str {
 
 /// In a child of the guardian's: ends the dead daemon's uploads.
 fn recover_alone(arguments: &MountArguments, options: &StoreOptions) -> u8 {
+    // Else a runtime without threads is waited for by the guardian, for ever.
+    host::die_on_panic();
     let state = arguments
         .state_dir
         .clone()

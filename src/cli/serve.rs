@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{debug, info, warn};
 
 use super::units::size_as_given;
@@ -13,7 +13,7 @@ use crate::fs::{Fs, Options as FsOptions};
 use crate::fuse::{MountOptions, mount};
 use crate::host::{daemon::Readiness, mountpoint, supervisor};
 use crate::journal::Journal;
-use crate::read::{DiskCache, ReadMemory};
+use crate::read::{DiskCache, ReadMemory, Room};
 use crate::status::{self, Address, Sources};
 use crate::store::Store;
 use crate::upload::Uploads;
@@ -40,14 +40,14 @@ pub(crate) struct Settings {
 #[derive(Clone, Debug)]
 pub(crate) struct Cache {
     pub directory: PathBuf,
-    pub limit: u64,
+    pub room: Room,
 }
 
 impl Cache {
     fn open(&self, store: &dyn Store) -> Result<Arc<DiskCache>, String> {
         let place = [store.endpoint(), store.region()].map(Option::unwrap_or_default);
         let source = format!("{} {}", place.join(" "), store.describe());
-        DiskCache::open(&self.directory, &source, self.limit).map_err(|e| {
+        DiskCache::open(&self.directory, &source, self.room).map_err(|e| {
             format!(
                 "the cache directory {} cannot be used: {e}: name another with --cache",
                 self.directory.display()
@@ -151,11 +151,10 @@ pub(crate) async fn serve(
         });
     }
 
+    let mut broken = None;
     let asked = tokio::select! {
         result = &mut mounted.ended => {
-            if let Ok(Err(error)) = result {
-                warn!("the session broke off: {error}");
-            }
+            broken = result.ok().and_then(Result::err);
             None
         }
         _ = terminate.recv() => Some("SIGTERM"),
@@ -178,9 +177,10 @@ pub(crate) async fn serve(
             }
             tokio::select! {
                 left = fs.end(deadline) => left,
-                // Asked again: whoever asks does not want to wait.
-                _ = terminate.recv() => fs.end(tokio::time::Instant::now()).await,
-                _ = interrupt.recv() => fs.end(tokio::time::Instant::now()).await,
+                // Whoever asks again does not want to wait.
+                () = asked_again(&mut terminate, &mut interrupt) => {
+                    fs.end(tokio::time::Instant::now()).await
+                }
             }
         }
     };
@@ -190,6 +190,25 @@ pub(crate) async fn serve(
             "{left} uploads could not be ended in time; the next mount, or `wholefs recover`, ends them"
         ));
     }
+    if let Some(error) = broken {
+        return Err(format!("the session broke off: {error}"));
+    }
     info!("unmounted {}", settings.mount.source);
     Ok(())
+}
+
+/// For so long a signal is the same request: who tells every process to end has told the guardian, too, which passes it on.
+const THE_SAME: Duration = Duration::from_secs(2);
+
+async fn asked_again(terminate: &mut Signal, interrupt: &mut Signal) {
+    let mut later = std::pin::pin!(tokio::time::sleep(THE_SAME));
+    let mut is_later = false;
+    loop {
+        tokio::select! {
+            biased;
+            _ = terminate.recv() => if is_later { return },
+            _ = interrupt.recv() => if is_later { return },
+            () = &mut later, if !is_later => is_later = true,
+        }
+    }
 }

@@ -13,6 +13,7 @@ use crate::draft::SpoolSpace;
 use crate::fs::Options as FsOptions;
 use crate::fuse::MountOptions;
 use crate::host;
+use crate::read::Room;
 use crate::status::Address;
 
 #[derive(Args)]
@@ -148,7 +149,7 @@ impl TuningArguments {
             None => None,
             Some(directory) => Some(Cache {
                 directory: directory.clone(),
-                limit: self.cache_limit(directory)?,
+                room: self.room(directory)?,
             }),
         };
         // SAFETY: these calls cannot fail and take nothing.
@@ -183,7 +184,7 @@ impl TuningArguments {
         })
     }
 
-    fn cache_limit(&self, directory: &Path) -> Result<u64, Failure> {
+    fn room(&self, directory: &Path) -> Result<Room, Failure> {
         let usable = DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -195,7 +196,7 @@ impl TuningArguments {
                 directory.display()
             )
         })?;
-        Ok(self.cache_size.unwrap_or(free / 2))
+        Ok(self.cache_size.map_or(Room::HalfOf { free }, Room::Bytes))
     }
 }
 

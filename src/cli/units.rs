@@ -24,6 +24,9 @@ pub fn size(text: &str) -> Result<u64, String> {
         .ok_or_else(|| format!("{text:?} is too large"))
 }
 
+/// Ten years: what is longer cannot always be added to a time.
+const TIME_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
 /// A time; a bare number is seconds.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
@@ -42,8 +45,9 @@ pub fn duration(text: &str) -> Result<Duration, String> {
             ));
         }
     };
-    Duration::try_from_secs_f64(number * seconds)
-        .map_err(|_| format!("{text:?} is not a time that can be waited"))
+    let time = Duration::try_from_secs_f64(number * seconds).ok();
+    time.filter(|time| *time <= TIME_MAX)
+        .ok_or_else(|| format!("{text:?} is not a time that can be waited"))
 }
 
 /// Below this, requests would be silent for longer than stores bear.
@@ -140,7 +144,7 @@ mod tests {
         assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
         assert_eq!(duration("1.5"), Ok(Duration::from_millis(1500)));
         assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
-        for bad in ["", "s", "-1s", "1y", "nan", "inf"] {
+        for bad in ["", "s", "-1s", "1y", "nan", "inf", "100000h"] {
             assert!(duration(bad).is_err(), "{bad}");
         }
         let rates = |up, down| Ok(Bandwidth { up, down });

@@ -237,17 +237,30 @@ async fn import(vault: &Vault) -> Result<(), Failure> {
 const LOOKS: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(60));
 
 /// Asks until the job is done, or once.
-async fn awaited<Asking>(wait: bool, ask: impl Fn() -> Asking) -> Result<Option<String>, Failure>
+///
+/// One is begun at the most, for each is paid.
+async fn awaited<Asking>(
+    wait: bool,
+    ask: impl Fn(bool) -> Asking,
+) -> Result<Option<String>, Failure>
 where
     Asking: Future<Output = crate::store::Result<Job>>,
 {
     let mut pause = LOOKS.0;
+    let mut may_begin = true;
     loop {
-        match ask().await.map_err(|e| e.to_string())? {
+        match ask(may_begin).await.map_err(|e| e.to_string())? {
             Job::Done(id) => return Ok(Some(id)),
+            Job::Failed(why) => {
+                return Err(format!(
+                    "the vault has given the job up: {why}: run this again to begin another"
+                )
+                .into());
+            }
             Job::Running if !wait => return Ok(None),
             Job::Running => tokio::time::sleep(pause).await,
         }
+        may_begin = false;
         pause = (pause * 2).min(LOOKS.1);
     }
 }
@@ -255,7 +268,7 @@ where
 async fn retrieve(vault: &Vault, name: &str, tier: Tier, wait: bool) -> Result<(), Failure> {
     let store = vault.open(true).await?;
     let name = name.trim_start_matches('/');
-    match awaited(wait, || store.retrieve(name, tier)).await? {
+    match awaited(wait, |may_begin| store.retrieve(name, tier, may_begin)).await? {
         Some(_) => say!("{name} is there: it can be read for a day"),
         None => say!("{name} is on its way, which takes hours: run this again to hear of it"),
     }
@@ -265,7 +278,7 @@ async fn retrieve(vault: &Vault, name: &str, tier: Tier, wait: bool) -> Result<(
 async fn inventory(vault: &Vault, wait: bool) -> Result<(), Failure> {
     let job = {
         let store = vault.open(true).await?;
-        awaited(wait, || store.inventory()).await?
+        awaited(wait, |may_begin| store.inventory(may_begin)).await?
     };
     let Some(job) = job else {
         say!("the vault makes its inventory, which takes hours: run this again then");

@@ -7,6 +7,7 @@
 use std::fs::File;
 use std::io;
 use std::ops::Range;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -69,7 +70,7 @@ pub struct Spool {
 impl Spool {
     pub fn create(space: &Arc<SpoolSpace>) -> io::Result<Spool> {
         Ok(Spool {
-            file: unnamed_file(&space.directory)?,
+            file: within_descriptors(unnamed_file(&space.directory)?)?,
             present: Extents::default(),
             space: space.clone(),
         })
@@ -128,7 +129,6 @@ impl Drop for Spool {
 
 /// Frees the blocks under a range; where the filesystem cannot, they are freed with the file.
 fn punch(file: &File, range: Range<u64>) {
-    use std::os::fd::AsRawFd;
     let len = (range.end.min(i64::MAX as u64) - range.start) as libc::off_t;
     // SAFETY: a plain system call on a descriptor that is open for as long as `file` is borrowed.
     unsafe {
@@ -138,6 +138,27 @@ fn punch(file: &File, range: Range<u64>) {
             range.start as libc::off_t,
             len,
         );
+    }
+}
+
+/// So many descriptors are left to connections, and to looks at who closes a file and how that goes: whoever cannot look
+/// publishes what a killed program has left.
+const DESCRIPTORS_KEPT: u64 = 256;
+
+/// The system gives the lowest number that is free.
+fn within_descriptors(file: File) -> io::Result<File> {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: `limit` takes the answer.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let most = limit.rlim_cur - DESCRIPTORS_KEPT.min(limit.rlim_cur / 2);
+    match u64::try_from(file.as_raw_fd()).is_ok_and(|number| number < most) {
+        true => Ok(file),
+        false => Err(io::Error::from_raw_os_error(libc::EMFILE)),
     }
 }
 

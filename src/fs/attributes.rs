@@ -364,19 +364,23 @@ impl Fs {
         {
             self.keeps(&directory);
         }
-        while let Some(draft) = node.live_draft() {
-            let mut done = Ok(());
-            if draft.say(|said| done = change(&mut said.metadata)) {
-                return done;
-            }
-            // Its commit has said it otherwise: from here on it is the object's.
-            self.commit_to_the_end(node, &draft).await?;
-        }
         let (fs, changed) = (self.clone(), node.clone());
         // Not cut short when the caller is killed.
         let done = tokio::spawn(async move {
             let _passage = passage;
-            fs.say_of_object(&changed, &change).await
+            loop {
+                while let Some(draft) = changed.live_draft() {
+                    let mut done = Ok(());
+                    if draft.say(|said| done = change(&mut said.metadata)) {
+                        return done;
+                    }
+                    // Its commit has said it otherwise: from here on it is the object's.
+                    fs.commit_to_the_end(&changed, &draft).await?;
+                }
+                if fs.say_of_object(&changed, &change).await? {
+                    return Ok(());
+                }
+            }
         });
         done.await.unwrap_or_else(|_| Err(Error::quiet(libc::EIO)))
     }
@@ -396,25 +400,31 @@ impl Fs {
         }
     }
 
-    async fn say_of_object(&self, node: &Arc<Node>, change: &Change) -> Result<()> {
+    /// Answers false if somebody has begun to write it: then it is the draft's to say.
+    async fn say_of_object(&self, node: &Arc<Node>, change: &Change) -> Result<bool> {
         if node.ino == ROOT {
             return Err(Error::loud(
                 libc::EPERM,
                 "the root of a bucket has no marker to say it of",
             ));
         }
+        // A copy that is made of it while it is published may be there later than what is.
+        let _turn = self.publishing.take(node.ino).await;
         for _ in 0..TRIES {
             self.refresh(node).await?;
             self.assert_named(node)?;
-            let _changing = node.change();
+            let _revising = node.revise();
             let (object, said) = {
                 let state = node.state();
+                if state.live_draft().is_some() {
+                    return Ok(false);
+                }
                 (state.object.clone(), state.said.clone().unwrap_or_default())
             };
             let mut said = store::Attributes::clone(&said);
             change(&mut said.metadata)?;
             if node.is_directory() {
-                return self.put_marker(node, said).await;
+                return self.put_marker(node, said).await.map(|()| true);
             }
             let object = object.ok_or_else(|| Error::quiet(libc::ENOENT))?;
             let (key, before) = (node.key(), Before::Version(object.etag.clone()));
@@ -425,7 +435,7 @@ impl Fs {
                     let cached = state.is_cached();
                     state.set_cached(Some(version.clone()).filter(|_| cached));
                     state.made(version, said);
-                    return Ok(());
+                    return Ok(true);
                 }
                 Err(error) if error.kind == ErrorKind::Conflict => {}
                 Err(error) => return Err(error.into()),

@@ -16,6 +16,7 @@ use crate::draft::{Doom, Draft};
 use crate::host::holders::{Held, OpenedFile};
 use crate::host::process::{self, Fate, Thread};
 use crate::host::signals;
+use crate::pauses;
 
 /// For how long it is looked whether somebody who was killed in open(2) begins to die.
 const DYING_MAX: Duration = Duration::from_millis(100);
@@ -325,8 +326,10 @@ impl Fs {
             draft.say_if_not_begun(|said| time.say_in(&mut said.metadata));
         }
         // Until what is known of it is up to date again.
-        let _changing = node.change();
+        let _revising = node.revise();
         let result = draft.commit().await;
+        // It is over, and the node does not know yet.
+        pauses::may_pause();
         drop(under_way);
         if draft.outcome().is_some() {
             let was_current = {

@@ -48,6 +48,10 @@ impl From<store::Error> for Error {
             ),
             // Later it may be there, and who asks again is not told otherwise.
             ErrorKind::Archived => Error::loud(libc::EAGAIN, error.to_string()),
+            ErrorKind::Denied if error.code == "RequestTimeTooSkewed" => Error::loud(
+                libc::EIO,
+                format!("{error}: this machine's clock is wrong: set it, and the mount goes on"),
+            ),
             ErrorKind::Denied => Error::loud(
                 libc::EACCES,
                 format!(
@@ -100,6 +104,10 @@ impl From<draft::Error> for Error {
                 Some(errno) => Error::loud(
                     errno,
                     "the spool is full (raise --spool-limit, or point --spool-dir to a larger disk)",
+                ),
+                None if error.raw_os_error() == Some(libc::EMFILE) => Error::loud(
+                    libc::EMFILE,
+                    "too many files are being written: the mount may have no more descriptors (raise its hard limit of open files: ulimit -Hn, LimitNOFILE=)",
                 ),
                 None => Error::loud(libc::EIO, format!("the spool (--spool-dir): {error}")),
             },

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::node::Node;
+use super::opening::Over;
 use super::{Attributes, Error, Fs, Result};
 use crate::draft::{At, Base, Draft, Reshape};
 use crate::host::beginning::Beginning;
@@ -18,7 +19,6 @@ pub struct OpenFile {
     pub node: Arc<Node>,
     pub readable: bool,
     pub writable: bool,
-    append: bool,
     /// It is read through the kernel's pages, and was opened as this version.
     paged: Option<ETag>,
     /// Something was read.
@@ -179,7 +179,6 @@ impl Fs {
             node,
             readable: mode != libc::O_WRONLY,
             writable: mode != libc::O_RDONLY,
-            append: flags & libc::O_APPEND != 0,
             paged: used.pin.as_ref().map(|pin| pin.object.etag.clone()),
             asked: AtomicBool::new(false),
             synced: flags & libc::O_DSYNC != 0,
@@ -366,7 +365,7 @@ impl Fs {
     }
 
     /// Writes without waiting where that can be done; answers how many bytes were taken.
-    pub fn try_write(&self, handle: u64, offset: u64, data: &[u8], tid: u32) -> Result<usize> {
+    pub fn try_write(&self, handle: u64, at: At, data: &[u8], tid: u32) -> Result<usize> {
         let file = self.file(handle)?;
         if file.synced {
             return Ok(0);
@@ -374,7 +373,7 @@ impl Fs {
         let Some(draft) = self.draft_to_write(&file, tid)? else {
             return Ok(0);
         };
-        match draft.try_write(file.place(offset), data) {
+        match draft.try_write(at, data) {
             Ok(taken) => Ok(taken),
             Err(_) if matches!(draft.outcome(), Some(Ok(_))) => Ok(0),
             Err(error) => Err(error.into()),
@@ -397,20 +396,14 @@ impl Fs {
     }
 
     /// `taken` bytes of this write were taken by [`try_write`](Self::try_write) already.
-    pub async fn write(
-        self: &Arc<Self>,
-        handle: u64,
-        offset: u64,
-        data: &[u8],
-        tid: u32,
-    ) -> Result<()> {
+    pub async fn write(self: &Arc<Self>, handle: u64, at: At, data: &[u8], tid: u32) -> Result<()> {
         let file = self.file(handle)?;
         loop {
             let draft = match self.draft_to_write(&file, tid)? {
                 Some(draft) => draft,
                 None => self.draft_over_object(&file).await?,
             };
-            match draft.write(file.place(offset), data).await {
+            match draft.write(at, data).await {
                 Ok(()) if file.synced => return self.sync(handle, tid).await,
                 Ok(()) => return Ok(()),
                 // Committed by somebody meanwhile: go on over what is there now.
@@ -431,7 +424,7 @@ impl Fs {
         tid: u32,
     ) -> Result<Option<u64>> {
         let (from, to) = (self.file(from)?, self.file(to)?);
-        if from.node.ino == to.node.ino || from.node.live_draft().is_some() || to.append {
+        if from.node.ino == to.node.ino || from.node.live_draft().is_some() {
             return Ok(None);
         }
         self.pinned(&from)?;
@@ -491,12 +484,7 @@ impl Fs {
         if unknown {
             self.refresh(&file.node).await?;
         }
-        let base = file.node.state().object.as_ref().map(|object| Base {
-            key: file.node.key(),
-            etag: object.etag.clone(),
-            size: object.size,
-        });
-        let draft = self.attach_new_draft(&file.node, base, false).await?;
+        let draft = self.attach_new_draft(&file.node, Over::Object).await?;
         if file.readable {
             draft.keep_all();
         }
@@ -636,12 +624,7 @@ impl Fs {
             if size > 0 && self.store.capabilities().streamed {
                 return Err(crate::draft::Error::Unchangeable.into());
             }
-            let base = Base {
-                key: node.key(),
-                etag: object.etag,
-                size: object.size,
-            };
-            let draft = self.attach_new_draft(node, Some(base), false).await?;
+            let draft = self.attach_new_draft(node, Over::Object).await?;
             let cut = draft.reshape(&Reshape::Truncate(size)).await;
             if let Err(error) = cut {
                 if draft.outcome().is_some() {
@@ -650,16 +633,6 @@ impl Fs {
                 return Err(error.into());
             }
             return self.commit_to_the_end(node, &draft).await;
-        }
-    }
-}
-
-impl OpenFile {
-    fn place(&self, offset: u64) -> At {
-        if self.append {
-            At::End
-        } else {
-            At::Offset(offset)
         }
     }
 }

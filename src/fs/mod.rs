@@ -45,6 +45,7 @@ mod tree;
 mod verdict;
 mod xattr;
 
+pub use crate::draft::At;
 pub use crate::read::Data;
 pub use attributes::{Attributes, Caller};
 pub use calls::{Answers, Call, Calls, WAITS};

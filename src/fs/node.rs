@@ -8,7 +8,7 @@
 //! - A key that is told was the node's at one moment, whatever is being renamed.
 
 use std::num::NonZeroU64;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
@@ -39,7 +39,9 @@ pub struct Node {
     pub ino: u64,
     pub kind: Kind,
     /// Operations of this mount that are changing its object or its key just now.
-    changing: AtomicU32,
+    changing: AtomicU16,
+    /// Those of them that make another version of what it is, under its key.
+    revising: AtomicU16,
     /// How often the kernel was told of it and has not forgotten it since.
     pub(super) lookups: AtomicU64,
     place: Mutex<Place>,
@@ -73,7 +75,8 @@ impl Node {
         Arc::new(Node {
             ino,
             kind,
-            changing: AtomicU32::new(0),
+            changing: AtomicU16::new(0),
+            revising: AtomicU16::new(0),
             lookups: AtomicU64::new(0),
             place: Mutex::new(Place {
                 above,
@@ -184,9 +187,29 @@ impl Node {
 
     /// Until nothing of this mount is changing it.
     pub async fn at_rest(&self) {
+        self.until(Self::is_at_rest).await;
+    }
+
+    /// It is made another version until the answer is dropped: whoever begins to write meanwhile would do so over the one before.
+    pub fn revise(&self) -> Revising<'_> {
+        let changing = self.change();
+        self.revising.fetch_add(1, Ordering::AcqRel);
+        Revising(changing)
+    }
+
+    pub fn is_revised(&self) -> bool {
+        self.revising.load(Ordering::Acquire) != 0
+    }
+
+    /// Until nothing of this mount makes another version of it.
+    pub async fn revised(&self) {
+        self.until(|node| !node.is_revised()).await;
+    }
+
+    async fn until(&self, is_so: impl Fn(&Node) -> bool) {
         loop {
             let rests = RESTS.notified();
-            if self.is_at_rest() {
+            if is_so(self) {
                 return;
             }
             rests.await;
@@ -207,6 +230,17 @@ pub struct Changing<'a>(&'a Node);
 impl Drop for Changing<'_> {
     fn drop(&mut self) {
         if self.0.changing.fetch_sub(1, Ordering::AcqRel) == 1 {
+            RESTS.notify_waiters();
+        }
+    }
+}
+
+pub struct Revising<'a>(Changing<'a>);
+
+impl Drop for Revising<'_> {
+    fn drop(&mut self) {
+        let Changing(node) = self.0;
+        if node.revising.fetch_sub(1, Ordering::AcqRel) == 1 {
             RESTS.notify_waiters();
         }
     }

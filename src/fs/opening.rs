@@ -20,6 +20,23 @@ pub struct Opened {
     pub keep_cache: bool,
 }
 
+/// What a draft begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Over {
+    /// Nothing, which is to be published.
+    Nothing,
+    /// The object as it is, if there is one.
+    Object,
+}
+
+enum Attached {
+    Draft(Arc<Draft>),
+    /// Another client has given its name to something else.
+    Lost,
+    /// It is just made another version.
+    NotYet,
+}
+
 impl Fs {
     /// Creates a file, or opens one that came to be meanwhile.
     pub async fn create(
@@ -52,7 +69,7 @@ impl Fs {
             Err(error) if error.is_missing() => self.new_node(&parent, &name, Kind::File)?,
             Err(error) => return Err(error),
         };
-        let draft = self.attach_new_draft(&node, None, true).await?;
+        let draft = self.attach_new_draft(&node, Over::Nothing).await?;
         let said = self.said_of_new(Kind::File, &parent, &name, mode, caller);
         let _ = draft.say(|new| *new = said);
         if flags & libc::O_ACCMODE == libc::O_RDWR {
@@ -212,7 +229,7 @@ impl Fs {
     async fn truncated_draft(&self, node: &Arc<Node>) -> Result<Arc<Draft>> {
         loop {
             match node.live_draft() {
-                None => return self.attach_new_draft(node, None, true).await,
+                None => return self.attach_new_draft(node, Over::Nothing).await,
                 Some(draft) => match draft.reshape(&Reshape::Truncate(0)).await {
                     Ok(()) => return Ok(draft),
                     // It ended while we waited for its lock.
@@ -228,31 +245,53 @@ impl Fs {
     pub(super) async fn attach_new_draft(
         &self,
         node: &Arc<Node>,
-        base: Option<Base>,
-        dirty: bool,
+        over: Over,
     ) -> Result<Arc<Draft>> {
         // No more is given from here on.
         let _open = node.hold_open(true);
         self.pages_settled(node).await;
-        let draft = self.attach_now(node, base, dirty);
-        draft.ok_or(Error::quiet(libc::ESTALE))
+        loop {
+            if let Some(draft) = node.live_draft() {
+                return Ok(draft);
+            }
+            // A version that is being made is there in a moment, and the one before is past.
+            node.revised().await;
+            match self.attach(node, over, |node| !node.is_revised()) {
+                Attached::Draft(draft) => return Ok(draft),
+                Attached::Lost => return Err(Error::quiet(libc::ESTALE)),
+                Attached::NotYet => {}
+            }
+        }
     }
 
-    /// The same at once, of a draft with the bytes of what is there.
-    pub(super) fn attach_now(
-        &self,
-        node: &Arc<Node>,
-        base: Option<Base>,
-        dirty: bool,
-    ) -> Option<Arc<Draft>> {
-        let draft = self.new_draft(node, base, dirty);
+    /// The same at once, of a draft over what is there, by whoever has the turn to publish it.
+    pub(super) fn attach_now(&self, node: &Arc<Node>) -> Option<Arc<Draft>> {
+        match self.attach(node, Over::Object, |_| true) {
+            Attached::Draft(draft) => Some(draft),
+            Attached::Lost | Attached::NotYet => None,
+        }
+    }
+
+    fn attach(&self, node: &Arc<Node>, over: Over, may: impl FnOnce(&Node) -> bool) -> Attached {
+        let object = node.state().object.clone();
+        let base = object.clone().filter(|_| over == Over::Object);
+        let base = base.map(|object| Base {
+            key: node.key(),
+            etag: object.etag,
+            size: object.size,
+        });
+        let draft = self.new_draft(node, base, over == Over::Nothing);
         {
             let mut state = node.state();
             if let Some(other) = state.live_draft() {
-                return Some(other.clone());
+                return Attached::Draft(other.clone());
             }
             if state.name == Name::Lost {
-                return None;
+                return Attached::Lost;
+            }
+            // In this order: who revises it says so, and then looks for a draft.
+            if !may(node) || state.object != object {
+                return Attached::NotYet;
             }
             state.set_draft(draft.clone());
             state.set_cached(None);
@@ -262,7 +301,7 @@ impl Fs {
         }
         // Pages of the old version must not be read as the new file's.
         self.forget_data(node.ino);
-        Some(draft)
+        Attached::Draft(draft)
     }
 
     /// The object as it is now, to be read, perhaps through the kernel's pages.

@@ -8,7 +8,7 @@ use tracing::debug;
 use super::copies::TRIES;
 use super::node::Node;
 use super::{Error, Fs, Result};
-use crate::draft::{Base, Doom};
+use crate::draft::Doom;
 use crate::turns::Turn;
 
 /// So much of an object is fetched for those who have it open when its name goes. Of a larger one they
@@ -83,15 +83,10 @@ impl Fs {
             Some(draft) => draft,
             None => {
                 let object = node.state().object.clone();
-                let Some(object) = object.filter(|object| object.size <= KEPT_MAX) else {
+                if object.is_none_or(|object| object.size > KEPT_MAX) {
                     return;
-                };
-                let base = Base {
-                    key: node.key(),
-                    etag: object.etag,
-                    size: object.size,
-                };
-                match self.attach_now(node, Some(base), false) {
+                }
+                match self.attach_now(node) {
                     Some(draft) => draft,
                     None => return,
                 }

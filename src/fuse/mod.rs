@@ -32,7 +32,7 @@ mod session;
 
 pub use session::{MountOptions, Mounted, mount};
 
-use crate::fs::{Call, Caller, Calls, Error, Fs, NAME_MAX, Posix, Renaming, Result, Setting};
+use crate::fs::{At, Call, Caller, Calls, Error, Fs, NAME_MAX, Posix, Renaming, Result, Setting};
 use crate::host::signals;
 use answers::{
     GENERATION, file_attr, open_flags, read_directory, reply_empty, reply_entry, reply_sized,
@@ -579,20 +579,27 @@ impl Filesystem for Frontend {
         offset: u64,
         data: &[u8],
         write_flags: WriteFlags,
-        _flags: OpenFlags,
+        flags: OpenFlags,
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
         let caller = request.pid();
         let say = self.say(Call::Write, ino.0, None);
-        if write_flags.contains(WriteFlags::FUSE_WRITE_CACHE) && !self.fs.pages_count(handle.0) {
+        let are_pages = write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
+        if are_pages && !self.fs.pages_count(handle.0) {
             // Of an error somebody else would hear, who has to do with the same file.
             return reply.written(data.len() as u32);
         }
         // Sealing a part may begin an upload, which runs as a task.
         let _runtime = self.runtime.enter();
         let sampled = Calls::sample();
-        let taken = match self.fs.try_write(handle.0, offset, data, caller) {
+        // Pages have their place, whatever their file was opened for; and that may have changed since.
+        let appends = !are_pages && flags.0 & libc::O_APPEND != 0;
+        let at = move |offset| match appends {
+            true => At::End,
+            false => At::Offset(offset),
+        };
+        let taken = match self.fs.try_write(handle.0, at(offset), data, caller) {
             Ok(taken) if taken == data.len() => {
                 let Some(calm) = self.fs.must_wait() else {
                     reply.written(taken as u32);
@@ -613,7 +620,7 @@ impl Filesystem for Frontend {
         let (fs, len) = (self.fs.clone(), data.len() as u32);
         let rest = data[taken..].to_vec();
         let work = async move {
-            fs.write(handle.0, offset + taken as u64, &rest, caller)
+            fs.write(handle.0, at(offset + taken as u64), &rest, caller)
                 .await
         };
         self.spawn(Call::Write, caller, work, move |result| match result {

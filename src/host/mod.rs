@@ -54,9 +54,10 @@ pub fn group(text: &str) -> Result<u32, String> {
 }
 
 /// Signals that mean nothing here, and would end the process: a mount is not to go because somebody asks all daemons
-/// to open their logs again. What is forked off has it so, too.
+/// to open their logs again, nor because one file of its own may not grow (who writes that is told). What is forked off has
+/// it so, too.
 pub fn mind_no_stray_signals() {
-    for signal in [libc::SIGUSR1, libc::SIGUSR2, libc::SIGALRM] {
+    for signal in [libc::SIGUSR1, libc::SIGUSR2, libc::SIGALRM, libc::SIGXFSZ] {
         // SAFETY: no handler of ours is involved.
         unsafe { libc::signal(signal, libc::SIG_IGN) };
     }

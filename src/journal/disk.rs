@@ -6,7 +6,7 @@
 
 use std::fs;
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::PathBuf;
 
 pub(super) trait Disk: Send {
@@ -79,7 +79,12 @@ impl DiskFile for fs::File {
 
     fn sync(&mut self) -> io::Result<()> {
         // fdatasync: includes the length, which is all of the metadata that reading needs.
-        self.sync_data()
+        self.sync_data()?;
+        // Durable, and nobody would ever read it.
+        match self.metadata()?.nlink() {
+            0 => Err(io::Error::other("it was deleted")),
+            _ => Ok(()),
+        }
     }
 
     fn cut(&mut self, length: u64) -> io::Result<()> {

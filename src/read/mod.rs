@@ -34,7 +34,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-pub use disk::DiskCache;
+pub use disk::{DiskCache, Room};
 pub use memory::{Fetching, ReadMemory, Reads};
 pub use reader::Reader;
 pub use stream::Seen;

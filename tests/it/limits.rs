@@ -268,6 +268,45 @@ fn who_has_very_many_files_open_has_them_all_published() {
     assert!(mount.terminate().success());
 }
 
+/// Files that wait on the disk take a descriptor each. Without one left, nobody could look how a program has ended.
+#[test]
+fn who_uses_up_the_mounts_descriptors_publishes_nothing_torn() {
+    let store = Store::embedded();
+    store.put("good", "good");
+    let mount = Mount::new(&store);
+    let limit = libc::rlimit {
+        rlim_cur: 160,
+        rlim_max: 160,
+    };
+    let daemon = mount.daemon() as i32;
+    // SAFETY: the daemon is this test's, and `limit` is read only.
+    let limited =
+        unsafe { libc::prlimit(daemon, libc::RLIMIT_NOFILE, &limit, std::ptr::null_mut()) };
+    assert_eq!(limited, 0);
+    let mut killed = Writer::start();
+    killed.open(&mount.path("good"), "wt").write(1, 4000);
+    let mut open = Vec::new();
+    let refused = (0..200).find_map(|n| {
+        let file = File::create(mount.path(&format!("{n}"))).expect("created");
+        let mut written = [3 << 20, 0].into_iter();
+        let written = written.try_for_each(|at| file.write_all_at(&[1; 4096], at));
+        open.push(file);
+        written.err()
+    });
+    assert_eq!(refused.and_then(|e| e.raw_os_error()), Some(libc::EMFILE));
+    killed.die_of(libc::SIGKILL);
+    eventually(seconds(10), "it is given up", || {
+        mount.stderr().contains("/good: not published")
+    });
+    assert_eq!(store.get("good").as_deref(), Some(&b"good"[..]));
+    // Its remedy is told, and whoever has one goes on.
+    assert!(mount.stderr().contains("LimitNOFILE"), "{}", mount.stderr());
+    let whole = open.len() - 1;
+    drop(open);
+    assert_eq!(store.keys().len(), whole + 1);
+    assert!(mount.terminate().success());
+}
+
 /// open, unlink, use: its bytes take disk until the last descriptor is closed, and not for ever.
 #[test]
 fn what_was_written_to_a_file_without_a_name_goes_with_it() {

@@ -627,3 +627,43 @@ fn what_is_written_through_a_mapping_is_not_written_over_by_what_is_brought_in()
     assert!(mount.terminate().success());
     assert!(store.get("file") == Some(expected), "and published");
 }
+
+/// Each begins where the last has published, at whatever moment he comes.
+#[test]
+fn what_several_append_at_once_is_all_there() {
+    const PROGRAMS: usize = 6;
+    let store = Store::embedded();
+    let mount = Mount::with_pauses(&store);
+    let path = mount.path("log");
+    let mut rounds = 0;
+    for start in ["", "a first line that is there already\n"] {
+        for _ in 0..15 {
+            store.put("log", start);
+            let append = |n: usize| {
+                let mut log = File::options().append(true).open(&path)?;
+                log.write_all(format!("line {n}\n").as_bytes())?;
+                close(log)
+            };
+            std::thread::scope(|scope| {
+                let all: Vec<_> = (0..PROGRAMS)
+                    .map(|n| scope.spawn(move || append(n)))
+                    .collect();
+                for one in all {
+                    one.join().expect("no panic").expect("appended");
+                }
+            });
+            let text = String::from_utf8(store.get("log").expect("there")).expect("text");
+            let mut lines: Vec<&str> = text
+                .strip_prefix(start)
+                .expect("it begins so")
+                .lines()
+                .collect();
+            lines.sort_unstable();
+            let expected: Vec<String> = (0..PROGRAMS).map(|n| format!("line {n}")).collect();
+            assert_eq!(lines, expected);
+            rounds += 1;
+        }
+    }
+    println!("{rounds} rounds of {PROGRAMS} at once");
+    assert!(mount.terminate().success());
+}

@@ -347,6 +347,54 @@ async fn documents_are_understood_in_every_namespace() {
     }
 }
 
+/// The length that is said is that of the half: below HTTP nothing is amiss.
+#[tokio::test]
+async fn an_answer_that_ends_in_its_middle_is_none() {
+    let entry = "<Contents><Key>a</Key><Size>3</Size></Contents>";
+    let part = "<Part><PartNumber>3</PartNumber><Size>9</Size><ETag>p</ETag></Part>";
+    let upload_of_k = "<Upload><Key>k</Key><UploadId>u</UploadId><Initiated>2026-11-24T10:21:29.000Z</Initiated></Upload>";
+    let mut tried = 0;
+    for (root, rest) in [
+        ("ListBucketResult", entry.repeat(2)),
+        ("ListPartsResult", part.repeat(2)),
+        ("ListMultipartUploadsResult", upload_of_k.repeat(2)),
+        (
+            "InitiateMultipartUploadResult",
+            "<UploadId>u</UploadId>".into(),
+        ),
+        ("CompleteMultipartUploadResult", "<ETag>e</ETag>".into()),
+        ("CopyObjectResult", "<ETag>e</ETag>".into()),
+    ] {
+        let whole = format!("<?xml version=\"1.0\"?><{root} xmlns=\"{AMAZONS}\">{rest}</{root}>");
+        let ends = whole.match_indices('>').map(|(at, _)| at + 1);
+        for end in ends {
+            let text = whole[..end].to_string();
+            let (store, _) = store("garage", move |_, _| Reply::xml(200, &text)).await;
+            let found = match root {
+                "ListBucketResult" => store.list("", true, None, 10).await.map(drop),
+                "ListPartsResult" => store.list_parts("k", &upload()).await.map(drop),
+                "ListMultipartUploadsResult" => store.list_uploads("", None).await.map(drop),
+                "InitiateMultipartUploadResult" => {
+                    let said = Attributes::default();
+                    store.create_upload("k", &said).await.map(drop)
+                }
+                "CompleteMultipartUploadResult" => match complete(&store).await {
+                    Ok(_) => Ok(()),
+                    // Who asks what became of it is told by the same answers.
+                    Err(_) => Err(store.head("k").await.expect_err("no ETag")),
+                },
+                _ => {
+                    let etag = ETag::new("e");
+                    store.copy("k", "from", &etag, 10, None).await.map(drop)
+                }
+            };
+            assert_eq!(found.is_ok(), end == whole.len(), "{}", &whole[..end]);
+            tried += 1;
+        }
+    }
+    println!("{tried} answers, whole or cut");
+}
+
 /// 2026-11-24T10:21:29Z
 const THEN: u64 = 1_795_515_689;
 
@@ -463,4 +511,41 @@ async fn a_copied_part_without_a_result_says_how_to_do_without() {
     let error = copied.await.expect_err("no result");
     let remedy = "--capability part_copy=false";
     assert!(error.to_string().contains(remedy), "{error}");
+}
+
+/// The clock of this machine was set: the refusal tells the store's time, by which the next request is signed.
+#[tokio::test]
+async fn a_request_of_another_time_is_signed_anew() {
+    let refusals = [
+        ("RequestTimeTooSkewed", "The difference is too large."),
+        ("AccessDenied", "Request has expired"),
+    ];
+    for (code, message) in refusals {
+        let (store, script) = store("garage", move |n, _| match n {
+            0 => Reply::xml(
+                403,
+                &format!("<Error><Code>{code}</Code><Message>{message}</Message></Error>"),
+            ),
+            _ => Reply::Answer(200, vec![("ETag", "\"e\"".into())], vec![]),
+        })
+        .await;
+        assert_eq!(put(&store).await.expect(code), ETag::new("e"));
+        assert_eq!(script.asked().len(), 3, "the check, and twice");
+    }
+    let denied = "<Error><Code>AccessDenied</Code><Message>no</Message></Error>";
+    let (store, script) = store("garage", move |_, _| Reply::xml(403, denied)).await;
+    assert_eq!(put(&store).await.expect_err("no").kind, ErrorKind::Denied);
+    assert_eq!(script.asked().len(), 2, "once");
+}
+
+#[tokio::test]
+async fn a_409_is_a_conflict_where_it_is_called_so() {
+    for (code, kind) in [
+        ("ConditionalRequestConflict", ErrorKind::Conflict),
+        ("FileImmutable", ErrorKind::Invalid),
+    ] {
+        let text = format!("<Error><Code>{code}</Code></Error>");
+        let (store, _) = store("garage", move |_, _| Reply::xml(409, &text)).await;
+        assert_eq!(put(&store).await.expect_err(code).kind, kind, "{code}");
+    }
 }

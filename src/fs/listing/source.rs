@@ -62,7 +62,10 @@ impl Place {
     /// What is new on a page, which is the next one.
     fn turn(&mut self, page: &mut ListPage) {
         match &self.skips {
-            Skips::Nothing => {}
+            // What ends a page may begin the next one.
+            Skips::Nothing => {
+                (page.entries).retain(|entry| self.below(entry) != self.last.as_str());
+            }
             Skips::All => {
                 (page.entries).retain(|entry| self.below(entry) > self.last.as_str());
             }

@@ -85,6 +85,17 @@ async fn a_journal_with_nothing_open_leaves_nothing() {
 }
 
 #[tokio::test]
+async fn a_journal_that_was_deleted_takes_nothing_more() {
+    let state = state();
+    let journal = new_journal(state.path());
+    tell(&journal, 1, Record::Begin).await;
+    fs::remove_dir_all(state.path()).expect("removed");
+    let refused = record_on(&journal, 2, Record::Begin).await;
+    let refused = refused.expect_err("nobody would read it").to_string();
+    assert!(refused.contains("it was deleted"), "{refused}");
+}
+
+#[tokio::test]
 async fn what_is_open_at_the_end_is_there_for_the_next() {
     let state = state();
     let start = SystemTime::now();

@@ -25,6 +25,7 @@ use ring::digest::{SHA256, digest};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::window::SEGMENT;
+use crate::random::random_u64;
 use crate::store::ETag;
 use segment::{Id, footprint};
 
@@ -35,16 +36,30 @@ const FILLING: usize = 64;
 /// What a file is called before it is whole, followed by whose it is.
 const UNFINISHED: &str = "unfinished-";
 
+/// How much is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    Bytes(u64),
+    /// Of what is free, and of what an earlier mount has kept.
+    HalfOf {
+        free: u64,
+    },
+}
+
 /// The cache of one mount, below a directory that it may share with those of others.
 pub struct DiskCache {
     directory: PathBuf,
     source: String,
-    limit: u64,
+    limit: AtomicU64,
+    /// The limit is for what comes: what was found there comes on top, by half, as of all that was free before it.
+    found_counts: bool,
     state: Mutex<State>,
     room: Arc<Semaphore>,
     hits: AtomicU64,
     misses: AtomicU64,
     names: AtomicU64,
+    /// Whose its unfinished files are: no other process's, and no earlier one's.
+    mark: u64,
     /// Held as long as the cache is used.
     _lock: File,
 }
@@ -85,7 +100,7 @@ impl Object {
 impl DiskCache {
     /// Below `directory`, for the bucket that `source` names. What an earlier mount has kept is found again by
     /// and by.
-    pub fn open(directory: &Path, source: &str, limit: u64) -> io::Result<Arc<DiskCache>> {
+    pub fn open(directory: &Path, source: &str, room: Room) -> io::Result<Arc<DiskCache>> {
         let name = hex(&digest(&SHA256, source.as_bytes()).as_ref()[..16]);
         let directory = directory.join(format!("wholefs-{name}"));
         DirBuilder::new()
@@ -108,7 +123,11 @@ impl DiskCache {
         let cache = Arc::new(DiskCache {
             directory,
             source: source.to_string(),
-            limit,
+            limit: AtomicU64::new(match room {
+                Room::Bytes(bytes) => bytes,
+                Room::HalfOf { free } => free / 2,
+            }),
+            found_counts: matches!(room, Room::HalfOf { .. }),
             state: Mutex::new(State {
                 kept: LruCache::unbounded(),
                 used: 0,
@@ -118,6 +137,7 @@ impl DiskCache {
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
             names: AtomicU64::new(0),
+            mark: random_u64(),
             _lock: lock,
         });
         let found = cache.clone();
@@ -143,7 +163,7 @@ impl DiskCache {
     }
 
     pub fn limit(&self) -> u64 {
-        self.limit
+        self.limit.load(Ordering::Relaxed)
     }
 
     /// Segments that were answered from here, and those that were not.
@@ -224,7 +244,7 @@ impl DiskCache {
         let place = object.segment(number);
         let id = object.id(number)?;
         let len = (place.end - place.start) as usize;
-        if footprint(len as u64) > self.limit {
+        if footprint(len as u64) > self.limit() {
             return None;
         }
         let room = self.room.clone().try_acquire_owned().ok()?;
@@ -245,7 +265,7 @@ impl DiskCache {
     /// Writes a segment, and lets go of those that have been unused for longest if it is one too many.
     fn store(&self, id: Id, bytes: &[u8]) {
         let name = self.names.fetch_add(1, Ordering::Relaxed);
-        let name = format!("{UNFINISHED}{}-{name}", std::process::id());
+        let name = format!("{UNFINISHED}{:x}-{name}", self.mark);
         let unfinished = self.directory.join(name);
         let path = self.path(&id);
         let folder = path.parent().expect("a segment is in a folder");
@@ -254,8 +274,15 @@ impl DiskCache {
             .and_then(|()| segment::write(&unfinished, &id, bytes))
             .and_then(|()| fs::rename(&unfinished, &path));
         if let Err(error) = whole {
+            let _ = fs::remove_file(&unfinished);
+            let is_full =
+                [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded].contains(&error.kind());
+            let remedy = match is_full {
+                true => ": free some space, or mount with a smaller --cache-size",
+                false => "",
+            };
             tracing::warn!(
-                "the cache {} cannot be written: {error}: free some space, or mount with a smaller --cache-size",
+                "the cache {} cannot be written: {error}{remedy}",
                 self.directory.display()
             );
             // The disk may be full: less is to be kept.
@@ -265,7 +292,7 @@ impl DiskCache {
         let len = bytes.len() as u32;
         let kept = Kept { len, touched: true };
         self.state().insert(id, kept);
-        self.shrink(self.limit);
+        self.shrink(self.limit());
     }
 
     fn shrink(&self, limit: u64) {
@@ -295,7 +322,7 @@ impl DiskCache {
     /// Finds what an earlier mount has left.
     fn find(&self) {
         let mut found = Vec::new();
-        let ours = format!("{UNFINISHED}{}-", std::process::id());
+        let ours = format!("{UNFINISHED}{:x}-", self.mark);
         let folders = fs::read_dir(&self.directory).into_iter().flatten();
         for entry in folders.flatten() {
             let name = entry.file_name();
@@ -326,11 +353,14 @@ impl DiskCache {
         for (_, id, len) in found {
             state.insert(id, Kept { len, touched });
         }
+        if self.found_counts {
+            self.limit.fetch_add(state.used / 2, Ordering::Relaxed);
+        }
         for (id, kept) in meanwhile.drain(..) {
             state.insert(id, kept);
         }
         drop(state);
-        self.shrink(self.limit);
+        self.shrink(self.limit());
     }
 
     fn make(&self, folder: &Path) -> io::Result<()> {

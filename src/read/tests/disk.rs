@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use super::mock::{Fault, Mock, content};
 use super::stream::{Source, Stream};
-use super::{DiskCache, MIB, ReadMemory, Reader, Settings};
+use super::{DiskCache, MIB, ReadMemory, Reader, Room, Settings};
 use crate::store::ErrorKind;
 
 fn memory(directory: &Path, limit: u64) -> (Arc<ReadMemory>, Arc<DiskCache>) {
-    let cache = DiskCache::open(directory, "s3://bucket", limit).unwrap();
+    let cache = DiskCache::open(directory, "s3://bucket", Room::Bytes(limit)).unwrap();
     let memory = ReadMemory::new(64 << 20).with_disk(Some(cache.clone()));
     (Arc::new(memory), cache)
 }
@@ -218,17 +218,46 @@ async fn what_the_cache_lacks_here_and_there_is_no_attempt_at_what_broke() {
     assert_eq!((at, mock.count()), (8 * MIB, 5));
 }
 
+/// What it kept itself is not free, and is no reason to keep less.
+#[test]
+fn half_of_what_is_free_is_half_of_it_without_what_is_kept() {
+    let directory = tempfile::tempdir().unwrap();
+    let open = |free| DiskCache::open(directory.path(), "s3://bucket", Room::HalfOf { free });
+    let first = open(8 * MIB).unwrap();
+    assert_eq!(first.limit(), 4 * MIB);
+    let place = first.directory().join("ab");
+    std::fs::create_dir(&place).unwrap();
+    let object = "ab".repeat(16);
+    for number in 0..3 {
+        let kept = std::fs::File::create(place.join(format!("{object}-{number}"))).unwrap();
+        kept.set_len(MIB).unwrap();
+    }
+    let left = first.directory().join("unfinished-1-2");
+    std::fs::write(&left, "of a process that was killed").unwrap();
+    drop(first);
+    let again = std::iter::repeat_with(|| open(5 * MIB)).find_map(Result::ok);
+    let again = again.expect("the first is gone at some time");
+    while again.used() == 0 {
+        std::thread::yield_now();
+    }
+    while again.limit() == 5 * MIB / 2 {
+        std::thread::yield_now();
+    }
+    assert_eq!(again.limit(), (5 * MIB + again.used()) / 2);
+    assert!(again.used() > 2 * MIB && !left.exists());
+}
+
 #[test]
 fn a_cache_is_of_one_mount_of_a_bucket() {
     let directory = tempfile::tempdir().unwrap();
-    let first = DiskCache::open(directory.path(), "s3://bucket", MIB).unwrap();
-    let again = DiskCache::open(directory.path(), "s3://bucket", MIB);
+    let first = DiskCache::open(directory.path(), "s3://bucket", Room::Bytes(MIB)).unwrap();
+    let again = DiskCache::open(directory.path(), "s3://bucket", Room::Bytes(MIB));
     let error = again.err().expect("it is in use").to_string();
     assert!(error.contains("another mount"), "{error}");
-    DiskCache::open(directory.path(), "s3://other", MIB).unwrap();
+    DiskCache::open(directory.path(), "s3://other", Room::Bytes(MIB)).unwrap();
     // Until its last reader is gone, the searching thread among them.
     drop(first);
-    while DiskCache::open(directory.path(), "s3://bucket", MIB).is_err() {
+    while DiskCache::open(directory.path(), "s3://bucket", Room::Bytes(MIB)).is_err() {
         std::thread::yield_now();
     }
 }

@@ -9,7 +9,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 
-use super::names::{Content, Entry, Record, now};
+use super::names::{Completing, Completion, Content, Entry, Record, now};
 use super::{GIB, GlacierStore, description, missing, tree};
 use crate::random::random_token;
 use crate::store::s3::classify::{Failure, Op};
@@ -376,31 +376,24 @@ impl Store for GlacierStore {
         })?;
         let tree_hash = tree::hex(&tree::root(hashes));
         let said = self.said_of_upload(key, upload).await;
-        let completing = Record::Completing {
-            upload: upload.0.clone(),
-            said: said.clone(),
+        let by = Completion {
+            size,
+            tree_hash: tree_hash.clone(),
         };
-        let known = self.catalogue.names().completing.get(&upload.0) == Some(&said);
+        let completing = Completing {
+            said: said.clone(),
+            by: Some(by.clone()),
+        };
+        let known = self.catalogue.names().completing.get(&upload.0) == Some(&completing);
         if !known {
+            let completing = Record::Completing {
+                upload: upload.0.clone(),
+                said: said.clone(),
+                by: Some(by.clone()),
+            };
             self.record(op, key, |_| Ok(vec![completing])).await?;
         }
-        let request = || {
-            self.client
-                .complete_multipart_upload()
-                .account_id("-")
-                .vault_name(&self.vault)
-                .upload_id(&upload.0)
-                .archive_size(size.to_string())
-                .checksum(&tree_hash)
-                .send()
-        };
-        let accept = |done: aws_sdk_glacier::operation::complete_multipart_upload::CompleteMultipartUploadOutput| match done.archive_id() {
-            Some(id) if !id.is_empty() => Ok(id.to_string()),
-            _ => Err(Failure::incomplete(op, key, "no archive id")),
-        };
-        let steps = (size / GIB) as u32 + parts.len() as u32 / 1000;
-        let patience = self.line.limits.request_timeout.saturating_mul(steps + 1);
-        let archive = self.call(op, key, patience, request, accept).await?;
+        let archive = self.completed(key, upload, &by).await?;
         let entry = Entry {
             content: Content::Archive {
                 id: archive.clone(),
@@ -444,17 +437,22 @@ impl Store for GlacierStore {
         let aborted = self
             .call(Op::ABORT, key, patience, request, |_| Ok(()))
             .await;
-        let gone = match &aborted {
-            Ok(()) => true,
-            Err(error) => error.kind == ErrorKind::NoSuchUpload,
-        };
-        if gone {
-            self.begun().remove(upload);
-            if self.catalogue.names().completing.contains_key(&upload.0) {
-                let upload = upload.0.clone();
-                let ended = Record::Ended { upload };
-                self.record(Op::ABORT, key, |_| Ok(vec![ended])).await?;
+        let is_gone = matches!(&aborted, Err(error) if error.kind == ErrorKind::NoSuchUpload);
+        if aborted.is_err() && !is_gone {
+            return aborted;
+        }
+        self.begun().remove(upload);
+        let completing = self.catalogue.names().completing.get(&upload.0).cloned();
+        if let Some(completing) = completing {
+            let mut records = vec![Record::Ended {
+                upload: upload.0.clone(),
+            }];
+            if is_gone {
+                let made = self.made_all_the_same(key, upload, &completing).await?;
+                records.extend(made.map(|archive| Record::Garbage { archive }));
             }
+            self.record(Op::ABORT, key, |_| Ok(records)).await?;
+            self.delete_garbage().await;
         }
         aborted
     }
@@ -520,6 +518,55 @@ impl Store for GlacierStore {
 }
 
 impl GlacierStore {
+    /// Has the vault complete an upload. Of one that it has completed it names the archive again.
+    async fn completed(&self, key: &str, upload: &UploadId, by: &Completion) -> Result<String> {
+        let op = Op::COMPLETE;
+        let request = || {
+            self.client
+                .complete_multipart_upload()
+                .account_id("-")
+                .vault_name(&self.vault)
+                .upload_id(&upload.0)
+                .archive_size(by.size.to_string())
+                .checksum(&by.tree_hash)
+                .send()
+        };
+        let accept = |done: aws_sdk_glacier::operation::complete_multipart_upload::CompleteMultipartUploadOutput| match done.archive_id() {
+            Some(id) if !id.is_empty() => Ok(id.to_string()),
+            _ => Err(Failure::incomplete(op, key, "no archive id")),
+        };
+        let steps =
+            (by.size / GIB) as u32 + by.size.div_ceil(self.capabilities.part_max) as u32 / 1000;
+        let patience = self.line.limits.request_timeout.saturating_mul(steps + 1);
+        self.call(op, key, patience, request, accept).await
+    }
+
+    /// An upload that is gone and was being completed: the archive that it has become, which nobody will give a name.
+    async fn made_all_the_same(
+        &self,
+        key: &str,
+        upload: &UploadId,
+        completing: &Completing,
+    ) -> Result<Option<String>> {
+        let lost = |why: &str| {
+            tracing::warn!(
+                "/{key}: an archive of it may be in the vault without a name ({why}): `wholefs vault inventory` lists what is there"
+            );
+        };
+        let Some(by) = &completing.by else {
+            lost("it is not known how it was completed");
+            return Ok(None);
+        };
+        match self.completed(key, upload, by).await {
+            Ok(archive) => Ok(Some(archive)),
+            Err(error) if error.kind == ErrorKind::NoSuchUpload => {
+                lost("the vault has forgotten the upload");
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     /// The parts of a page, and where the next one begins.
     async fn parts_from(
         &self,
@@ -571,8 +618,8 @@ impl GlacierStore {
         if let Some(said) = self.begun().get(upload) {
             return said.clone();
         }
-        if let Some(said) = self.catalogue.names().completing.get(&upload.0) {
-            return said.clone();
+        if let Some(completing) = self.catalogue.names().completing.get(&upload.0) {
+            return completing.said.clone();
         }
         let page = self.parts_page(key, upload, None).await.ok();
         let description = page.as_ref().and_then(|page| page.archive_description());

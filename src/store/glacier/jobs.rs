@@ -6,13 +6,13 @@ use std::ops::Range;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use aws_sdk_glacier::types::{GlacierJobDescription, JobParameters, StatusCode};
+use aws_sdk_glacier::types::{ActionCode, GlacierJobDescription, JobParameters, StatusCode};
 use serde::Deserialize;
 
 use super::names::{Content, Entry, Record};
 use super::{GlacierStore, description, missing};
 use crate::store::s3::body::Receiving;
-use crate::store::s3::classify::Op;
+use crate::store::s3::classify::{Failure, Op};
 use crate::store::{Attributes, DownloadBody, Error, ErrorKind, Result};
 
 /// How fast an archive is wanted, and paid for.
@@ -30,6 +30,8 @@ pub enum Job {
     Running,
     /// Its output is there.
     Done(String),
+    /// The vault has given it up, and says why; no other was begun.
+    Failed(String),
 }
 
 /// What a rebuilding has found.
@@ -147,7 +149,20 @@ impl GlacierStore {
                 .send()
         };
         let patience = self.line.limits.patience(0);
-        let output = self.call(op, key, patience, request, Ok).await?;
+        let begins = format!("bytes {}-{}/", range.start, range.end - 1);
+        let accept =
+            |output: aws_sdk_glacier::operation::get_job_output::GetJobOutputOutput| match output
+                .content_range()
+                .is_none_or(|range| range.starts_with(&begins))
+            {
+                true => Ok(output),
+                false => Err(Failure::incomplete(
+                    op,
+                    key,
+                    "another range than was asked for",
+                )),
+            };
+        let output = self.call(op, key, patience, request, accept).await?;
         Ok(Box::new(Receiving {
             key: key.to_string(),
             request_id: aws_sdk_glacier::operation::RequestId::request_id(&output)
@@ -191,21 +206,23 @@ impl GlacierStore {
         let jobs = self.jobs(key).await?;
         let done = jobs
             .into_iter()
-            .filter(|job| has(job, &StatusCode::Succeeded));
+            .filter(|job| has(job, &StatusCode::Succeeded) && brings_all_of_it(job));
         Ok(done
             .filter_map(|job| Some((job.archive_id?, job.job_id?)))
             .collect())
     }
 
-    /// Has a file brought back, unless that is under way or done.
-    pub async fn retrieve(&self, name: &str, tier: Tier) -> Result<Job> {
+    /// Has a file brought back, unless that is under way or done; or looks how far that is, if no job is to be begun.
+    pub async fn retrieve(&self, name: &str, tier: Tier, may_begin: bool) -> Result<Job> {
         let entry = self.entry(Op::GET, name)?;
         let Some(archive) = entry.archive() else {
             return Ok(Job::Done(String::new()));
         };
         let jobs = self.jobs(name).await?;
-        let its = |job: &&GlacierJobDescription| job.archive_id() == Some(archive);
-        if let Some(job) = known(jobs.iter().filter(its)) {
+        let its = |job: &&GlacierJobDescription| {
+            job.archive_id() == Some(archive) && brings_all_of_it(job)
+        };
+        if let Some(job) = known(jobs.iter().filter(its), may_begin) {
             return Ok(job);
         }
         let tier = match tier {
@@ -220,11 +237,11 @@ impl GlacierStore {
         self.begin(name, wanted.build()).await
     }
 
-    /// The vault's inventory: a job of it, unless one is under way or done.
-    pub async fn inventory(&self) -> Result<Job> {
+    /// The vault's inventory: a job of it, unless one is under way or done; or how far that is, as above.
+    pub async fn inventory(&self, may_begin: bool) -> Result<Job> {
         let jobs = self.jobs("").await?;
-        let its = |job: &&GlacierJobDescription| job.archive_id().is_none();
-        if let Some(job) = known(jobs.iter().filter(its)) {
+        let its = |job: &&GlacierJobDescription| lists_all(job);
+        if let Some(job) = known(jobs.iter().filter(its), may_begin) {
             return Ok(job);
         }
         let wanted = JobParameters::builder()
@@ -294,14 +311,50 @@ fn has(job: &GlacierJobDescription, status: &StatusCode) -> bool {
     job.status_code() == Some(status)
 }
 
-fn known<'a>(jobs: impl Iterator<Item = &'a GlacierJobDescription>) -> Option<Job> {
-    let mut found = None;
+/// Of an archive, as a whole: another program may have had a range of it brought back, or have asked it something.
+fn brings_all_of_it(job: &GlacierJobDescription) -> bool {
+    let all = job
+        .archive_size_in_bytes()
+        .map(|size| format!("0-{}", size - 1));
+    let range = job.retrieval_byte_range();
+    job.action()
+        .is_none_or(|action| *action == ActionCode::ArchiveRetrieval)
+        && range.is_none_or(|range| Some(range) == all.as_deref())
+}
+
+/// An inventory of all there is, in the form that is read here.
+fn lists_all(job: &GlacierJobDescription) -> bool {
+    let asked = job.inventory_retrieval_parameters();
+    job.archive_id().is_none()
+        && job
+            .action()
+            .is_none_or(|action| *action == ActionCode::InventoryRetrieval)
+        && asked.is_none_or(|asked| {
+            asked.format().is_none_or(|format| format == "JSON")
+                && asked.start_date().is_none()
+                && asked.end_date().is_none()
+                && asked.limit().is_none()
+        })
+}
+
+/// `None`: another is to be begun.
+fn known<'a>(
+    jobs: impl Iterator<Item = &'a GlacierJobDescription>,
+    may_begin: bool,
+) -> Option<Job> {
+    let mut found = (!may_begin).then(|| Job::Failed("it is not there any more".to_string()));
     for job in jobs {
         if has(job, &StatusCode::Succeeded) {
             return job.job_id().map(|id| Job::Done(id.to_string()));
         }
         if has(job, &StatusCode::InProgress) {
             found = Some(Job::Running);
+        }
+        let why = job
+            .status_message()
+            .filter(|_| has(job, &StatusCode::Failed));
+        if let (Some(Job::Failed(said)), Some(why)) = (&mut found, why) {
+            *said = why.to_string();
         }
     }
     found
@@ -346,4 +399,70 @@ fn sorted_out(mut inventory: Inventory, names: &super::Names) -> (Vec<Record>, I
         });
     }
     (records, imported)
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_glacier::types::InventoryRetrievalJobDescription;
+
+    use super::*;
+
+    fn job(id: &str, status: StatusCode) -> GlacierJobDescription {
+        let job = GlacierJobDescription::builder()
+            .job_id(id)
+            .status_code(status);
+        job.build()
+    }
+
+    #[test]
+    fn a_job_of_another_program_counts_if_it_brings_all_of_it() {
+        let of_archive = |range: Option<&str>, action| {
+            let job = GlacierJobDescription::builder().archive_id("a");
+            let job = job.archive_size_in_bytes(10).action(action);
+            brings_all_of_it(
+                &job.set_retrieval_byte_range(range.map(str::to_string))
+                    .build(),
+            )
+        };
+        assert!(of_archive(None, ActionCode::ArchiveRetrieval));
+        assert!(of_archive(Some("0-9"), ActionCode::ArchiveRetrieval));
+        assert!(!of_archive(Some("0-8"), ActionCode::ArchiveRetrieval));
+        assert!(!of_archive(Some("5-9"), ActionCode::ArchiveRetrieval));
+        assert!(!of_archive(None, ActionCode::Select));
+    }
+
+    #[test]
+    fn an_inventory_of_another_program_counts_if_it_lists_all_in_json() {
+        let asked = InventoryRetrievalJobDescription::builder;
+        let listing =
+            |asked: aws_sdk_glacier::types::builders::InventoryRetrievalJobDescriptionBuilder| {
+                let job = GlacierJobDescription::builder();
+                lists_all(&job.inventory_retrieval_parameters(asked.build()).build())
+            };
+        assert!(listing(asked()) && listing(asked().format("JSON")));
+        assert!(!listing(asked().format("CSV")));
+        assert!(!listing(asked().format("JSON").limit("10")));
+        assert!(!listing(asked().start_date("2026-01-01T00:00:00Z")));
+    }
+
+    #[test]
+    fn a_job_is_begun_where_none_is_and_once() {
+        let [done, runs] = [StatusCode::Succeeded, StatusCode::InProgress].map(|s| job("j", s));
+        let failed = GlacierJobDescription::builder().status_code(StatusCode::Failed);
+        let failed = failed.status_message("no").build();
+        let known =
+            |jobs: &[&GlacierJobDescription], may_begin| known(jobs.iter().copied(), may_begin);
+        assert_eq!(known(&[], true), None);
+        assert_eq!(known(&[&failed], true), None);
+        assert_eq!(
+            known(&[&failed], false),
+            Some(Job::Failed("no".to_string()))
+        );
+        for may_begin in [false, true] {
+            assert_eq!(known(&[&failed, &runs], may_begin), Some(Job::Running));
+            assert_eq!(known(&[&runs, &failed], may_begin), Some(Job::Running));
+            let there = Some(Job::Done("j".to_string()));
+            assert_eq!(known(&[&runs, &done, &failed], may_begin), there);
+        }
+    }
 }

@@ -184,7 +184,11 @@ impl GlacierStore {
                 tracing::warn!(
                     "{error}: an archive without a name is still in the vault; the next mount tries again"
                 );
-                return;
+                // One that is not to be deleted keeps no other; what a vault does not do now it does later.
+                match error.kind {
+                    ErrorKind::Denied | ErrorKind::Invalid | ErrorKind::Conflict => {}
+                    _ => return,
+                }
             }
         }
     }

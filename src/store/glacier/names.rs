@@ -85,6 +85,20 @@ pub fn now() -> u64 {
     since.map_or(0, |since| since.as_millis() as u64)
 }
 
+/// What Complete says of an archive; said again, the vault answers the same archive.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Completion {
+    pub size: u64,
+    pub tree_hash: String,
+}
+
+/// An upload that is being completed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Completing {
+    pub said: Attributes,
+    pub by: Option<Completion>,
+}
+
 /// A change, as a line of the log and of an export.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
@@ -94,6 +108,9 @@ pub enum Record {
         upload: String,
         #[serde(with = "Said")]
         said: Attributes,
+        /// How it is completed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<Completion>,
     },
     /// Nothing more is to be known of that upload.
     Ended {
@@ -130,7 +147,7 @@ pub struct Names {
     /// Archives that have no name any more and may still be there.
     pub garbage: BTreeSet<String>,
     /// Uploads that are being completed, and what is said of their files.
-    pub completing: BTreeMap<String, Attributes>,
+    pub completing: BTreeMap<String, Completing>,
     /// How many names an archive has.
     named: HashMap<String, usize>,
 }
@@ -138,8 +155,8 @@ pub struct Names {
 impl Names {
     pub(super) fn apply(&mut self, record: Record) {
         match record {
-            Record::Completing { upload, said } => {
-                self.completing.insert(upload, said);
+            Record::Completing { upload, said, by } => {
+                self.completing.insert(upload, Completing { said, by });
             }
             Record::Ended { upload } => {
                 self.completing.remove(&upload);
@@ -211,9 +228,10 @@ impl Names {
         let completing = self
             .completing
             .iter()
-            .map(|(upload, said)| Record::Completing {
+            .map(|(upload, completing)| Record::Completing {
                 upload: upload.clone(),
-                said: said.clone(),
+                said: completing.said.clone(),
+                by: completing.by.clone(),
             });
         let files = self.files.iter().map(|(name, entry)| Record::Put {
             name: name.clone(),

@@ -191,7 +191,10 @@ fn kind_of_status(op: Op, status: u16, code: &str) -> ErrorKind {
         // Only what a store calls "not found" in so many words, or does not name at all.
         404 if op.of_upload && (code.is_empty() || code == "NotFound") => ErrorKind::NoSuchUpload,
         404 => ErrorKind::Missing,
-        409 | 412 => ErrorKind::Conflict,
+        412 => ErrorKind::Conflict,
+        // Of what is not named it is not known whether there was a condition.
+        409 if code.is_empty() || code == "Conflict" => ErrorKind::Conflict,
+        409 => ErrorKind::Invalid,
         416 if op.name == Op::GET.name => ErrorKind::Conflict,
         401 | 403 => ErrorKind::Denied,
         429 | 503 => ErrorKind::Throttled,
@@ -274,6 +277,18 @@ impl Answer {
                 .iter()
                 .any(|tag| start.starts_with(tag)),
         }
+    }
+}
+
+/// Was it refused because this machine's clock is another than the store's? (COS, and vaults, have no code of their own for it.)
+pub(in crate::store) fn is_of_the_clock(error: &crate::store::Error) -> bool {
+    match error.code.as_str() {
+        "RequestTimeTooSkewed" | "RequestExpired" => true,
+        "AccessDenied" => error.message.contains("Request has expired"),
+        "InvalidSignatureException" => ["Signature expired", "not yet current"]
+            .iter()
+            .any(|said| error.message.contains(said)),
+        _ => false,
     }
 }
 

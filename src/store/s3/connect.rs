@@ -33,6 +33,7 @@ use super::ranges::Ranges;
 use super::refusal::{ConnectError, Refusal};
 use super::renewal::{self, Renewing};
 use super::transport::{self, Proxies};
+use super::whole::Whole;
 use super::witness::Witness;
 use super::{Amazon, Auth, Chosen, Options};
 use crate::store::{Capabilities, ErrorKind};
@@ -483,6 +484,7 @@ impl Check<'_> {
             .interceptor(self.witness.clone())
             .interceptor(Dates)
             .interceptor(Ranges)
+            .interceptor(Whole)
             .interceptor(self.options.said.clone());
         if let Some(endpoint) = self.endpoint {
             config = config.endpoint_url(endpoint);

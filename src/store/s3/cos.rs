@@ -128,7 +128,12 @@ fn in_its_words(request: &mut HttpRequest, authority: &str) -> Result<(), BoxErr
             }
             "metadata-directive" if value == "REPLACE" => "Replaced".to_string(),
             "metadata-directive" => "Copy".to_string(),
+            "server-side-encryption" if value.starts_with("aws:kms") => "cos/kms".to_string(),
             _ => value,
+        };
+        let name = match name {
+            "server-side-encryption-aws-kms-key-id" => "server-side-encryption-cos-kms-key-id",
+            name => name,
         };
         headers.try_insert(format!("x-cos-{name}"), value)?;
     }

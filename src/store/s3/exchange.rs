@@ -88,7 +88,7 @@ impl Line {
     }
 
     /// Sends what `request` makes, as often as the policy allows, each time within `patience`; and anew, if
-    /// it is refused and there are other keys by now.
+    /// it is refused and there are other keys by now, or this machine's clock was set.
     /// `accept` looks at an answer that seems good, and may call it a failure after all.
     pub(in crate::store) async fn call<T, U, E, F, Fut>(
         &self,
@@ -108,7 +108,11 @@ impl Line {
             Some(keys) => keys.current().await,
             None => None,
         };
-        let sent = self.send(op, key, patience, &mut request, &accept).await;
+        let mut sent = self.send(op, key, patience, &mut request, &accept).await;
+        // Nothing was applied, and the answer has told what time it is there.
+        if sent.as_ref().is_err_and(classify::is_of_the_clock) {
+            sent = self.send(op, key, patience, &mut request, &accept).await;
+        }
         match (&sent, &self.keys) {
             (Err(error), Some(keys))
                 if error.kind == ErrorKind::Denied && keys.renew(signed_with.as_ref()).await =>

@@ -67,6 +67,7 @@ pub(in crate::store) mod retry;
 mod source;
 mod told;
 pub(in crate::store) mod transport;
+mod whole;
 mod witness;
 
 pub(in crate::store) use choice::of_provider;

@@ -3,7 +3,6 @@
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::SdkError;
 use aws_sdk_s3::operation::head_object::HeadObjectOutput;
-use aws_sdk_s3::types::StorageClass;
 
 use super::classify::{self, Failure, Op};
 use super::forms::unquoted;
@@ -21,10 +20,13 @@ pub(super) fn etag(op: Op, key: &str, etag: Option<&str>) -> std::result::Result
     }
 }
 
+/// Classes that have to be restored to be read; COS has names of its own.
+const ARCHIVES: [&str; 3] = ["GLACIER", "DEEP_ARCHIVE", "ARCHIVE"];
+
 /// What HEAD says of archives: by the class, by Intelligent-Tiering's own header, and of a restore.
 pub(super) fn archive(head: &HeadObjectOutput) -> Option<Archive> {
     let kept = match head.storage_class() {
-        Some(StorageClass::Glacier | StorageClass::DeepArchive) => Archive::Class,
+        Some(class) if ARCHIVES.contains(&class.as_str()) => Archive::Class,
         _ if head.archive_status().is_some() => Archive::Tier,
         _ => return None,
     };

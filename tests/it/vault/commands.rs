@@ -110,6 +110,28 @@ fn an_archive_whose_complete_was_never_answered_is_found_by_the_inventory() {
     scene.assert_clean("found");
 }
 
+/// This one answers again, when it is asked again.
+#[test]
+fn an_archive_that_was_completed_and_given_up_is_deleted() {
+    let scene = Scene::new();
+    let mount = scene.mount();
+    let faults = scene.store.vault_server().faults();
+    let lost = faults.script("op=CompleteMultipartUpload:drop-after");
+    let lost = lost.expect("a fault");
+    let mut writer = Writer::start();
+    writer.open(&mount.path("file"), "wct").write(1, 5);
+    let told = writer.attempt("close");
+    assert!(told.is_err(), "nobody can tell that it is there");
+    // With the foreign one.
+    let archives = || scene.store.vault_server().archives("demo").len();
+    assert_eq!(archives(), 2);
+    faults.remove(lost);
+    eventually(seconds(30), "it is gone again", || archives() == 1);
+    drop(mount);
+    assert!(scene.names().files.is_empty());
+    scene.assert_clean("given up");
+}
+
 #[test]
 fn what_stands_in_the_way_of_a_vault_is_said() {
     let scene = Scene::new();

@@ -1,0 +1,137 @@
+//! An answer in XML that ends in its middle, and whose transport tells nothing of that (there is no length, or that
+//! of the half), is taken by the SDK for whole: of a listing half, of the open uploads none, of an upload's parts some.
+//! So an answer that has begun is to have ended, too; else it is as good as lost.
+
+use aws_sdk_s3::config::interceptors::AfterDeserializationInterceptorContextRef;
+use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
+use aws_sdk_s3::error::BoxError;
+
+#[derive(Clone, Debug)]
+pub(super) struct Whole;
+
+impl Intercept for Whole {
+    fn name(&self) -> &'static str {
+        "Whole"
+    }
+
+    fn read_after_deserialization(
+        &self,
+        context: &AfterDeserializationInterceptorContextRef<'_>,
+        _components: &RuntimeComponents,
+        _config: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let answer = context.response();
+        // An object's bytes are not here yet.
+        let body = answer.body().bytes().unwrap_or_default();
+        match answer.status().is_success() && ends_in_its_middle(body) {
+            true => Err("the answer ends in its middle".into()),
+            false => Ok(()),
+        }
+    }
+}
+
+/// Has a document begun (or at least its declaration), and its root not ended? Of what is no XML, others may think what they like.
+fn ends_in_its_middle(body: &[u8]) -> bool {
+    let Some(root) = root_of(body) else {
+        let body = body.strip_prefix(BOM).unwrap_or(body).trim_ascii_start();
+        return body.starts_with(b"<");
+    };
+    match root {
+        Root::Empty => false,
+        Root::Begun { name, inside } => !has_ended(name, inside),
+    }
+}
+
+const BOM: &[u8] = "\u{feff}".as_bytes();
+
+enum Root<'a> {
+    /// `<Name/>`
+    Empty,
+    Begun {
+        name: &'a [u8],
+        inside: &'a [u8],
+    },
+}
+
+/// The first element that has begun, if its tag is whole.
+fn root_of(body: &[u8]) -> Option<Root<'_>> {
+    let mut rest = body.strip_prefix(BOM).unwrap_or(body);
+    loop {
+        rest = rest.trim_ascii_start().strip_prefix(b"<")?;
+        let prologue = match rest {
+            [b'?', ..] => Some(&b"?>"[..]),
+            [b'!', b'-', b'-', ..] => Some(&b"-->"[..]),
+            [b'!', ..] => Some(&b">"[..]),
+            _ => None,
+        };
+        match prologue {
+            Some(end) => rest = &rest[position(rest, end)? + end.len()..],
+            None => break,
+        }
+    }
+    let end = position(rest, b">")?;
+    let (tag, inside) = (&rest[..end], &rest[end + 1..]);
+    if tag.ends_with(b"/") {
+        return Some(Root::Empty);
+    }
+    let is_space = |byte: &u8| byte.is_ascii_whitespace();
+    let name = &tag[..tag.iter().position(is_space).unwrap_or(end)];
+    Some(Root::Begun { name, inside })
+}
+
+/// Is there an end tag of this name? (Looked for from behind, where it is.)
+fn has_ended(name: &[u8], inside: &[u8]) -> bool {
+    let mut left = inside;
+    while let Some(at) = left.windows(2).rposition(|two| two == b"</") {
+        let behind = left[at + 2..].strip_prefix(name);
+        if behind.is_some_and(|behind| behind.trim_ascii_start().starts_with(b">")) {
+            return true;
+        }
+        left = &left[..at];
+    }
+    false
+}
+
+fn position(text: &[u8], wanted: &[u8]) -> Option<usize> {
+    text.windows(wanted.len()).position(|part| part == wanted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DOCUMENTS: [&str; 8] = [
+        "<Delete><Deleted><Key>a</Key></Deleted></Delete>",
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<ListBucketResult xmlns=\"http://s3/\"><Key>a&gt;</Key></ListBucketResult>",
+        "<ListPartsResult/>",
+        "  \n <?xml version='1.0'?><!-- a > b --><!DOCTYPE x><s3:Result a='/'><s3:Key/></s3:Result >",
+        "\u{feff}<A></A>",
+        "<A><A1></A1></A>",
+        "<A>\n</A\n>",
+        "<LocationConstraint xmlns=\"http://s3/\" />",
+    ];
+
+    #[test]
+    fn wherever_a_document_is_cut_it_is_not_whole() {
+        let mut tried = 0;
+        for document in DOCUMENTS {
+            for whole in [document.to_string(), format!("{document} \n<!-- more -->")] {
+                assert!(!ends_in_its_middle(whole.as_bytes()), "{whole}");
+            }
+            let bytes = document.as_bytes();
+            let begins = position(bytes, b"<").expect("XML") + 1;
+            for cut in begins..bytes.len() {
+                assert!(ends_in_its_middle(&bytes[..cut]), "{document} to {cut}");
+                tried += 1;
+            }
+        }
+        println!("{tried} cuts");
+    }
+
+    #[test]
+    fn what_is_no_document_is_left_to_others() {
+        for body in ["", " ", "{\"a\":1}", "OK", "\u{feff}"] {
+            assert!(!ends_in_its_middle(body.as_bytes()), "{body:?}");
+        }
+    }
+}
