@@ -336,7 +336,13 @@ fn watched(
             End::Exited(NOT_YET) if restarted && !guardian::was_told_to_end() => None,
             // It has said what there was to say.
             End::Exited(NOT_YET) => std::process::exit(1),
-            End::Exited(code) => std::process::exit(i32::from(code)),
+            End::Exited(code) => {
+                if code != 0 {
+                    // It may have mounted, and then had no thread to serve with.
+                    clear_dead_mount(settings);
+                }
+                std::process::exit(i32::from(code))
+            }
             End::Killed(signal) => Some(signal),
         };
         // Before anything else: whoever comes now must not meet a dead mount.

@@ -63,7 +63,7 @@ pub(super) struct TuningArguments {
     /// Keep what was read in this directory, for the next time and the next mount (it is checked when it is read)
     #[arg(long, value_name = "DIR", value_parser = lasting_path(), help_heading = "Memory and disk")]
     pub cache: Option<PathBuf>,
-    /// How much of that directory's disk the cache may take (default: half of what is free at first)
+    /// How much of that directory's disk the cache may take (default: half of what is free without it)
     #[arg(long, value_name = "SIZE", value_parser = units::size, requires = "cache", help_heading = "Memory and disk")]
     pub cache_size: Option<u64>,
     /// Where files that are not written front to back wait for their commit

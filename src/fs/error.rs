@@ -34,6 +34,12 @@ impl Error {
 impl From<store::Error> for Error {
     fn from(error: store::Error) -> Error {
         match error.kind {
+            _ if error.is_of_the_catalogues_disk() => Error::loud(
+                libc::ENOSPC,
+                format!(
+                    "{error}: make room on the disk of --state-dir, where the vault's catalogue is"
+                ),
+            ),
             // Nothing would be shown of it, and nothing lamented.
             ErrorKind::Missing if error.is_of_the_bucket() => Error::loud(
                 libc::EIO,
@@ -146,6 +152,7 @@ mod tests {
     fn a_name_that_is_refused_and_a_disk_that_is_full_are_told_as_that() {
         for (code, errno) in [
             ("XMinioInvalidObjectName", libc::EINVAL),
+            ("CatalogueFull", libc::ENOSPC),
             ("Other", libc::EIO),
         ] {
             assert_eq!(Error::from(of_store(code)).errno, errno, "{code}");

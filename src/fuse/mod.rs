@@ -32,7 +32,9 @@ mod session;
 
 pub use session::{MountOptions, Mounted, mount};
 
-use crate::fs::{At, Call, Caller, Calls, Error, Fs, NAME_MAX, Posix, Renaming, Result, Setting};
+use crate::fs::{
+    At, Call, Caller, Calls, Data, Error, Fs, NAME_MAX, Posix, Renaming, Result, Setting,
+};
 use crate::host::signals;
 use answers::{
     GENERATION, file_attr, open_flags, read_directory, reply_empty, reply_entry, reply_sized,
@@ -560,15 +562,12 @@ impl Filesystem for Frontend {
         let (fs, device, unique) = (self.fs.clone(), self.device.clone(), request.unique());
         let say = self.say(Call::Read, ino.0, None);
         let work = async move { fs.read(handle.0, offset, size).await };
-        self.look(
-            Call::Read,
-            request.pid(),
-            work,
-            move |result| match result {
-                Ok(data) => device.answer(unique, reply, &data),
-                Err(error) => reply.error(say(&error)),
-            },
-        );
+        let answer = move |result: Result<Data>| match result {
+            Ok(data) => device.answer(unique, reply, &data),
+            Err(error) => reply.error(say(&error)),
+        };
+        let leaves = signals::is_being_interrupted_or_gone;
+        self.spawn_until(leaves, Call::Read, request.pid(), work, answer);
     }
 
     fn write(

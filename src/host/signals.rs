@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use super::process;
+
 /// Has the thread been killed while it waits for us? Then nobody waits for the answer.
 pub fn is_being_killed(tid: u32) -> bool {
     Signals::of(tid).is_some_and(|signals| signals.kill())
@@ -11,6 +13,12 @@ pub fn is_being_killed(tid: u32) -> bool {
 /// hear it if it did not wait for us?
 pub fn is_being_interrupted(tid: u32) -> bool {
     Signals::of(tid).is_some_and(|signals| signals.kill() || signals.interrupt())
+}
+
+/// The same of pages that are read ahead on a thread's behalf: it does not wait for that answer itself, and may be gone
+/// meanwhile, while others wait for the same pages.
+pub fn is_being_interrupted_or_gone(tid: u32) -> bool {
+    is_being_interrupted(tid) || !process::exists(tid)
 }
 
 /// What is on its way to a thread, and what it makes of it: sets of bits.

@@ -28,6 +28,9 @@ pub enum ErrorKind {
 /// S3's code of a bucket that is not there.
 pub(super) const NO_SUCH_BUCKET: &str = "NoSuchBucket";
 
+/// Ours of a vault's catalogue that has no room on its disk.
+pub(super) const CATALOGUE_FULL: &str = "CatalogueFull";
+
 /// A failed call: what was asked, of which key, what came back.
 #[derive(Clone, Debug)]
 pub struct Error {
@@ -43,6 +46,11 @@ pub struct Error {
 }
 
 impl Error {
+    /// The disk of this machine has no room for what has to be noted of it.
+    pub fn is_of_the_catalogues_disk(&self) -> bool {
+        self.code == CATALOGUE_FULL
+    }
+
     /// What is missing is the bucket, and not something in it.
     pub fn is_of_the_bucket(&self) -> bool {
         self.code == NO_SUCH_BUCKET

@@ -217,6 +217,35 @@ fn ctrl_c_ends_a_reader_while_the_network_is_away() {
     });
 }
 
+/// Both wait for the same pages, which were asked for when the first came.
+#[test]
+fn ctrl_c_ends_a_reader_of_what_a_killed_one_has_asked_for() {
+    let store = Store::embedded();
+    store.put("file", vec![7; MIB as usize]);
+    let mount = Mount::new(&store);
+    let silent = store.faults().script("op=GetObject:hang-before");
+    silent.expect("a fault");
+    let (file, opened) = (mount.path("file"), mount.aside("opened"));
+    let reads = |job: &Job| {
+        eventually(seconds(30), "it reads", || {
+            opened.exists() && is_in(job.pid(), libc::SYS_read)
+        });
+        std::fs::remove_file(&opened).expect("there");
+    };
+    let script = "$SIG{INT} = sub { exit 7 }; open(my $f, '<', $ARGV[0]); open(my $o, '>', $ARGV[1]); close $o; sysread($f, $_, 4096)";
+    let reader = || {
+        let words = [Path::new(script), &file, &opened];
+        Job::start("exec perl -e \"$1\" \"$2\" \"$3\"", &words)
+    };
+    let first = reader();
+    reads(&first);
+    first.die_of(libc::SIGKILL);
+    let second = reader();
+    reads(&second);
+    second.signal(libc::SIGINT);
+    assert_eq!(second.wait().code(), Some(7));
+}
+
 #[test]
 fn a_writer_killed_while_the_network_is_away_dies_at_once_and_leaves_nothing() {
     Network::play(|network| {

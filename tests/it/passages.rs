@@ -261,6 +261,8 @@ fn meanwhile<T: Send>(
     hold: FaultId,
     done: impl FnOnce() -> T + Send,
 ) -> T {
+    // What is in it can be asked for while the kernel keeps the root for what is done.
+    fs::metadata(mount.path("elsewhere")).expect("there");
     std::thread::scope(|scope| {
         let doing = scope.spawn(done);
         for n in 0..300 {

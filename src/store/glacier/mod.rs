@@ -15,6 +15,7 @@
 //!   for the archive, durably, before anybody hears of it.
 
 use std::collections::HashMap;
+use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -22,6 +23,7 @@ use aws_sdk_glacier::Client;
 use aws_sdk_glacier::config::http::HttpResponse;
 use aws_sdk_glacier::error::{ProvideErrorMetadata, SdkError};
 
+use super::error::CATALOGUE_FULL;
 use super::s3::classify::{Failure, Nature, Op};
 use super::s3::exchange::{Line, Patience};
 use super::s3::{ConnectError, Options, of_provider};
@@ -165,12 +167,14 @@ impl GlacierStore {
             Ok(Ok(())) => Ok(()),
             Ok(Err(NotRecorded::Store(error))) => Err(error),
             // Whoever asked has to find out what became of what he asked for.
-            Ok(Err(NotRecorded::Disk(error))) => Err(op.error(
-                ErrorKind::Unknown,
-                key,
-                "Catalogue",
-                &format!("cannot be written: {error}"),
-            )),
+            Ok(Err(NotRecorded::Disk(error))) => {
+                let code = match error.kind() {
+                    io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => CATALOGUE_FULL,
+                    _ => "Catalogue",
+                };
+                let message = format!("cannot be written: {error}");
+                Err(op.error(ErrorKind::Unknown, key, code, &message))
+            }
             Err(error) => Err(op.error(ErrorKind::Unknown, key, "Catalogue", &error.to_string())),
         }
     }
@@ -240,11 +244,11 @@ fn missing(op: Op, key: &str) -> Error {
 
 enum NotRecorded {
     Store(Error),
-    Disk(std::io::Error),
+    Disk(io::Error),
 }
 
-impl From<std::io::Error> for NotRecorded {
-    fn from(error: std::io::Error) -> NotRecorded {
+impl From<io::Error> for NotRecorded {
+    fn from(error: io::Error) -> NotRecorded {
         NotRecorded::Disk(error)
     }
 }
