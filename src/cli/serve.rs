@@ -155,6 +155,10 @@ pub(crate) async fn serve(
     let asked = tokio::select! {
         result = &mut mounted.ended => {
             broken = result.ok().and_then(Result::err);
+            if let Some(error) = &broken {
+                // At once: what is open still may take its time, and fail as well.
+                warn!("the session broke off: {error}");
+            }
             None
         }
         _ = terminate.recv() => Some("SIGTERM"),
@@ -191,7 +195,7 @@ pub(crate) async fn serve(
         ));
     }
     if let Some(error) = broken {
-        return Err(format!("the session broke off: {error}"));
+        return Err(format!("it ended by itself: {error}"));
     }
     info!("unmounted {}", settings.mount.source);
     Ok(())
