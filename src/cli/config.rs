@@ -10,6 +10,7 @@
 //! read_only = true
 //! ```
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use toml::{Table, Value};
@@ -28,6 +29,11 @@ pub(super) struct Named {
     pub flags: Vec<String>,
 }
 
+/// HOME=/dev/null is nobody's home.
+fn is_absent(error: &io::Error) -> bool {
+    [io::ErrorKind::NotFound, io::ErrorKind::NotADirectory].contains(&error.kind())
+}
+
 /// The mount of that name: in `file`, or in the first of the usual files that has one.
 pub(super) fn named(name: &str, file: Option<&Path>) -> Result<Named, Failure> {
     let files = file.map_or_else(usual, |file| vec![file.to_path_buf()]);
@@ -35,9 +41,7 @@ pub(super) fn named(name: &str, file: Option<&Path>) -> Result<Named, Failure> {
     for path in &files {
         let text = match std::fs::read_to_string(path) {
             Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound && file.is_none() => {
-                continue;
-            }
+            Err(error) if is_absent(&error) && file.is_none() => continue,
             Err(error) => {
                 return Err(Failure::usage(format!(
                     "the configuration {} cannot be read: {error}",
@@ -146,6 +150,7 @@ fn usual() -> Vec<PathBuf> {
     let home = std::env::var_os("HOME").map(PathBuf::from);
     let own = std::env::var_os("XDG_CONFIG_HOME")
         .map(PathBuf::from)
+        .filter(|place| place.is_absolute())
         .or_else(|| home.map(|home| home.join(".config")));
     let own = own.map(|directory| directory.join("wholefs/config.toml"));
     own.into_iter()
@@ -196,8 +201,10 @@ fn read(file: &Table, name: &str) -> Result<Result<Named, Vec<String>>, String> 
 
 fn flag(key: &str, value: &Value) -> Result<Option<String>, String> {
     let word = match value {
+        // Of one that is there or not: it is not. Of one that may be said either way, as it is said.
         Value::Boolean(false) => {
-            return flag_of(key).map(|_| None).map_err(|failure| failure.line);
+            let there = flag_of(key).map_err(|failure| failure.line);
+            return there.map(|_| flag_of(&format!("{key}=false")).ok().flatten());
         }
         Value::Boolean(true) => key.to_string(),
         Value::String(text) => format!("{key}={text}"),
@@ -227,6 +234,7 @@ mod tests {
             directory = '/mnt/backups'
             read_only = true
             allow_other = false
+            path_style = false
             attempts = 3
             part_size = '32M'
         ";
@@ -236,6 +244,7 @@ mod tests {
         let expected = [
             "--attempts=3",
             "--part-size=32M",
+            "--path-style=false",
             "--read-only",
             "--region=eu-west-1",
         ];

@@ -20,7 +20,10 @@ use crate::random::random_token;
 use crate::shown::Shown;
 use crate::store::glacier::GlacierStore;
 use crate::store::s3::{ABORT_RULE, ConnectError, S3Store};
-use crate::store::{self, Attributes, Body, ETag, Error, ErrorKind, Precondition, Store, Value};
+use crate::store::{
+    self, Attributes, Body, CompletedPart, ETag, Error, ErrorKind, PartReceipt, Precondition,
+    Store, Value,
+};
 use vault::of_the_vault;
 
 mod vault;
@@ -45,7 +48,7 @@ pub(crate) struct DoctorArguments {
     #[arg(long)]
     read_only: bool,
     /// Have the bucket abort what is left open for more than so many days, by a lifecycle rule
-    #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(i32).range(1..=3650), requires = "source")]
+    #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(i32).range(1..=3650), requires = "source", conflicts_with = "read_only")]
     add_lifecycle_rule: Option<i32>,
     /// Where the journals are kept
     #[arg(long, value_name = "DIR")]
@@ -211,6 +214,7 @@ fn of_the_kernel(report: &mut Report) {
         number(parts.next()).unwrap_or(0),
     );
     match version {
+        _ if release.is_empty() => report.fail("kernel", "/proc is not there: mount -t proc proc /proc"),
         (0..=4, _) | (5, 0..=9) => report.fail("kernel", format!("{release} is too old: 5.10 or later is needed")),
         (6, 3..=5) => report.warn("kernel", format!("{release} does not tell how a program that writes ended: files of killed programs are published; use 6.6 or later")),
         version if version < (6, 6) => report.warn("kernel", format!("{release} has no shared mmap of files being written: 6.6 or later has")),
@@ -289,6 +293,7 @@ async fn of_the_bucket(report: &mut Report, store: &S3Store, arguments: &DoctorA
         let key = format!(".wholefs-doctor-{}", random_token());
         of_objects(report, store, &key).await;
         of_uploads(report, store, &key).await;
+        of_commits(report, store, &format!("{key}-parts")).await;
     }
     of_the_rule(report, store, arguments.add_lifecycle_rule).await;
 }
@@ -406,6 +411,7 @@ async fn of_objects(report: &mut Report, store: &S3Store, key: &str) {
         of_copies(report, store, key, size).await;
         let _ = store.delete(&format!("{key}-copy")).await;
     }
+    of_directories(report, store, &format!("{key}/")).await;
     of_conditions(report, store, key, body()).await;
     of_checksums(report, store, key, body()).await;
     let delete = store.delete(key).await;
@@ -416,6 +422,21 @@ async fn of_objects(report: &mut Report, store: &S3Store, key: &str) {
         "without s3:DeleteObject nothing can be removed or renamed",
         &delete,
     );
+}
+
+async fn of_directories(report: &mut Report, store: &S3Store, key: &str) {
+    let nothing = Body::from_bytes(Bytes::new());
+    let none = Attributes::default();
+    let made = store.put(key, nothing, &none, &Precondition::None).await;
+    if tried(
+        report,
+        "directory",
+        "one can be made",
+        "a store that takes no key that ends in / has no directories but those of its files",
+        &made,
+    ) {
+        let _ = store.delete(key).await;
+    }
 }
 
 async fn of_copies(report: &mut Report, store: &S3Store, key: &str, size: u64) {
@@ -528,6 +549,44 @@ async fn of_uploads(report: &mut Report, store: &S3Store, key: &str) {
             report.warn("after the abort", "a part was still there; wholefs aborts until none is");
         }
         Err(error) => report.warn("after the abort", remedy(&error, "without s3:ListMultipartUploadParts it cannot be told whether an abort left anything")),
+    }
+}
+
+/// An upload that is to become an object. That none can be begun has been said by then.
+async fn of_commits(report: &mut Report, store: &S3Store, key: &str) {
+    let part = Body::from_bytes(Bytes::from_static(b"x"));
+    let Ok(upload) = store.create_upload(key, &Attributes::default()).await else {
+        return;
+    };
+    let done = match store.upload_part(key, &upload, 1, part).await {
+        Ok(PartReceipt { etag, crc64 }) => {
+            let number = 1;
+            let parts = [CompletedPart {
+                number,
+                etag,
+                crc64,
+            }];
+            let anew = &Precondition::None;
+            store
+                .complete_upload(key, &upload, &parts, 1, anew)
+                .await
+                .map(drop)
+        }
+        Err(error) => Err(error),
+    };
+    if tried(
+        report,
+        "complete",
+        "one in parts becomes an object",
+        "without it files of more than one part cannot be written",
+        &done,
+    ) {
+        let _ = store.delete(key).await;
+    } else if store.abort_upload(key, &upload).await.is_err() {
+        report.warn(
+            "complete",
+            format!("its upload {} of {key} could not be removed", upload.0),
+        );
     }
 }
 

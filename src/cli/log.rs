@@ -2,7 +2,9 @@
 //! machine's own (systemd's journal, else syslog) in the background. `wholefs log` changes how much of it
 //! a running mount writes.
 
-use std::fs::File;
+use std::fs::{self, File};
+use std::io::{self, IsTerminal, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -18,6 +20,7 @@ use tracing_subscriber::{EnvFilter, Layer, Registry, fmt};
 use super::out::{complain, say};
 use super::status::{living, place};
 use super::{Failure, lasting_path};
+use crate::host::hearer::Stderr;
 use crate::host::journald::Journald;
 use crate::shown::InJson;
 use crate::status::{Recent, Unrepeated, ask_level, changeable, fields, said};
@@ -95,8 +98,17 @@ impl LogArguments {
     /// The log of a guardian is its next daemon's as well: started already, it goes on.
     pub(super) fn start(&self, foreground: bool) -> Result<(), String> {
         let output = match &self.log_file {
-            Some(path) => self.lines(Mutex::new(opened(path)?), false),
-            None if foreground => to_terminal(self.log_format),
+            Some(path) => {
+                let followed = Followed {
+                    path: path.clone(),
+                    file: opened(path)?,
+                };
+                lines(self.log_format, Mutex::new(followed), false)
+            }
+            None if foreground => {
+                let to = Mutex::<Stderr>::default();
+                lines(self.log_format, to, io::stderr().is_terminal())
+            }
             None => of_the_machine(),
         };
         let level = self.log_level.to_possible_value();
@@ -105,15 +117,42 @@ impl LogArguments {
             level.as_ref().map_or("info", |level| level.get_name()),
         )
     }
+}
 
-    fn lines(&self, to: Mutex<File>, color: bool) -> Output {
-        lines(self.log_format, to, color)
+/// A log file whose name may be given to another one: whoever turns logs over tells nobody.
+struct Followed {
+    path: PathBuf,
+    file: File,
+}
+
+impl Followed {
+    fn is_there(&self) -> io::Result<bool> {
+        let named = fs::metadata(&self.path)?;
+        let open = self.file.metadata()?;
+        Ok((named.dev(), named.ino()) == (open.dev(), open.ino()))
+    }
+}
+
+impl Write for Followed {
+    /// Of each line once.
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        if !self.is_there().unwrap_or(false)
+            && let Ok(file) = opened(&self.path)
+        {
+            self.file = file;
+        }
+        self.file.write(line)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
     }
 }
 
 /// Of a command that ends with its work.
 pub(super) fn start_on_terminal() -> Result<(), String> {
-    start(to_terminal(Form::Text), "info")
+    let color = io::stderr().is_terminal();
+    start(lines(Form::Text, io::stderr, color), "info")
 }
 
 const VARIABLE: &str = "WHOLEFS_LOG";
@@ -139,11 +178,6 @@ fn start(output: Output, level: &str) -> Result<(), String> {
 fn opened(path: &Path) -> Result<File, String> {
     let opened = File::options().create(true).append(true).open(path);
     opened.map_err(|e| format!("the log file {} cannot be written: {e}", path.display()))
-}
-
-fn to_terminal(form: Form) -> Output {
-    use std::io::IsTerminal;
-    lines(form, std::io::stderr, std::io::stderr().is_terminal())
 }
 
 fn lines<W>(form: Form, to: W, color: bool) -> Output
@@ -217,6 +251,6 @@ impl<S: tracing::Subscriber> Layer<S> for ToJournald {
             metadata.line().unwrap_or_default(),
         );
         // There is nobody else to tell.
-        let _ = self.0.tell(priority, &said(event), place);
+        self.0.tell(priority, &said(event), place);
     }
 }

@@ -1,6 +1,6 @@
 //! `wholefs mount`: the checks that come before a mount, the daemon, its guardian and its journal.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
 use super::config::Named;
-use super::log::LogArguments;
+use super::log::{self, LogArguments};
 use super::out::complain;
 use super::serve::{Settings, serve};
 use super::store_flags::{StoreArguments, identity};
@@ -26,7 +26,9 @@ use crate::store::s3::Options as StoreOptions;
 use crate::store::{self, Store};
 
 #[derive(Args)]
-#[command(after_help = "Examples:
+#[command(
+    args_override_self = true,
+    after_help = "Examples:
   wholefs mount s3://backups /mnt/backups
   wholefs mount s3://data/2026/ ~/data --read-only --endpoint-url https://s3.example.org
   wholefs mount s3://logs /mnt/logs -o ro,allow_other,region=eu-west-1
@@ -34,7 +36,8 @@ use crate::store::{self, Store};
   mount -t fuse.wholefs s3://logs /mnt/logs -o ro,_netdev      (and so in /etc/fstab)
 
 Credentials come from the usual places: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile,
-SSO, or the machine's role. Whether all is well for a mount, and what is not, tells `wholefs doctor`.")]
+SSO, or the machine's role. Whether all is well for a mount, and what is not, tells `wholefs doctor`."
+)]
 pub(crate) struct MountArguments {
     /// What to mount: s3://BUCKET, s3://BUCKET/PREFIX, glacier://VAULT, or a mount that the configuration file names
     pub(super) source: String,
@@ -97,6 +100,10 @@ enum Journalling {
 
 /// `named`: what the configuration file says of the source, when that is a name.
 pub(crate) fn run(arguments: MountArguments, named: Option<Named>) -> Result<(), Failure> {
+    if arguments._words.is_some() {
+        let line = "-o stands by itself, not behind other letters: -f -o WORDS";
+        return Err(Failure::usage(line));
+    }
     let (source, usual) = match named {
         Some(named) => (named.source, named.directory),
         None => (arguments.source.clone(), None),
@@ -347,18 +354,24 @@ fn watched(
         };
         // Before anything else: whoever comes now must not meet a dead mount.
         let cleared = clear_dead_mount(settings);
-        arguments.log.start(arguments.foreground)?;
+        if arguments.log.start(arguments.foreground).is_err() {
+            // Its file cannot be written any more; there is more to do than to say so.
+            let _ = log::start_on_terminal();
+        }
         if let Some(signal) = signal {
             error!(
                 "the mount of {} died (signal {signal}); {cleared}",
                 arguments.source
             );
         }
-        if arguments.restart {
+        let is_wanted = arguments.restart && !guardian::was_told_to_end();
+        if is_wanted {
             if began.elapsed() > RESTART_PAUSES.1 {
                 pause = RESTART_PAUSES.0;
             }
-            std::thread::sleep(pause);
+            guardian::pause(pause);
+        }
+        if is_wanted && !guardian::was_told_to_end() {
             restarted = true;
             pause = (pause * 2).min(RESTART_PAUSES.1);
             info!("mounting {} again", arguments.source);
@@ -406,30 +419,47 @@ fn recover_alone(arguments: &MountArguments, options: &StoreOptions) -> u8 {
         .clone()
         .unwrap_or_else(default_state_dir);
     block_on(async {
-        let store = match store::open(options.clone()).await {
-            Ok(store) => store,
-            Err(error) => {
-                warn!("its uploads are left to the next mount: {error}");
-                return 1;
+        for seconds in AGAIN_ALONE {
+            let Err(line) = try_to_recover(options, &state).await else {
+                return 0;
+            };
+            if seconds == AGAIN_ALONE[0] {
+                info!("its uploads are not ended yet, trying on: {line}");
             }
-        };
-        let identity = identity(options, &*store);
-        let wanted = |other: &Identity| *other == identity;
-        let found = match recovery::find(&state, wanted) {
-            Ok(found) => found,
-            Err(error) => {
-                error!("{error}");
-                return 1;
-            }
-        };
-        let mut summary = Summary::default();
-        for instance in found.instances {
-            summary.add(recovery::end_all(&store, &instance).await);
-            recovery::finish(instance).await;
+            tokio::time::sleep(Duration::from_secs(seconds)).await;
         }
-        recovery::report(&store.describe(), &summary);
-        u8::from(summary.kept > 0)
+        match try_to_recover(options, &state).await {
+            Ok(()) => 0,
+            Err(line) => {
+                warn!("its uploads are left to the next mount: {line}");
+                1
+            }
+        }
     })
+}
+
+/// The store may just be begun again, or be what killed the daemon.
+const AGAIN_ALONE: [u64; 5] = [1, 2, 4, 8, 15];
+
+/// Ends what dead mounts of this bucket have left, or says what stays.
+async fn try_to_recover(options: &StoreOptions, state: &Path) -> Result<(), String> {
+    let store = (store::open(options.clone()).await).map_err(|error| error.to_string())?;
+    let identity = identity(options, &*store);
+    let wanted = |other: &Identity| *other == identity;
+    let found = recovery::find(state, wanted).map_err(|error| error.to_string())?;
+    for line in found.damaged {
+        warn!("{line}");
+    }
+    let mut summary = Summary::default();
+    for instance in found.instances {
+        summary.add(recovery::end_all(&store, &instance).await);
+        recovery::finish(instance).await;
+    }
+    recovery::report(&store.describe(), &summary);
+    match summary.kept {
+        0 => Ok(()),
+        kept => Err(format!("{kept} of them could not be ended")),
+    }
 }
 
 /// Tells the waiting command, or (in the foreground) leaves it to the exit.
@@ -447,12 +477,22 @@ pub(super) fn event_threads() -> usize {
         .clamp(2, 8)
 }
 
+/// Threads for what waits for a disk, at the most.
+const BLOCKING_THREADS: usize = 64;
+
 pub(super) fn block_on<T>(future: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS)
+        // For good: tokio panics where such work finds no thread at all, and none can be started.
+        .thread_keep_alive(Duration::from_secs(u32::MAX.into()))
         .build()
         .expect("threads can be started");
-    let result = runtime.block_on(future);
+    let result = runtime.block_on(async {
+        let the_first = tokio::task::spawn_blocking(|| ());
+        the_first.await.expect("it does nothing");
+        future.await
+    });
     // Tasks that are still there wait for a store nobody waits for any more; they end with the process, and that is
     // sooner than to stop them one by one.
     std::mem::forget(runtime);

@@ -10,7 +10,8 @@ use tracing::{debug, info, warn};
 use super::units::size_as_given;
 use crate::draft::{SpoolSpace, Works, WriteMemory};
 use crate::fs::{Fs, Options as FsOptions};
-use crate::fuse::{MountOptions, mount};
+
+use crate::fuse::{self, MountOptions, mount};
 use crate::host::{daemon::Readiness, mountpoint, supervisor};
 use crate::journal::Journal;
 use crate::read::{DiskCache, ReadMemory, Room};
@@ -104,11 +105,15 @@ pub(crate) async fn serve(
         read_memory,
         journal: journal.clone(),
     });
-    if let Some(address) = &settings.metrics {
-        let served = status::serve_metrics(address, sources.clone()).await;
-        let at = served.map_err(|e| format!("cannot serve metrics at {address}: {e}"))?;
-        debug!("metrics are at {at}");
-    }
+    let _metrics = match &settings.metrics {
+        Some(address) => {
+            let served = status::serve_metrics(address, sources.clone()).await;
+            let served = served.map_err(|e| format!("cannot serve metrics at {address}: {e}"))?;
+            debug!("metrics are at {}", served.at);
+            Some(served)
+        }
+        None => None,
+    };
     if let Some(journal) = &journal
         && let Err(error) = status::serve(journal.directory(), sources)
     {
@@ -189,6 +194,9 @@ pub(crate) async fn serve(
         }
     };
     drop(told);
+    if fuse::is_held_up().await {
+        fs.mounted().abort();
+    }
     if left > 0 {
         return Err(format!(
             "{left} uploads could not be ended in time; the next mount, or `wholefs recover`, ends them"

@@ -43,7 +43,7 @@ pub(super) struct StoreArguments {
     #[arg(long, value_name = "NAME=VALUE,…", value_delimiter = ',', value_parser = capability)]
     capability: Vec<Override>,
     /// Put the bucket into the path (or into the host name: --path-style=false)
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     path_style: Option<bool>,
     /// The class of what is written (STANDARD_IA, INTELLIGENT_TIERING…)
     #[arg(long, value_name = "CLASS", help_heading = "What is written")]

@@ -48,7 +48,6 @@ const UNDERSTOOD: &[&str] = &[
     "suid",
     "user",
     "users",
-    "nosymfollow",
 ];
 
 /// Words of others, and what they are called here.
@@ -102,6 +101,10 @@ const REFUSED: &[(&[&str], &str)] = &[
         "for how long names and sizes are believed is said by metadata_ttl",
     ),
     (&["dmask", "fmask"], "say umask, of both"),
+    (
+        &["nosymfollow"],
+        "its links are followed like any others: leave it out",
+    ),
     (
         &["fsname", "subtype"],
         "a mount is shown as what it is, its source and fuse.wholefs: leave it out",
@@ -168,7 +171,8 @@ fn called_by_mount(arguments: &[OsString]) -> Result<Vec<OsString>, Failure> {
                         's' => sloppy = true,
                         // Nothing is to be mounted: mount(8) is asked what it would do.
                         'f' => std::process::exit(0),
-                        'n' | 'v' | 'r' | 'w' => {}
+                        'r' => words.push("ro".to_string()),
+                        'n' | 'v' | 'w' => {}
                         _ => return Err(Failure::usage(format!("mount(8) has no option -{flag}"))),
                     }
                 }
@@ -386,6 +390,11 @@ mod tests {
         ]);
         assert_eq!(
             last.expect("understood"),
+            ["wholefs", "mount", "--read-only", "--", "s3://b", "/m"]
+        );
+        let short = ours(&["mount.wholefs", "s3://b", "/m", "-nr"]);
+        assert_eq!(
+            short.expect("understood"),
             ["wholefs", "mount", "--read-only", "--", "s3://b", "/m"]
         );
         let sloppy = ours(&["mount.wholefs", "-s", "s3://b", "/m", "-o", "nosuchword"]);

@@ -25,6 +25,8 @@ pub struct Dialect {
     pub directories_first: bool,
     /// `start-after` of ListObjectsV2 means nothing.
     pub start_after_ignored: bool,
+    /// The most entries that a page of a listing has, however many are asked for.
+    pub page_most: usize,
     /// Complete refuses parts of unequal size, the last one excepted (R2).
     pub equal_parts: bool,
     /// RenameObject is answered (S3's directory buckets).
@@ -100,6 +102,7 @@ impl Default for Dialect {
             copy_conditions_ignored: false,
             directories_first: false,
             start_after_ignored: false,
+            page_most: 1000,
             list_uploads_exact_key_only: false,
             list_v1_only: false,
             equal_parts: false,

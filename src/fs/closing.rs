@@ -59,6 +59,9 @@ impl Fs {
         if let Some(ended) = ended(&draft) {
             return ended;
         }
+        if self.is_left_to_its_writers(&file) {
+            return Ok(());
+        }
         let thread = Thread::of(tid);
         let process = thread.process;
         let may_be_opener = process.is_none() || file.opener.is_none() || process == file.opener;
@@ -96,6 +99,13 @@ impl Fs {
                 self.commit_to_the_end(&file.node, &draft).await
             }
         }
+    }
+
+    /// Who has only made it, to read it (as flock(1) does), has no part in what others write to it.
+    fn is_left_to_its_writers(&self, file: &OpenFile) -> bool {
+        let files = self.open_files();
+        let mut others = files.iter().map(|(_, open)| open);
+        !file.writable && others.any(|open| open.writable && open.node.ino == file.node.ino)
     }
 
     /// The verdict, when those are through who have the file open for the moment alone.
@@ -226,7 +236,7 @@ impl Fs {
             let was_opened = used.had_descriptors || used.wrote;
             (used.draft.clone(), used.closed, was_opened)
         };
-        if let Some(draft) = draft {
+        if let Some(draft) = draft.filter(|_| !self.is_left_to_its_writers(file)) {
             let is_left = draft.outcome().is_none() && draft.is_dirty() && !closed;
             let cut_short = match is_left {
                 true if !was_opened => self.opener_was_killed(file).await,

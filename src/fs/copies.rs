@@ -1,9 +1,11 @@
 //! Copying objects on the server: for renames, and for what is said of an object, which no store changes
 //! in place.
 
+use bytes::Bytes;
+
 use super::Fs;
 use crate::draft::{Base, COPY_AT_ONCE, Draft, Version};
-use crate::store::{self, Attributes};
+use crate::store::{self, Attributes, Body, ETag, ErrorKind, Precondition};
 use crate::upload::ledger::Before;
 
 /// A source that another client changed while it was copied is copied anew so often.
@@ -24,7 +26,12 @@ impl Fs {
         let at_once = COPY_AT_ONCE.min(capabilities.copy_max);
         let etag = if object.size <= at_once || !capabilities.part_copy {
             let (etag, size) = (&object.etag, object.size);
-            self.store.copy(to, source, etag, size, said).await?
+            match self.store.copy(to, source, etag, size, said).await {
+                Err(error) if source.ends_with('/') && size == 0 => {
+                    self.mark_likewise(source, to, said, error).await?
+                }
+                copied => copied?,
+            }
         } else {
             // An upload like any other, journalled and all, whose parts come from the source.
             let said = match said {
@@ -49,5 +56,31 @@ impl Fs {
             etag,
             ..object.clone()
         })
+    }
+
+    /// Some stores keep directories of their own, and copy no key of one (SeaweedFS, versitygw). It is empty, so another is as
+    /// good. `refused`: what was said to the copy, and holds if this one is not there.
+    async fn mark_likewise(
+        &self,
+        source: &str,
+        to: &str,
+        said: Option<&Attributes>,
+        refused: store::Error,
+    ) -> store::Result<ETag> {
+        if !matches!(refused.kind, ErrorKind::Missing | ErrorKind::Invalid) {
+            return Err(refused);
+        }
+        let marker = match self.store.head(source).await {
+            Ok(marker) if marker.size == 0 => marker,
+            _ => return Err(refused),
+        };
+        let said = match said {
+            Some(said) => said.clone(),
+            None => *marker.attributes.unwrap_or_default(),
+        };
+        let nothing = Body::from_bytes(Bytes::new());
+        self.store
+            .put(to, nothing, &said, &Precondition::None)
+            .await
     }
 }

@@ -177,9 +177,9 @@ impl Fs {
             return Err(Error::quiet(libc::ENOTEMPTY));
         }
         self.settle(&node).await?;
-        let page = self.store.list(&node.key(), false, None, 2).await?;
+        let found = self.store.first_below(&node.key(), 2).await?;
         let mut marker = node.state().directory().marker;
-        for entry in &page.entries {
+        for entry in &found {
             match entry {
                 ListEntry::Object(object) if *object.key == *node.key() => marker = true,
                 ListEntry::Object(object) => {
@@ -270,14 +270,13 @@ impl Fs {
         // What is to go is no reason to stay.
         self.sweeps.settle(&directory.key()).await;
         // Two keys or more: another stays (if that one goes too, it comes by here).
-        let page = self.store.list(&directory.key(), false, None, 2).await?;
-        let marker = page
-            .entries
+        let found = self.store.first_below(&directory.key(), 2).await?;
+        let marker = found
             .iter()
             .any(|e| matches!(e, ListEntry::Object(o) if *o.key == *directory.key()));
         if marker {
             directory.state().directory_mut().marker = true;
-        } else if page.entries.len() < 2 {
+        } else if found.len() < 2 {
             let said = directory.state().said.clone().unwrap_or_default();
             self.put_marker(directory, (*said).clone()).await?;
         }

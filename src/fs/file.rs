@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::node::Node;
 use super::opening::Over;
-use super::{Attributes, Error, Fs, Result};
+use super::{Attributes, Error, Fs, Posix, Result};
 use crate::draft::{At, Base, Draft, Reshape};
 use crate::host::beginning::Beginning;
 use crate::host::holders::{Held, OpenedFile};
@@ -492,6 +492,31 @@ impl Fs {
         used.draft = Some(draft.clone());
         used.wrote = true;
         Ok(draft)
+    }
+
+    /// Somebody has written who may not keep the bits that let a program run with the rights of its owner, or its group.
+    pub fn written_without_privilege(&self, handle: u64) {
+        let file = self.file(handle).ok();
+        let Some(draft) = file.and_then(|file| file.used().draft.clone()) else {
+            return;
+        };
+        let _ = draft.say(|new| {
+            let Some(mode) = Posix::of(&new.metadata).mode else {
+                return;
+            };
+            let of_the_group = match mode & 0o010 {
+                0 => 0,
+                _ => libc::S_ISGID,
+            };
+            let kept = Some(mode & !(libc::S_ISUID | of_the_group));
+            if kept != Some(mode) {
+                let change = Posix {
+                    mode: kept,
+                    ..Posix::default()
+                };
+                change.say_in(&mut new.metadata);
+            }
+        });
     }
 
     /// ftruncate(2), through the descriptor `handle`, or truncate(2) by name.

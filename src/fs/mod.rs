@@ -290,8 +290,8 @@ impl Fs {
         let list = async {
             match prefix.len() > self.store.capabilities().key_max {
                 // Nothing can be below it.
-                true => Ok(Default::default()),
-                false => self.store.list(&prefix, false, None, 1).await,
+                true => Ok(Vec::new()),
+                false => self.store.first_below(&prefix, 1).await,
             }
         };
         let asked = Moment::now();
@@ -303,7 +303,7 @@ impl Fs {
             return Ok(child);
         }
         let below = below?;
-        if let Some(first) = below.entries.first() {
+        if let Some(first) = below.first() {
             let node = self.tree.ensure(parent, name, Kind::Directory);
             let node = node.ok_or(Error::quiet(libc::ENOENT))?;
             let mut state = node.state();

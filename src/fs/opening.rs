@@ -18,6 +18,8 @@ pub struct Opened {
     pub direct: bool,
     /// What the page cache holds of this inode is of the version opened.
     pub keep_cache: bool,
+    /// It was made by being opened: closing it publishes it, if nobody writes it.
+    pub is_new: bool,
 }
 
 /// What a draft begins with.
@@ -86,13 +88,18 @@ impl Fs {
                 handle,
                 direct: true,
                 keep_cache: false,
+                is_new: true,
             },
         ))
     }
 
-    pub async fn open(&self, ino: u64, flags: i32, tid: u32) -> Result<Opened> {
+    pub async fn open(self: &Arc<Self>, ino: u64, flags: i32, tid: u32) -> Result<Opened> {
         loop {
             let node = self.node(ino)?;
+            // Who opens to read may truncate, too.
+            if flags & libc::O_ACCMODE == libc::O_RDONLY && flags & libc::O_TRUNC != 0 {
+                self.truncate(ino, None, 0, tid).await?;
+            }
             let opened = self.open_as_it_is(&node, flags, tid).await?;
             // Its name is going, and those who have it open may have been seen to before. Where the name leads then, or
             // that it leads nowhere, the kernel finds out.
@@ -171,6 +178,7 @@ impl Fs {
             handle,
             direct,
             keep_cache,
+            is_new: false,
         })
     }
 

@@ -174,8 +174,8 @@ impl Fs {
             return Err(Error::quiet(libc::ENOTEMPTY));
         }
         self.settle(directory).await?;
-        let page = self.store.list(&directory.key(), false, None, 2).await?;
-        let mut others = page.entries.iter().filter(
+        let found = self.store.first_below(&directory.key(), 2).await?;
+        let mut others = found.iter().filter(
             |entry| !matches!(entry, ListEntry::Object(object) if *object.key == *directory.key()),
         );
         if others.next().is_some() {

@@ -1,7 +1,7 @@
 //! What is known, in the form the kernel takes it in.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use fuser::{
     Errno, FileAttr, FileType, FopenFlags, Generation, INodeNo, ReplyDirectoryPlus, ReplyEmpty,
@@ -159,6 +159,13 @@ pub(super) fn reply_sized(
     }
 }
 
+/// A time that the kernel told: of one before 1970 fuser takes the fraction away instead of adding it.
+pub(super) fn as_told(time: SystemTime) -> SystemTime {
+    let before = SystemTime::UNIX_EPOCH.duration_since(time);
+    let fraction = before.map_or(0, |before| before.subsec_nanos());
+    time + 2 * Duration::from_nanos(fraction.into())
+}
+
 pub(super) fn open_flags(opened: &crate::fs::Opened, flags: i32) -> FopenFlags {
     let mut out = FopenFlags::empty();
     if opened.direct {
@@ -166,7 +173,7 @@ pub(super) fn open_flags(opened: &crate::fs::Opened, flags: i32) -> FopenFlags {
     } else if opened.keep_cache {
         out |= FopenFlags::FOPEN_KEEP_CACHE;
     }
-    if flags & libc::O_ACCMODE == libc::O_RDONLY {
+    if flags & libc::O_ACCMODE == libc::O_RDONLY && !opened.is_new {
         // Closing a reader means nothing to us.
         out |= FopenFlags::FOPEN_NOFLUSH;
     }

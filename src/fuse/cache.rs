@@ -2,7 +2,9 @@
 //! to give up pages or names it may have to wait for requests that our other threads are answering.
 
 use std::ffi::OsStr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
 
 use fuser::{INodeNo, Notifier};
 
@@ -26,6 +28,28 @@ const NO_PAGES: i64 = -1;
 /// More stale things than this are not queued: what the kernel caches expires by itself.
 const QUEUE: usize = 10_000;
 
+/// The thread is in a call of the kernel's, which may wait for whoever waits for us.
+static IN_A_CALL: AtomicBool = AtomicBool::new(false);
+/// Nothing is told any more.
+static OVER: AtomicBool = AtomicBool::new(false);
+
+/// How long such a call may take when everything is over.
+const LAST_CALL: Duration = Duration::from_secs(1);
+
+/// Ends the telling. `true`: the kernel does not let the thread go, and it would keep whoever it waits for there, and the
+/// connection, when the rest of this process has ended.
+pub async fn is_held_up() -> bool {
+    OVER.store(true, Ordering::SeqCst);
+    let began = Instant::now();
+    while IN_A_CALL.load(Ordering::SeqCst) {
+        if began.elapsed() > LAST_CALL {
+            return true;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    false
+}
+
 impl Notifications {
     pub(super) fn start(notifier: Notifier, device: Arc<Device>) -> std::io::Result<Notifications> {
         let here = notifier.clone();
@@ -34,6 +58,10 @@ impl Notifications {
             .name("kernel-cache".to_string())
             .spawn(move || {
                 for stale in inbox {
+                    IN_A_CALL.store(true, Ordering::SeqCst);
+                    if OVER.load(Ordering::SeqCst) {
+                        break;
+                    }
                     // ENOENT: the kernel does not have it anyway; ENODEV: there is no mount any more.
                     let _ = match stale {
                         Stale::Data(ino) => notifier.inval_inode(INodeNo(ino), 0, 0),
@@ -41,7 +69,9 @@ impl Notifications {
                             notifier.inval_entry(INodeNo(parent), OsStr::new(&name))
                         }
                     };
+                    IN_A_CALL.store(false, Ordering::SeqCst);
                 }
+                IN_A_CALL.store(false, Ordering::SeqCst);
             })?;
         Ok(Notifications {
             notifier: here,

@@ -30,6 +30,7 @@ mod cache;
 mod device;
 mod session;
 
+pub use cache::is_held_up;
 pub use session::{MountOptions, Mounted, mount};
 
 use crate::fs::{
@@ -37,7 +38,8 @@ use crate::fs::{
 };
 use crate::host::signals;
 use answers::{
-    GENERATION, file_attr, open_flags, read_directory, reply_empty, reply_entry, reply_sized,
+    GENERATION, as_told, file_attr, open_flags, read_directory, reply_empty, reply_entry,
+    reply_sized,
 };
 use device::Device;
 
@@ -286,7 +288,7 @@ impl Filesystem for Frontend {
                     .await?;
             }
             let time = |time| match time {
-                TimeOrNow::SpecificTime(time) => time,
+                TimeOrNow::SpecificTime(time) => as_told(time),
                 TimeOrNow::Now => SystemTime::now(),
             };
             let change = Posix {
@@ -598,7 +600,12 @@ impl Filesystem for Frontend {
             true => At::End,
             false => At::Offset(offset),
         };
-        let taken = match self.fs.try_write(handle.0, at(offset), data, caller) {
+        let unprivileged = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
+        let tried = self.fs.try_write(handle.0, at(offset), data, caller);
+        if unprivileged {
+            self.fs.written_without_privilege(handle.0);
+        }
+        let taken = match tried {
             Ok(taken) if taken == data.len() => {
                 let Some(calm) = self.fs.must_wait() else {
                     reply.written(taken as u32);
@@ -620,7 +627,11 @@ impl Filesystem for Frontend {
         let rest = data[taken..].to_vec();
         let work = async move {
             fs.write(handle.0, at(offset + taken as u64), &rest, caller)
-                .await
+                .await?;
+            if unprivileged {
+                fs.written_without_privilege(handle.0);
+            }
+            Ok(())
         };
         self.spawn(Call::Write, caller, work, move |result| match result {
             Ok(()) => reply.written(len),

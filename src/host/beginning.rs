@@ -1,12 +1,13 @@
 //! The order in which processes are begun, which tells who can have inherited what.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::Read;
 use std::os::fd::AsRawFd;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use super::process::{Thread, processes};
+use super::told::told;
 
 /// The kernel numbers processes one after the other and begins anew behind the last number: so many at once, and no faster than
 /// so many a second.
@@ -29,6 +30,11 @@ impl Beginning {
             last: last_begun(),
             at: Instant::now(),
         }
+    }
+
+    /// Does the kernel tell who was begun since? Where it does not, it may be anybody.
+    pub(super) fn is_told(&self) -> bool {
+        self.last.is_some()
     }
 
     /// All processes that were begun since, and maybe others.
@@ -77,8 +83,8 @@ fn last_begun() -> Option<u32> {
 fn numbers() -> u32 {
     static NUMBERS: OnceLock<u32> = OnceLock::new();
     *NUMBERS.get_or_init(|| {
-        let told = fs::read_to_string("/proc/sys/kernel/pid_max").ok();
-        told.and_then(|told| told.trim().parse().ok()).unwrap_or(0)
+        let most = told("/proc/sys/kernel/pid_max").ok();
+        most.and_then(|most| most.trim().parse().ok()).unwrap_or(0)
     })
 }
 

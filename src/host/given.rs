@@ -6,6 +6,7 @@ use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::path::Path;
 
 use super::mountpoint::{self, MountLine};
+use super::told::told;
 
 /// Linux: the device numbers of /dev/fuse.
 const FUSE: (u32, u32) = (10, 229);
@@ -102,7 +103,7 @@ fn is_dev_fuse(descriptor: RawFd) -> bool {
 
 /// The device number of what is mounted by a descriptor, as mountinfo writes it.
 fn connection(descriptor: RawFd) -> Option<String> {
-    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{descriptor}")).ok()?;
+    let info = told(format!("/proc/self/fdinfo/{descriptor}")).ok()?;
     let number = info
         .lines()
         .find_map(|line| line.strip_prefix("fuse_connection:"))?;

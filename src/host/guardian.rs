@@ -15,6 +15,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::time::{Duration, Instant};
 
 use super::process;
 
@@ -135,6 +136,16 @@ pub fn guard(in_guardian: impl FnOnce(), when_stuck: impl FnOnce()) -> io::Resul
             Ok(Side::Guardian(end))
         }
     }
+}
+
+/// Waits so long, or until the guardian is told to end.
+pub fn pause(long: Duration) {
+    set_handlers(pass_on as extern "C" fn(libc::c_int) as usize);
+    let began = Instant::now();
+    while began.elapsed() < long && !was_told_to_end() {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    set_handlers(libc::SIG_DFL);
 }
 
 /// Runs `work` in a child of its own and answers its exit code: the guardian stays as small as it is.

@@ -21,6 +21,29 @@ const LOOKED_AT_MAX: usize = 2048;
 /// And so many of all the others, for one close.
 const LOOKED_AT_OF_ALL_MAX: usize = 16 * LOOKED_AT_MAX;
 
+/// Who has a file may begin another, and end, between two looks, and so may that one: so often those are looked at who were begun
+/// meanwhile.
+const BEGUN_MEANWHILE_MAX: usize = 16;
+
+/// What `look` says of them all, and of whoever was begun meanwhile.
+fn looked_at(all: impl FnOnce() -> Vec<u32>, look: impl Fn(Vec<u32>) -> Held) -> Held {
+    let mut began = Beginning::now();
+    let mut held = look(all());
+    for _ in 0..BEGUN_MEANWHILE_MAX {
+        let now = Beginning::now();
+        if held != Held::No || !began.is_told() {
+            break;
+        }
+        let newcomers = began.begun_since();
+        if newcomers.is_empty() {
+            break;
+        }
+        held = look(newcomers);
+        began = now;
+    }
+    held
+}
+
 /// A file of a mount, as /proc names it. (Not by its path: following a descriptor's link waits for
 /// a process in the middle of execve(2), which may be waiting for us.)
 #[derive(Clone, Debug)]
@@ -125,22 +148,25 @@ impl OpenedFile {
                 Some(held) => return held,
             }
         }
-        let mut budget = LOOKED_AT_OF_ALL_MAX;
         let is_stranger = |heir: &u32| {
             ![process, std::process::id()].contains(heir) && !descendants.contains(heir)
         };
-        for heir in since.begun_since().into_iter().filter(is_stranger) {
-            if self.is_among(heir, Kept::Beyond, &mut budget) != Some(true)
-                || is_of_any(heir, others)
-            {
-                continue;
+        let look = |begun: Vec<u32>| {
+            let mut budget = LOOKED_AT_OF_ALL_MAX;
+            for heir in begun.into_iter().filter(is_stranger) {
+                if self.is_among(heir, Kept::Beyond, &mut budget) != Some(true)
+                    || is_of_any(heir, others)
+                {
+                    continue;
+                }
+                match self.is_kept_by(heir, &mut { LOOKED_AT_MAX }) {
+                    None | Some(Held::No) => {}
+                    Some(held) => return held,
+                }
             }
-            match self.is_kept_by(heir, &mut { LOOKED_AT_MAX }) {
-                None | Some(Held::No) => {}
-                Some(held) => return held,
-            }
-        }
-        Held::No
+            Held::No
+        };
+        looked_at(|| since.begun_since(), look)
     }
 
     /// Does it, or any other? A child that has it with close-on-exec may have been begun to write it, and then it does,
@@ -154,8 +180,20 @@ impl OpenedFile {
         if self.is_written_by(process) {
             return Held::Yes;
         }
+        let look = |all: Vec<u32>| self.is_written_by_any(all, process, others, &has_written);
+        looked_at(|| processes().collect(), look)
+    }
+
+    /// Of the processes `all`, as seen when `process` closes it.
+    fn is_written_by_any(
+        &self,
+        all: Vec<u32>,
+        process: u32,
+        others: &[u32],
+        has_written: impl Fn(u32) -> bool,
+    ) -> Held {
         let mut held = Held::No;
-        for holder in self.writers() {
+        for holder in self.writers(all.into_iter()) {
             let kept = self.is_kept_by(holder, &mut { LOOKED_AT_MAX });
             let is_heir = is_begun_by(holder, process);
             let may_be_this = has_written(holder) || is_heir && kept != Some(Held::No);
@@ -197,13 +235,13 @@ impl OpenedFile {
 
     /// Does any process? The same of a machine with very many.
     pub fn is_written_by_anyone(&self) -> bool {
-        self.writers().next().is_some()
+        self.writers(processes()).next().is_some()
     }
 
-    /// Those who have it open for writing.
-    fn writers(&self) -> impl Iterator<Item = u32> {
+    /// Those of `all` who have it open for writing.
+    fn writers(&self, all: impl Iterator<Item = u32>) -> impl Iterator<Item = u32> {
         let mut budget = LOOKED_AT_OF_ALL_MAX;
-        processes().filter(move |&process| {
+        all.filter(move |&process| {
             let is_written = self.is_among(process, Kept::AnyHow, &mut budget);
             is_written.unwrap_or(true)
         })

@@ -1,14 +1,15 @@
 //! How much memory there is for what can be given back at any time.
 
-use std::fs;
 use std::path::Path;
+
+use super::told::told;
 
 /// What programs could be given without others losing theirs, as the kernel estimates it; or as much as this process's
 /// cgroup may have at all, if that is less. Nothing, if nobody says.
 pub fn available() -> u64 {
-    let free = fs::read_to_string("/proc/meminfo").ok();
+    let free = told("/proc/meminfo").ok();
     let free = free.and_then(|said| available_of(&said)).unwrap_or(0);
-    let group = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let group = told("/proc/self/cgroup").unwrap_or_default();
     match allowed(Path::new("/sys/fs/cgroup"), &group) {
         Some(allowed) => free.min(allowed),
         None => free,
@@ -30,7 +31,7 @@ fn allowed(root: &Path, cgroup: &str) -> Option<u64> {
     let own = root.join(path);
     let up = own.ancestors().take_while(|group| group.starts_with(root));
     let limit = |group: &Path| {
-        let said = fs::read_to_string(group.join("memory.max")).ok()?;
+        let said = told(group.join("memory.max")).ok()?;
         said.trim().parse().ok()
     };
     up.filter_map(limit).min()
@@ -39,6 +40,7 @@ fn allowed(root: &Path, cgroup: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     #[test]
     fn what_the_kernel_says_is_understood() {

@@ -8,6 +8,7 @@ pub mod beginning;
 pub mod daemon;
 pub mod given;
 pub mod guardian;
+pub mod hearer;
 pub mod holders;
 pub mod journald;
 pub mod memory;
@@ -16,6 +17,7 @@ pub mod nss;
 pub mod process;
 pub mod signals;
 pub mod supervisor;
+mod told;
 
 /// Where there is no HOME (in systemd's units) the user's own says where keys and settings are.
 /// Must run before any thread is started.
@@ -40,6 +42,8 @@ pub fn user(text: &str) -> Result<u32, String> {
         // SAFETY: the name ends, and the entry is read before anything else asks for one.
         unsafe { libc::getpwnam(name.as_ptr()).as_ref() }.map(|entry| entry.pw_uid)
     });
+    // The last one means "nobody said".
+    let number = number.filter(|&number| number != u32::MAX);
     number.ok_or_else(|| format!("there is no user {text:?}: give a name, or a number"))
 }
 
@@ -50,6 +54,7 @@ pub fn group(text: &str) -> Result<u32, String> {
         // SAFETY: the name ends, and the entry is read before anything else asks for one.
         unsafe { libc::getgrnam(name.as_ptr()).as_ref() }.map(|entry| entry.gr_gid)
     });
+    let number = number.filter(|&number| number != u32::MAX);
     number.ok_or_else(|| format!("there is no group {text:?}: give a name, or a number"))
 }
 

@@ -1,10 +1,11 @@
 //! Is this a place to mount on? Asked before anything else, so that the answer is a sentence.
 
 use std::collections::HashMap;
-use std::ffi::CString;
-use std::os::unix::ffi::OsStrExt;
+use std::ffi::{CString, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
+use super::told::told;
 use crate::shown::Shown;
 
 /// The absolute path of the mount point, or one line that says what is wrong with it.
@@ -57,6 +58,9 @@ pub fn check(path: &Path, nonempty: bool) -> Result<PathBuf, String> {
         return Err(format!(
             "the mount point {shown} is not empty: choose an empty directory, or say --nonempty to hide what is in it"
         ));
+    }
+    if told("/proc/self/status").is_err() {
+        return Err("/proc is not there, and nobody could tell a killed writer from one that has closed its file: mount -t proc proc /proc".to_string());
     }
     if !Path::new("/dev/fuse").exists() {
         return Err("/dev/fuse is missing: load the kernel module (modprobe fuse), or give the container the device".to_string());
@@ -124,19 +128,25 @@ fn mount_lines() -> Vec<MountLine> {
 }
 
 fn mount_lines_of(table: &str) -> Vec<MountLine> {
-    let mounts = std::fs::read_to_string(table).unwrap_or_default();
-    let line = |line: &str| {
-        let mut fields = line.split(' ');
-        let id = fields.next()?.parse().ok()?;
-        let device = fields.nth(1)?.to_string();
+    let mounts = std::fs::read(table).unwrap_or_default();
+    let lines = mounts.split(|byte| *byte == b'\n');
+    lines.filter_map(MountLine::of).collect()
+}
+
+impl MountLine {
+    /// A place's name is of any bytes, and anybody's: it must not hide the other lines.
+    fn of(line: &[u8]) -> Option<MountLine> {
+        let mut fields = line.split(|byte| *byte == b' ');
+        let text = |field: &[u8]| String::from_utf8_lossy(field).into_owned();
+        let id = text(fields.next()?).parse().ok()?;
+        let device = text(fields.nth(1)?);
         let target = PathBuf::from(unescape(fields.nth(1)?));
-        let options = fields.next()?;
+        let options = text(fields.next()?);
         // Then come fields of which there may be any number.
-        let (_, behind) = line.split_once(" - ")?;
-        let mut behind = behind.split(' ');
-        let kind = behind.next()?.to_string();
-        let source = unescape(behind.next()?);
-        let options = format!("{options},{}", behind.next()?);
+        fields.find(|field| *field == b"-")?;
+        let kind = text(fields.next()?);
+        let source = unescape(fields.next()?).to_string_lossy().into_owned();
+        let options = format!("{options},{}", text(fields.next()?));
         Some(MountLine {
             id,
             device,
@@ -145,8 +155,7 @@ fn mount_lines_of(table: &str) -> Vec<MountLine> {
             source,
             options,
         })
-    };
-    mounts.lines().filter_map(line).collect()
+    }
 }
 
 /// Where what has this device number is mounted: the place it was mounted at first.
@@ -197,6 +206,14 @@ impl Mount {
         }
     }
 
+    /// Breaks its connection off, whether it has a place still or not: who waits for an answer is told that there is none. (Only
+    /// where something holds on to the connection: another may have its number afterwards.)
+    pub fn abort(&self) {
+        if let Some(device) = &self.device {
+            abort(device);
+        }
+    }
+
     /// The kernel's numbers of all mounts that this process sees: is it this one, or bound to it? One that was detached
     /// has its number still.
     pub fn numbers(&self) -> HashMap<u64, bool> {
@@ -240,7 +257,13 @@ pub fn cut_off(path: &Path) {
         // SAFETY: `target` is a C string that outlives the call.
         unsafe { libc::umount2(target.as_ptr(), libc::MNT_FORCE | libc::UMOUNT_NOFOLLOW) };
     }
-    if let Some((_, minor)) = device.as_deref().and_then(|device| device.split_once(':')) {
+    if let Some(device) = device {
+        abort(&device);
+    }
+}
+
+fn abort(device: &str) {
+    if let Some((_, minor)) = device.split_once(':') {
         let _ = std::fs::write(format!("/sys/fs/fuse/connections/{minor}/abort"), "1");
     }
 }
@@ -340,27 +363,24 @@ pub fn explain(error: &std::io::Error, path: &Path) -> String {
 }
 
 /// mountinfo writes space, tab, newline and backslash as octal escapes.
-pub fn unescape(field: &str) -> String {
+pub fn unescape(field: &[u8]) -> OsString {
+    let octal = |digits: &[u8]| u8::from_str_radix(str::from_utf8(digits).ok()?, 8).ok();
     let mut out = Vec::new();
-    let bytes = field.as_bytes();
-    let mut at = 0;
-    while at < bytes.len() {
-        let octal = (bytes[at] == b'\\')
-            .then(|| field.get(at + 1..at + 4))
-            .flatten()
-            .and_then(|o| u8::from_str_radix(o, 8).ok());
-        match octal {
-            Some(byte) => {
+    let mut rest = field;
+    while let [byte, behind @ ..] = rest {
+        let escaped = behind.split_at_checked(3).filter(|_| *byte == b'\\');
+        match escaped.and_then(|(digits, behind)| Some((octal(digits)?, behind))) {
+            Some((byte, behind)) => {
                 out.push(byte);
-                at += 4;
+                rest = behind;
             }
             None => {
-                out.push(bytes[at]);
-                at += 1;
+                out.push(*byte);
+                rest = behind;
             }
         }
     }
-    String::from_utf8_lossy(&out).into_owned()
+    OsString::from_vec(out)
 }
 
 #[cfg(test)]
@@ -381,5 +401,22 @@ mod tests {
                 .contains("--nonempty")
         );
         assert!(fuse_source(Path::new("/")).is_none());
+    }
+
+    #[test]
+    fn a_line_tells_whatever_its_names_are() {
+        let lines: &[u8] = b"1 0 8:1 / / rw shared:1 - ext4 /dev/a rw
+24 1 0:22 / /caf\xe9 rw - tmpfs caf\xe9 rw
+25 1 0:23 / /with\\040space\\134 ro,nosuid master:2 - fuse.wholefs s3://a\\040- rw,user_id=0
+26 1 0:24 / /cut";
+        let lines: Vec<_> = lines.split(|b| *b == b'\n').map(MountLine::of).collect();
+        let [Some(first), Some(second), Some(third), None] = &lines[..] else {
+            panic!("{lines:?}");
+        };
+        assert_eq!((first.id, &*first.device), (1, "8:1"));
+        assert_eq!(second.target.as_os_str().as_bytes(), b"/caf\xe9");
+        assert_eq!(third.target, Path::new("/with space\\"));
+        assert_eq!((&*third.kind, &*third.source), (OURS, "s3://a -"));
+        assert_eq!(third.options, "ro,nosuid,rw,user_id=0");
     }
 }

@@ -6,6 +6,7 @@ use std::io::Read;
 use std::path::Path;
 
 use super::signals::Signals;
+use super::told::told;
 
 /// How the thread that closes a file is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +50,7 @@ impl Thread {
         if tid == 0 {
             return thread;
         }
-        let status = fs::read_to_string(format!("/proc/{tid}/status")).unwrap_or_default();
+        let status = told(format!("/proc/{tid}/status")).unwrap_or_default();
         for line in status.lines() {
             let Some((name, value)) = line.split_once(":\t") else {
                 continue;
@@ -90,13 +91,13 @@ impl Thread {
         if tid == 0 || self.has_memory {
             return Fate::Alive;
         }
-        let told = fs::read_to_string(format!("/proc/{tid}/stat"))
-            .map_or(Fate::Alive, |stat| fate_from_stat(&stat));
-        match told {
+        let ended =
+            told(format!("/proc/{tid}/stat")).map_or(Fate::Alive, |stat| fate_from_stat(&stat));
+        match ended {
             Fate::Untold => Signals::of(tid)
                 .and_then(|signals| signals.ended_by())
                 .map_or(Fate::Exiting(0), Fate::Killed),
-            told => told,
+            ended => ended,
         }
     }
 }
@@ -128,7 +129,7 @@ pub fn users_of(path: &Path) -> Vec<(u32, String)> {
     let mut users: Vec<(u32, String)> = processes()
         .filter(|pid| uses(*pid, path))
         .map(|pid| {
-            let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+            let name = told(format!("/proc/{pid}/comm")).unwrap_or_default();
             (pid, name.trim().to_string())
         })
         .collect();
@@ -186,9 +187,9 @@ pub(super) fn exists(process: u32) -> bool {
 
 /// Has its first thread ended, which a signal that kills it does whatever the others wait for?
 pub(super) fn is_dead(process: i32) -> bool {
-    let told = fs::read_to_string(format!("/proc/{process}/stat"));
+    let stat = told(format!("/proc/{process}/stat"));
     let state = |stat: String| Some(stat.rsplit_once(')')?.1.trim_start().starts_with('Z'));
-    told.ok().and_then(state).unwrap_or(false)
+    stat.ok().and_then(state).unwrap_or(false)
 }
 
 /// Has it started this one, or somebody who has?
@@ -218,7 +219,7 @@ pub(super) fn children_of(process: u32) -> Option<Vec<u32>> {
     };
     let mut children = Vec::new();
     for thread in threads.flatten() {
-        match fs::read_to_string(thread.path().join("children")) {
+        match told(thread.path().join("children")) {
             Ok(told) => children.extend(told.split_ascii_whitespace().flat_map(str::parse::<u32>)),
             // It ended meanwhile.
             Err(_) if !thread.path().exists() => {}

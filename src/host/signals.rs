@@ -1,8 +1,7 @@
 //! The signals that are on their way to a thread: whether it has been killed, or is to be interrupted.
 
-use std::fs;
-
 use super::process;
+use super::told::told;
 
 /// Has the thread been killed while it waits for us? Then nobody waits for the answer.
 pub fn is_being_killed(tid: u32) -> bool {
@@ -46,7 +45,7 @@ const fn bit(signal: i32) -> u64 {
 
 impl Signals {
     pub(super) fn of(tid: u32) -> Option<Signals> {
-        let status = fs::read_to_string(format!("/proc/{tid}/status")).ok()?;
+        let status = told(format!("/proc/{tid}/status")).ok()?;
         let mut signals = Signals::default();
         for line in status.lines() {
             let Some((name, bits)) = line.split_once(":\t") else {

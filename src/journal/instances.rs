@@ -226,14 +226,24 @@ pub struct Orphans {
     pub instances: Vec<Instance>,
     /// How many are held by living processes.
     pub live: usize,
+    /// What dead ones have that nobody wanted.
+    pub elsewhere: usize,
     /// Directories whose journal is not to be believed, or not to be read.
     pub damaged: Vec<(PathBuf, Error)>,
 }
 
-/// Takes every instance below the state directory whose process is dead.
-pub fn orphans(state: &Path) -> Result<Orphans, Error> {
+/// Takes every instance below the state directory whose process is dead, and which is `wanted`.
+pub fn orphans(state: &Path, wanted: impl Fn(&Identity) -> bool) -> Result<Orphans, Error> {
     let mut found = Orphans::default();
     for directory in instances(state)? {
+        // Not locked either: whoever does want it would take that for life.
+        if let Some(count) = count_unwanted(&directory, &wanted) {
+            match is_live(&directory) {
+                Ok(true) => found.live += 1,
+                _ => found.elsewhere += count,
+            }
+            continue;
+        }
         match adopt(&directory) {
             Ok(Adoption::Ours(instance)) => found.instances.push(*instance),
             Ok(Adoption::Live) => found.live += 1,
@@ -242,6 +252,13 @@ pub fn orphans(state: &Path) -> Result<Orphans, Error> {
         }
     }
     Ok(found)
+}
+
+/// What a journal has open, if it can be read and is none of those that are `wanted`.
+fn count_unwanted(directory: &Path, wanted: impl Fn(&Identity) -> bool) -> Option<usize> {
+    let journal = replay(&fs::read(directory.join(JOURNAL)).ok()?).ok()?;
+    let count = journal.open.len() + intents::read(directory).ok()?.len();
+    (count > 0 && !wanted(&journal.header.store)).then_some(count)
 }
 
 enum Adoption {

@@ -108,12 +108,12 @@ pub struct Found {
     pub damaged: Vec<String>,
 }
 
-/// Takes the dead instances that `wanted` picks; the others' locks are given back at once.
+/// Takes the dead instances that `wanted` picks.
 pub fn find(state: &Path, wanted: impl Fn(&Identity) -> bool) -> Result<Found, journal::Error> {
-    let orphans = journal::orphans(state)?;
+    let orphans = journal::orphans(state, &wanted)?;
     let mut found = Found {
         instances: Vec::new(),
-        elsewhere: 0,
+        elsewhere: orphans.elsewhere,
         live: orphans.live,
         damaged: orphans
             .damaged

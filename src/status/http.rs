@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -58,25 +58,47 @@ impl FromStr for Address {
     }
 }
 
-/// Answers until the process ends. Says where.
-pub async fn serve_metrics(address: &Address, sources: Arc<Sources>) -> io::Result<String> {
+/// Where metrics are served. A socket's name goes with it.
+pub struct Served {
+    pub at: String,
+    socket: Option<PathBuf>,
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        if let Some(path) = &self.socket {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+/// Answers until the process ends.
+pub async fn serve_metrics(address: &Address, sources: Arc<Sources>) -> io::Result<Served> {
     match address {
         Address::Port(address) => {
             let listener = TcpListener::bind(address).await?;
-            let shown = format!("http://{}/metrics", listener.local_addr()?);
+            let at = format!("http://{}/metrics", listener.local_addr()?);
             serving::serve(listener, move |stream| answer(stream, sources.clone()));
-            Ok(shown)
+            Ok(Served { at, socket: None })
         }
         Address::Socket(path) => {
-            // One that a dead mount left.
-            if std::os::unix::net::UnixStream::connect(path).is_err() {
+            if is_left_behind(path) {
                 let _ = std::fs::remove_file(path);
             }
             let listener = UnixListener::bind(path)?;
             serving::serve(listener, move |stream| answer(stream, sources.clone()));
-            Ok(path.display().to_string())
+            let (at, socket) = (path.display().to_string(), Some(path.clone()));
+            Ok(Served { at, socket })
         }
     }
+}
+
+/// A dead mount's socket; whatever else has this name is somebody's.
+fn is_left_behind(path: &Path) -> bool {
+    use std::os::unix::fs::FileTypeExt;
+    std::fs::symlink_metadata(path).is_ok_and(|what| what.file_type().is_socket())
+        && std::os::unix::net::UnixStream::connect(path)
+            .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
 }
 
 async fn answer<S>(stream: S, sources: Arc<Sources>)

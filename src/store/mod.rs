@@ -323,6 +323,22 @@ pub trait Store: Send + Sync + 'static {
         max: u32,
     ) -> Result<ListPage>;
 
+    /// The first keys that start with `prefix`, `count` of them if there are so many. (A page may have fewer than were asked for,
+    /// or none at all, and more behind it.)
+    async fn first_below(&self, prefix: &str, count: usize) -> Result<Vec<ListEntry>> {
+        let mut found = Vec::new();
+        let mut from = None;
+        loop {
+            let wanted = (count - found.len()) as u32;
+            let page = self.list(prefix, false, from.as_ref(), wanted).await?;
+            found.extend(page.entries);
+            from = page.next;
+            if found.len() >= count || from.is_none() {
+                return Ok(found);
+            }
+        }
+    }
+
     /// The bytes `range` of the object as long as it is the version `etag`; [`ErrorKind::Conflict`]
     /// when it is another one, checked against the answer too, for stores that ignore If-Match.
     async fn get(&self, key: &str, etag: &ETag, range: std::ops::Range<u64>) -> Result<Download>;

@@ -358,9 +358,16 @@ impl Driver {
             }
             Action::Pause(tries) => {
                 let mut hurry = self.uploads.hurry.subscribe();
-                if tries > super::life::TRIES && tries.is_power_of_two() {
+                let is_refused = matches!(&self.last_error, Some(Failure::Store(error))
+                    if [ErrorKind::Denied, ErrorKind::Invalid].contains(&error.kind));
+                let does = match is_refused {
+                    true => "refuses to end an upload",
+                    false => "does not answer for an upload that must end",
+                };
+                let is_much = tries > super::life::TRIES && tries.is_power_of_two();
+                if is_much || is_refused && tries == 1 {
                     warn!(
-                        "{}: the store does not answer for an upload that must end; trying on ({tries} tries): {}",
+                        "{}: the store {does}; trying on ({tries} tries): {}",
                         self.key,
                         self.why()
                     );

@@ -98,7 +98,7 @@ impl Bench {
     fn elsewhere(&self, endpoint: &str) -> impl Fn(&mut Command) {
         let (endpoint, source, at) = (endpoint.to_owned(), self.source(), self.at.clone());
         move |command| {
-            // A second --endpoint-url is an error of its own, so the command is made anew.
+            // Made anew, without the other endpoint.
             let foreground = command.get_args().any(|a| a == "--foreground");
             let keys: Vec<_> = command
                 .get_envs()
@@ -129,6 +129,15 @@ fn a_bucket_that_is_not_there() {
 fn credentials_that_are_missing_or_wrong_or_not_enough() {
     let bench = Bench::new();
     let nobody = bench.folder.path().join("nobody");
+    // A file of Windows' lines was read in.
+    for (name, value) in [
+        ("AWS_ACCESS_KEY_ID", "wholefs\r"),
+        ("AWS_SESSION_TOKEN", "\n"),
+    ] {
+        bench.refuses(1, &["no credentials", "the end of a line"], |command| {
+            command.env(name, value).arg(bench.source()).arg(&bench.at);
+        });
+    }
     bench.refuses(1, &["credentials", "AWS_ACCESS_KEY_ID"], |command| {
         command
             .env_remove("AWS_ACCESS_KEY_ID")
@@ -421,6 +430,8 @@ fn a_source_that_is_no_bucket_or_prefix() {
 #[test]
 fn flags_that_contradict_or_cannot_be() {
     let bench = Bench::new();
+    bench.refuses_options(2, &["-o stands by itself"], &["-fo", "ro"]);
+    bench.refuses_options(2, &["nosymfollow", "leave it out"], &["-o", "nosymfollow"]);
     let cases: [(&[&str], &[&str]); 27] = [
         (&["--part-size", "1M"], &["--part-size", "5M"]),
         (

@@ -742,8 +742,18 @@ fn who_is_killed_in_the_middle_of_making_a_file_has_made_none() {
 /// that waits so does not die with it.
 #[test]
 fn a_daemon_that_dies_while_the_kernel_waits_for_it_is_cut_off() {
+    nobody_waits_for_a_daemon_that_is_gone(libc::SIGKILL);
+}
+
+#[test]
+fn a_daemon_that_ends_while_the_kernel_waits_for_it_is_cut_off() {
+    nobody_waits_for_a_daemon_that_is_gone(libc::SIGTERM);
+}
+
+fn nobody_waits_for_a_daemon_that_is_gone(signal: i32) {
     let store = Store::embedded();
-    let mut mount = Mount::with(&store, &["--metadata-ttl", "0s"]);
+    let options = ["--metadata-ttl", "0s", "--shutdown-timeout", "2s"];
+    let mut mount = Mount::with(&store, &options);
     let held = [
         "op=HeadObject,key=slow:hold-before",
         "op=ListObjectsV2,key=slow:hold-before",
@@ -779,11 +789,39 @@ fn a_daemon_that_dies_while_the_kernel_waits_for_it_is_cut_off() {
             })
         },
     );
-    kill(daemon, libc::SIGKILL);
+    kill(daemon, signal);
     mount.wait_for_death();
     assert!(waits.finish("open").is_err());
     for fault in held {
         store.faults().remove(fault);
     }
     assert_eq!(store.keys(), [""; 0]);
+}
+
+/// The kernel keeps 15 bytes of a program's name, and ends in the middle of a letter if need be.
+#[test]
+fn a_killed_program_whose_name_is_no_text_publishes_nothing() {
+    let store = Store::embedded();
+    for signal in [libc::SIGKILL, libc::SIGTERM] {
+        let mount = mount(&store);
+        let program = mount.aside("архивирование");
+        std::os::unix::fs::symlink("/bin/dd", &program).expect("made");
+        for file in FILES {
+            let mut command = Command::new(&program);
+            command.arg(format!("of={}", mount.path(file).display()));
+            command
+                .arg("bs=1M")
+                .stdin(Stdio::piped())
+                .stderr(Stdio::null());
+            let mut writer = command.spawn().expect("dd runs");
+            let mut input = writer.stdin.take().expect("a pipe");
+            input.write_all(&vec![1; 12 << 20]).expect("taken");
+            store.await_parts(file, 2);
+            let name = std::fs::read(format!("/proc/{}/comm", writer.id())).expect("it lives");
+            assert!(String::from_utf8(name).is_err());
+            kill(writer.id(), signal);
+            writer.wait().expect("dead");
+        }
+        assert_nothing_happened(&store, mount, &format!("signal {signal}"));
+    }
 }

@@ -699,3 +699,28 @@ fn a_directory_is_listed_whole_while_files_come_and_go() {
         listings.expect("every listing is whole");
     });
 }
+
+/// A page of a listing may have fewer entries than were asked for, and more behind it.
+#[test]
+fn a_directory_is_as_full_as_all_pages_say() {
+    let mut options = Options::default();
+    options.dialect.page_most = 1;
+    let store = Store::embedded_with(options);
+    for key in ["a/", "a/x", "b/", "b/x", "c/", "c/x", "d/", "d/x", "d/y"] {
+        store.put(key, if key.ends_with('/') { "" } else { key });
+    }
+    let mount = Mount::new(&store);
+    for refused in [
+        std::fs::rename(mount.path("a"), mount.path("b")),
+        std::fs::remove_dir(mount.path("c")),
+    ] {
+        let error = refused.expect_err("it is not empty");
+        assert_eq!(error.raw_os_error(), Some(libc::ENOTEMPTY));
+    }
+    store.delete("d/");
+    std::fs::remove_file(mount.path("d/x")).expect("removed");
+    std::fs::remove_file(mount.path("d/y")).expect("removed");
+    assert_eq!(store.keys(), ["a/", "a/x", "b/", "b/x", "c/", "c/x", "d/"]);
+    assert_eq!(store.get("b/x").as_deref(), Some(&b"b/x"[..]));
+    assert!(mount.terminate().success());
+}

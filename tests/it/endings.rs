@@ -564,3 +564,51 @@ fn who_has_only_truncated_is_told_how_that_went_whoever_else_has_the_file() {
     store.faults().remove(refused.expect("a fault"));
     assert_eq!(store.get("file").as_deref(), Some(&b"old"[..]));
 }
+
+/// Lock files are made so, by flock(1).
+#[test]
+fn a_file_that_is_made_to_be_read_is_there_when_it_is_closed() {
+    let store = Store::embedded();
+    let mount = Mount::new(&store);
+    for n in 0..20 {
+        let lock = mount.path(&format!("lock-{n}"));
+        sh_ok("flock \"$1\" true", &[&lock]);
+        assert!(lock.exists(), "{n}");
+    }
+    assert_eq!(store.keys().len(), 20);
+    // So is one truncated.
+    store.put("old", "old");
+    let script =
+        "perl -MFcntl -e 'sysopen(F, shift, O_RDONLY | O_TRUNC) and close F or die' \"$1\"";
+    sh_ok(script, &[&mount.path("old")]);
+    assert_eq!(store.get("old").as_deref(), Some(&b""[..]));
+    assert!(mount.terminate().success());
+}
+
+/// What somebody else writes to it meanwhile is his.
+#[test]
+fn who_made_a_file_to_read_it_publishes_nothing_of_what_another_writes() {
+    let store = Store::embedded();
+    let mount = Mount::new(&store);
+    for end in ["close", "exit", "kill"] {
+        let path = mount.path(end);
+        let (mut maker, mut writer) = (Writer::start(), Writer::start());
+        maker.open(&path, "rc");
+        writer.open(&path, "w").write(1, 1000);
+        let mut lives_on = None;
+        match end {
+            "kill" => _ = maker.die_of(libc::SIGKILL),
+            "exit" => _ = maker.exit(0),
+            _ => {
+                maker.step("close");
+                lives_on = Some(maker);
+            }
+        }
+        writer.write(1, 1000);
+        assert_eq!(store.get(end), None, "{end}: half of it");
+        writer.step("close");
+        store.assert_holds(end, &Content::new(1, 2000));
+        drop(lives_on);
+    }
+    assert!(mount.terminate().success());
+}

@@ -550,3 +550,45 @@ fn times_do_not_depend_on_who_was_asked_for_them() {
     }
     assert_eq!(times("a"), asked_itself);
 }
+
+#[test]
+fn times_before_1970_are_kept_to_the_nanosecond() {
+    let store = Store::embedded();
+    let mount = Mount::new(&store);
+    let path = mount.path("old");
+    fs::write(&path, "x").expect("written");
+    for before in [
+        Duration::from_millis(250),
+        Duration::new(1, 500_000_000),
+        Duration::from_secs(1),
+        Duration::new(86_400, 1),
+    ] {
+        let time = SystemTime::UNIX_EPOCH - before;
+        set_time(&path, time);
+        let told = fs::metadata(&path).and_then(|old| old.modified());
+        assert_eq!(told.expect("told"), time, "{before:?}");
+    }
+    assert!(mount.terminate().success());
+}
+
+/// As everywhere: else a program would run with its owner's rights that somebody else has changed.
+#[test]
+fn who_writes_without_privilege_takes_the_set_id_bits_away() {
+    let store = Store::embedded();
+    let mount = Mount::with(&store, &["--allow-other"]);
+    // SAFETY: asks, touches no memory.
+    if unsafe { libc::geteuid() } != 0 {
+        return;
+    }
+    let path = mount.path("program");
+    for (of_somebody, kept) in [(0o6777, 0o777), (0o6767, 0o2767)] {
+        fs::write(&path, "a program").expect("written");
+        fs::set_permissions(&path, Permissions::from_mode(of_somebody)).expect("set");
+        assert_eq!(mode(&path), of_somebody);
+        let script = "setpriv --reuid 65534 --regid 65534 --clear-groups sh -c 'echo x >> $0' $1";
+        let done = run(Command::new("sh").args(["-c", script, "sh"]).arg(&path));
+        assert!(done.ok(), "{}", done.err);
+        assert_eq!(mode(&path), kept, "{of_somebody:o}");
+    }
+    assert!(mount.terminate().success());
+}

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
+use crate::support::door::Door;
 use crate::support::mount::{Place, is_mounted, program, umount};
 use crate::support::network::{Cut, Network};
 use crate::support::tools::{Job, Outcome, run_within};
@@ -170,6 +171,57 @@ fn with_the_cable_pulled_for_a_while_readers_and_writers_go_on() {
 #[test]
 fn with_answers_lost_for_a_while_readers_and_writers_go_on() {
     who_reads_and_writes_goes_on(Cut::Answers);
+}
+
+/// A server that is begun again refuses connections for longer than a call has attempts.
+#[test]
+fn a_store_that_is_begun_again_is_waited_for() {
+    let mut store = Store::embedded();
+    let mut door = Door::to(&store.endpoint);
+    store.endpoint = door.endpoint.clone();
+    store.put("old", Content::new(1, SIZE).bytes());
+    store.put("other", "other");
+    let options = [
+        "--part-size",
+        "5M",
+        "--attempts",
+        "2",
+        "--metadata-ttl",
+        "0s",
+    ];
+    let mount = Mount::with(&store, &options);
+    let (small, large) = (Content::new(2, 1000), Content::new(3, SIZE));
+    let mut programs: Vec<Writer> = (0..4).map(|_| Writer::start()).collect();
+    let [reader, of_small, of_large, looker] = &mut programs[..] else {
+        unreachable!("four were made");
+    };
+    reader.open(&mount.path("old"), "r");
+    of_small
+        .open(&mount.path("small"), "wct")
+        .write(2, small.size);
+    of_large
+        .open(&mount.path("large"), "wct")
+        .write(3, large.size);
+    store.await_parts("large", 2);
+    let place = mount.place();
+    let before = failures(&store, &place);
+    door.shut();
+    reader.begin(&format!("check 1 {SIZE}"));
+    of_small.begin("close");
+    of_large.begin("close");
+    looker.begin(&format!("open r {}", mount.path("other").display()));
+    eventually(seconds(60), "each was refused more than twice", || {
+        failures(&store, &place) > before + 20
+    });
+    door.open();
+    assert_eq!(reader.finish("check"), Ok(()));
+    assert_eq!(of_small.finish("close"), Ok(()));
+    assert_eq!(of_large.finish("close"), Ok(()));
+    assert_eq!(looker.finish("open"), Ok(()));
+    store.assert_holds("small", &small);
+    store.assert_holds("large", &large);
+    assert_eq!(store.open_uploads(), []);
+    assert!(mount.terminate().success());
 }
 
 /// The process sleeps in this system call, by its number.

@@ -1,14 +1,16 @@
 //! What an operator sees: status, metrics, the doctor, the log.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::os::unix::fs::PermissionsExt;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
+use std::process::Command;
 
 use crate::host::Host;
-use crate::support::mount::program;
-use crate::support::tools::{Outcome, run_within};
+use crate::support::mount::{Place, is_mounted, mount_command, program};
+use crate::support::tools::{Outcome, die_with_parent, kill, run_within};
 use crate::support::{MIB, Store, Writer, eventually, seconds};
 
 pub fn status(host: &Host) -> serde_json::Value {
@@ -139,6 +141,20 @@ fn metrics_are_served_to_this_machine_alone() {
         }
         assert!(host.unmount().ok());
     }
+    eventually(seconds(10), "the socket's name went with it", || {
+        !socket.exists()
+    });
+    // What somebody has there is his.
+    fs::write(&socket, "a file").expect("written");
+    let words = format!("{},metrics_listen={}", host.words(), socket.display());
+    let refused = host.helper(&source, &words);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(
+        refused.err.contains("cannot serve metrics at"),
+        "{}",
+        refused.err
+    );
+    assert_eq!(fs::read_to_string(&socket).expect("still there"), "a file");
     let open = host.helper(
         &source,
         &format!("{},metrics_listen=0.0.0.0:0", host.words()),
@@ -269,8 +285,16 @@ fn in_the_background_it_logs_to_a_file_or_to_the_machine() {
         log.display()
     );
     assert!(host.helper(&source, &words).ok());
+    // Who turns it over moves it away, and tells nobody.
+    let older = host.place.path("log.1");
+    fs::rename(&log, &older).expect("renamed");
     assert!(host.unmount().ok());
-    let text = fs::read_to_string(&log).expect("written");
+    let texts = [older, log.clone()].map(|path| fs::read_to_string(path).expect("written"));
+    assert!(
+        texts.iter().all(|text| text.lines().count() == 1),
+        "{texts:?}"
+    );
+    let text = texts.concat();
     let lines: Vec<serde_json::Value> = text
         .lines()
         .map(|line| serde_json::from_str(line).expect("JSON"))
@@ -301,4 +325,60 @@ fn in_the_background_it_logs_to_a_file_or_to_the_machine() {
     assert!(host.helper(&source, &words).ok());
     assert!(host.unmount().ok());
     assert_eq!(fs::read_to_string(&log).expect("made"), "");
+}
+
+/// Whoever takes the log may stop (a terminal after Ctrl-S, a container's pipe): no program waits for him.
+#[test]
+fn a_log_that_nobody_reads_holds_nobody_up() {
+    let (store, place) = (Store::embedded(), Place::default());
+    let at = place.path("mnt");
+    fs::create_dir(&at).expect("made");
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    let mut command = mount_command(&store);
+    command
+        .args(["--foreground", "--state-dir"])
+        .arg(place.state());
+    command.arg(format!("s3://{}", store.bucket)).arg(&at);
+    command.stderr(writer.try_clone().expect("another"));
+    die_with_parent(&mut command);
+    let mut mount = command.spawn().expect("the program runs");
+    eventually(seconds(30), "it is mounted", || is_mounted(&at));
+    store
+        .faults()
+        .script("op=PutObject:error=403")
+        .expect("a fault");
+    let refused = |name: &str| {
+        let path = at.join(name).display().to_string();
+        let done = run_within(
+            Command::new("sh").args(["-c", "echo > $0", &path]),
+            seconds(30),
+        );
+        assert!(done.err.contains("denied"), "{name}: {}", done.err);
+    };
+    // Descriptions of our own, so that only we do not wait.
+    let at_once = |fd: i32, how: &mut fs::OpenOptions| {
+        let opened = how
+            .custom_flags(libc::O_NONBLOCK)
+            .open(format!("/proc/self/fd/{fd}"));
+        opened.expect("opened again")
+    };
+    let mut filling = at_once(writer.as_raw_fd(), File::options().write(true));
+    let mut reading = at_once(reader.as_raw_fd(), File::options().read(true));
+    for size in [4096, 1] {
+        while filling.write_all(&vec![b'.'; size]).is_ok() {}
+    }
+    for name in ["a", "b", "c"] {
+        refused(name);
+    }
+    let mut said = Vec::new();
+    let _ = reading.read_to_end(&mut said);
+    refused("d");
+    eventually(seconds(10), "it is told", || {
+        let _ = reading.read_to_end(&mut said);
+        let text = String::from_utf8_lossy(&said);
+        text.contains("lines that nobody took: 3") && text.contains("/d: not published")
+    });
+    while filling.write_all(&[b'.'; 4096]).is_ok() {}
+    kill(mount.id(), libc::SIGTERM);
+    assert!(mount.wait().expect("over").success());
 }

@@ -6,7 +6,7 @@ use std::ffi::CString;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use crate::support::tools::run;
@@ -524,4 +524,26 @@ fn what_a_file_being_written_has_replaced_goes_with_its_name() {
             assert_eq!(store.get("further").as_deref(), Some(&b"new"[..]));
         }
     }
+}
+
+/// Stores that keep directories of their own copy none of their keys (SeaweedFS).
+#[test]
+fn a_directory_whose_key_is_not_copied_is_renamed() {
+    let store = Store::embedded();
+    let mount = Mount::new(&store);
+    fs::create_dir_all(mount.path("directory/sub")).expect("made");
+    fs::write(mount.path("directory/file"), "x").expect("written");
+    let mode = fs::Permissions::from_mode(0o700);
+    fs::set_permissions(mount.path("directory/sub"), mode).expect("set");
+    let refused = store
+        .faults()
+        .script("op=CopyObject,key=sub/:error=404/NoSuchKey");
+    let refused = refused.expect("a fault");
+    fs::rename(mount.path("directory"), mount.path("other")).expect("renamed");
+    assert!(store.faults().fired(refused) > 0);
+    assert!(store.keys().iter().all(|key| key.starts_with("other/")));
+    assert!(store.keys().contains(&"other/sub/".to_string()));
+    let sub = fs::metadata(mount.path("other/sub")).expect("there");
+    assert_eq!(sub.permissions().mode() & 0o777, 0o700);
+    assert!(mount.terminate().success());
 }

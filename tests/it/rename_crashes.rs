@@ -187,9 +187,16 @@ fn what_others_put_below_either_name_of_a_cut_off_rename_stays() {
         };
         let replaced = format!("{other}/below/5");
         store.put(&replaced, "longer than it was");
+        // Or one as long as it was.
+        let alike = format!("{other}/below/0");
+        if copying {
+            let long = store.get(&alike).expect("it was copied").len();
+            store.put(&alike, vec![b'?'; long]);
+        }
         mounted_again(&store, &place);
         let mut expected = [keys_of(kept), theirs.map(String::from).to_vec()].concat();
         expected.push(replaced);
+        expected.extend(copying.then_some(alike));
         expected.sort();
         assert_eq!(store.keys(), expected, "copying: {copying}");
         assert_eq!(left_in(&place), 0);

@@ -18,6 +18,15 @@ async fn store(
     provider: &str,
     answer: impl Fn(usize, &Asked) -> Reply + Send + Sync + 'static,
 ) -> (S3Store, Arc<Script>) {
+    store_at("", provider, answer).await
+}
+
+/// `path`: where it is on its server.
+async fn store_at(
+    path: &str,
+    provider: &str,
+    answer: impl Fn(usize, &Asked) -> Reply + Send + Sync + 'static,
+) -> (S3Store, Arc<Script>) {
     let script = Script::start(move |n, asked| match n {
         0 => Reply::xml(
             200,
@@ -27,7 +36,7 @@ async fn store(
     });
     let options = Options {
         bucket: "bucket".into(),
-        endpoint_url: Some(script.url.clone()),
+        endpoint_url: Some(format!("{}{path}", script.url)),
         provider: Some(provider.into()),
         keys: Some(Keys {
             access_key_id: "any".into(),
@@ -513,6 +522,22 @@ async fn a_copied_part_without_a_result_says_how_to_do_without() {
     assert!(error.to_string().contains(remedy), "{error}");
 }
 
+/// Behind a server that has other things, too.
+#[tokio::test]
+async fn an_endpoint_may_have_a_path() {
+    for path in ["/storage/v1/s3", "/storage/v1/s3/"] {
+        let (store, script) = store_at(path, "garage", |_, _| {
+            Reply::Answer(200, vec![("ETag", "\"e\"".into())], vec![])
+        })
+        .await;
+        assert_eq!(put(&store).await.expect(path), ETag::new("e"));
+        for asked in script.asked() {
+            let target = &asked.target;
+            assert!(target.starts_with("/storage/v1/s3/bucket"), "{target}");
+        }
+    }
+}
+
 /// The clock of this machine was set: the refusal tells the store's time, by which the next request is signed.
 #[tokio::test]
 async fn a_request_of_another_time_is_signed_anew() {
@@ -538,10 +563,78 @@ async fn a_request_of_another_time_is_signed_anew() {
     assert_eq!(script.asked().len(), 2, "once");
 }
 
+/// An answer to HEAD has no body: why it refuses is asked for, and what can be mended is.
+#[tokio::test]
+async fn a_head_that_is_refused_is_told_why() {
+    let refused = |code: &str| format!("<Error><Code>{code}</Code></Error>");
+    for (status, code) in [(400, "ExpiredToken"), (403, "AccessDenied")] {
+        let (store, _) = store("garage", move |_, asked| match asked.method.as_str() {
+            "HEAD" => Reply::Answer(status, vec![], vec![]),
+            _ => Reply::xml(status, &refused(code)),
+        })
+        .await;
+        let error = store.head("k").await.expect_err(code);
+        assert_eq!((error.kind, &*error.code), (ErrorKind::Denied, code));
+    }
+    // The clock was set; by the other's refusal it is known.
+    let skewed = refused("RequestTimeTooSkewed");
+    let (mended, script) = store("garage", move |n, asked| match asked.method.as_str() {
+        "HEAD" if n == 0 => Reply::Answer(403, vec![], vec![]),
+        "HEAD" => {
+            let headers = vec![("ETag", "\"e\"".into()), ("Content-Length", "5".into())];
+            Reply::Answer(200, headers, vec![])
+        }
+        _ if n == 1 => Reply::xml(403, &skewed),
+        _ => Reply::Answer(206, vec![], b"x".to_vec()),
+    })
+    .await;
+    assert_eq!(mended.head("k").await.expect("found").size, 5);
+    assert_eq!(script.asked().len(), 5, "the check, and twice each");
+    // Who says nothing twice has said what there is to say.
+    let (store, _) = store("garage", |_, _| Reply::Answer(403, vec![], vec![])).await;
+    assert_eq!(store.head("k").await.expect_err("no").code, "HTTP403");
+}
+
+/// What stands before a store has pages of its own, which say nothing of what the store has.
+#[tokio::test]
+async fn a_gateways_page_ends_no_upload() {
+    let page = |status: u16, text: &'static str| {
+        move |_: usize, _: &Asked| Reply::Answer(status, vec![], text.as_bytes().to_vec())
+    };
+    let texts = [
+        "<html><body>404 Not Found</body></html>",
+        "404 page not found",
+        "{\"message\":\"no Route matched\"}",
+    ];
+    for text in texts {
+        let (store, _) = store("garage", page(404, text)).await;
+        let abort = store.abort_upload("k", &upload()).await;
+        assert_eq!(abort.expect_err(text).kind, ErrorKind::Unknown);
+        let parts = store.list_parts("k", &upload()).await;
+        assert_eq!(parts.expect_err(text).kind, ErrorKind::Transient);
+        assert_eq!(complete(&store).await, Err(ErrorKind::Unknown));
+    }
+    let text = "upstream connect error or disconnect/reset before headers";
+    let (broken, _) = store("garage", page(503, text)).await;
+    let attributes = Attributes::default();
+    let created = broken.create_upload("k", &attributes).await;
+    assert_eq!(created.expect_err(text).kind, ErrorKind::Unknown);
+    // The store's own: with no body, or S3's.
+    for body in ["", "<Error><Code>NoSuchUpload</Code></Error>"] {
+        let (store, _) = store("garage", page(404, body)).await;
+        let abort = store.abort_upload("k", &upload()).await;
+        assert!(
+            abort.map_or_else(|error| error.kind == ErrorKind::NoSuchUpload, |_| true),
+            "{body}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn a_409_is_a_conflict_where_it_is_called_so() {
     for (code, kind) in [
         ("ConditionalRequestConflict", ErrorKind::Conflict),
+        ("FileAlreadyExists", ErrorKind::Conflict),
         ("FileImmutable", ErrorKind::Invalid),
     ] {
         let text = format!("<Error><Code>{code}</Code></Error>");

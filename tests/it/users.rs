@@ -3,7 +3,7 @@
 
 use crate::support::room::{ANOTHER, Room, USER};
 use crate::support::tools::shout;
-use crate::support::{Store, eventually, seconds};
+use crate::support::{Content, MIB, Store, eventually, seconds};
 
 const ROOT: u32 = 0;
 
@@ -169,4 +169,67 @@ fn in_a_user_namespace_of_his_own_a_user_needs_no_fusermount3() {
     assert_eq!(objects.get("file"), Some(&5));
     assert!(!objects.contains_key("torn"), "{objects:?}");
     assert_eq!(store.open_uploads(), []);
+}
+
+/// A place's name is of any bytes, and anybody may mount something there.
+#[test]
+fn a_mount_at_a_name_that_is_no_text_hides_no_other() {
+    let store = Store::embedded();
+    store.put("old", "old");
+    let furnish = "other=$(printf 'caf\\351'); mkdir $other; mount -t tmpfs none $other";
+    let Some(room) = Room::new(&store, ROOT, furnish) else {
+        return;
+    };
+    room.plays(ROOT, "$mount");
+    // A child has it from its parent, who closes his own; and is killed.
+    room.plays(
+        ROOT,
+        "exec 3> $at/old
+         sh -c 'echo new >&3; kill -STOP $$' &
+         exec 3>&-
+         until grep -q 'State:.T' /proc/$!/status; do sleep 0.01; done
+         kill -9 $!; wait $! || true",
+    );
+    room.plays(ROOT, "[ $(cat $at/old) = old ]; echo text > $at/file");
+    room.plays(ROOT, "$wholefs unmount $at --state-dir $state");
+    assert_eq!(store.get("old").as_deref(), Some(&b"old"[..]));
+    assert_eq!(store.get("file").as_deref(), Some(&b"text\n"[..]));
+}
+
+/// Where nothing tells how a program ended, each would be taken for one that has closed its file.
+#[test]
+fn without_proc_nothing_is_mounted() {
+    let store = Store::embedded();
+    let Some(room) = Room::new(&store, ROOT, "mount -t tmpfs none /proc") else {
+        return;
+    };
+    let refused = room.play(ROOT, "$mount");
+    assert_eq!(refused.status.code(), Some(1), "{}", refused.err);
+    assert!(refused.err.contains("/proc"), "{}", refused.err);
+    assert_eq!(refused.err.trim_end().lines().count(), 1, "{}", refused.err);
+}
+
+/// Where the machine starts no more threads for it (a unit's `TasksMax`), a mount makes do with those it has.
+#[test]
+fn a_mount_that_can_start_no_more_threads_goes_on() {
+    let store = Store::embedded();
+    let Some(room) = Room::new(&store, USER, "command -v fusermount3 > /dev/null") else {
+        return;
+    };
+    let old = Content::new(1, 20 * MIB);
+    store.put("old", old.bytes());
+    // What is kept on a disk is read and written by threads that may wait for it.
+    room.plays(USER, "$mount --cache $state/cache");
+    let said = room.plays(USER, "$wholefs status --json --state-dir $state");
+    let mounts: serde_json::Value = serde_json::from_str(&said).expect("JSON");
+    let daemon = &mounts[0]["pid"];
+    room.plays(ROOT, &format!("prlimit --pid {daemon} --nproc=1"));
+    let sum = |path: &str| room.plays(USER, &format!("md5sum < {path}"));
+    let first = sum("$at/old");
+    room.plays(USER, "cp $at/old $at/new");
+    store.assert_holds("new", &old);
+    for name in ["old", "new"] {
+        assert_eq!(sum(&format!("$at/{name}")), first, "{name}");
+    }
+    room.plays(USER, "$wholefs unmount $at --state-dir $state");
 }

@@ -8,6 +8,7 @@ pub mod allocations;
 pub mod authority;
 pub mod calling;
 pub mod content;
+pub mod door;
 pub mod forward;
 pub mod garage;
 pub mod key_service;

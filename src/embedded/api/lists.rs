@@ -84,6 +84,7 @@ impl Api {
         answer: impl FnOnce(Page<'_, Arc<StoredObject>>) -> T,
     ) -> S3Result<T> {
         let max = usize::try_from(max).unwrap_or(0);
+        let max = max.min(self.model.dialect.page_most);
         let listed = self.model.with(bucket, |bucket| {
             let page = match self.model.dialect.directories_first {
                 true => page_directories_first(&bucket.objects, prefix, delimiter, after, max),

@@ -52,7 +52,7 @@ async fn record_on(journal: &Journal, id: u64, record: Record) -> std::io::Resul
 }
 
 fn only(state: &Path) -> Instance {
-    let mut found = orphans(state).expect("readable");
+    let mut found = orphans(state, |_| true).expect("readable");
     assert!(found.damaged.is_empty(), "{:?}", found.damaged);
     assert_eq!((found.instances.len(), found.live), (1, 0));
     found.instances.remove(0)
@@ -104,7 +104,7 @@ async fn what_is_open_at_the_end_is_there_for_the_next() {
         tell(&journal, 7, record).await;
     }
     tell(&journal, 8, Record::Begin).await;
-    assert_eq!(orphans(state.path()).expect("readable").live, 1);
+    assert_eq!(orphans(state.path(), |_| true).expect("readable").live, 1);
     assert_eq!(journal.close(), 2);
     let found = only(state.path());
     assert_eq!(found.identity(), &identity());
@@ -194,7 +194,7 @@ async fn looking_tells_the_living_from_the_dead_and_takes_nothing() {
         assert_eq!(glimpse.live, glimpse.directory == alive_at);
         assert_eq!(open.len(), if glimpse.live { 1 } else { 2 });
     }
-    let found = orphans(state.path()).expect("readable");
+    let found = orphans(state.path(), |_| true).expect("readable");
     assert_eq!((found.instances.len(), found.live), (1, 1));
     tell(&alive, 1, Record::Opened).await;
 }
@@ -214,7 +214,7 @@ async fn what_cannot_be_believed_is_named_and_left_alone() {
     let good = new_journal(state.path());
     tell(&good, 1, Record::Begin).await;
     drop(good);
-    let found = orphans(state.path()).expect("readable");
+    let found = orphans(state.path(), |_| true).expect("readable");
     assert_eq!((found.instances.len(), found.damaged.len()), (1, 1));
     let text = found.damaged[0].1.to_string();
     assert!(text.contains("line 2") && text.contains(path.to_str().expect("text")));
@@ -223,7 +223,12 @@ async fn what_cannot_be_believed_is_named_and_left_alone() {
     let aside = format!("{}.damaged", path.parent().expect("a directory").display());
     fs::rename(path.parent().expect("a directory"), aside).expect("moved");
     drop(found);
-    assert!(orphans(state.path()).expect("readable").damaged.is_empty());
+    assert!(
+        orphans(state.path(), |_| true)
+            .expect("readable")
+            .damaged
+            .is_empty()
+    );
 }
 
 #[test]
@@ -250,7 +255,7 @@ fn a_directory_without_a_journal_is_swept_when_it_is_old() {
     }
     let young = make("0000000000000004", &["lock"]);
     let foreign = make("something", &[]);
-    let found = orphans(state.path()).expect("readable");
+    let found = orphans(state.path(), |_| true).expect("readable");
     assert_eq!((found.instances.len(), found.damaged.len()), (0, 0));
     assert!(old.iter().all(|directory| !directory.exists()));
     assert!(young.exists() && foreign.exists());
@@ -273,7 +278,7 @@ fn only_one_of_many_gets_an_orphan() {
                 let handle = runtime.handle().clone();
                 std::thread::spawn(move || {
                     barrier.wait();
-                    let found = orphans(&path).expect("no error");
+                    let found = orphans(&path, |_| true).expect("no error");
                     assert!(found.damaged.is_empty(), "{:?}", found.damaged);
                     let got = found.instances.len();
                     for instance in found.instances {
@@ -395,7 +400,7 @@ fn a_killed_process_leaves_its_lock_free_and_its_records_there() {
             );
             std::thread::sleep(Duration::from_millis(1));
         }
-        assert_eq!(orphans(state.path()).expect("readable").live, 1);
+        assert_eq!(orphans(state.path(), |_| true).expect("readable").live, 1);
         child.kill().expect("killed");
         child.wait().expect("reaped");
         let (told, found) = (told(), only(state.path()));

@@ -14,18 +14,18 @@ use aws_sdk_s3::types::{
     EncodingType, MetadataDirective, RestoreRequest,
 };
 
-use super::classify::{Failure, Op};
+use super::classify::{Came, Failure, Op};
 use super::contents::QuickContents;
 use super::forms::{decode_crc64, encode_crc64, quoted, unquoted};
 use super::list::{Next, Page, decoder, time};
-use super::told::{archive, etag, told_all_the_same};
+use super::told::{etag, told_all_the_same};
 use super::{S3Store, keys};
 use crate::random::random_token;
 use crate::store::tally::Tally;
 use crate::store::{
     Attributes, Body, Capabilities, CompletedPart, Continuation, Download, ETag, Error, ErrorKind,
-    ListPage, ListUploadsPage, ListedPart, ListedUpload, Metadata, ObjectInfo, PartReceipt,
-    Precondition, Result, Store, UploadId,
+    ListPage, ListUploadsPage, ListedPart, ListedUpload, ObjectInfo, PartReceipt, Precondition,
+    Result, Store, UploadId,
 };
 
 #[async_trait]
@@ -55,53 +55,7 @@ impl Store for S3Store {
     }
 
     async fn head(&self, key: &str) -> Result<ObjectInfo> {
-        let request = || {
-            self.client
-                .head_object()
-                .bucket(&self.bucket)
-                .key(self.full(key))
-                .send()
-        };
-        self.call(Op::HEAD, key, self.patience(0), request, |head| {
-            let metadata = head.metadata().into_iter().flatten();
-            let metadata: Metadata = metadata
-                .map(|(name, value)| (name.to_ascii_lowercase(), value.clone()))
-                .collect();
-            // A directory of the store's own, and nothing that anybody put there.
-            if key.ends_with('/') && head.e_tag().is_none() {
-                let nothing = Op::HEAD.error(ErrorKind::Missing, key, "NoMarker", "no ETag");
-                return Err(Failure {
-                    error: nothing.into(),
-                    maybe_applied: false,
-                });
-            }
-            // Without it the file would seem to be empty.
-            let size = head.content_length().and_then(|n| u64::try_from(n).ok());
-            let Some(size) = size else {
-                return Err(Failure::incomplete(Op::HEAD, key, "no Content-Length"));
-            };
-            Ok(ObjectInfo {
-                key: key.to_string(),
-                size,
-                etag: etag(Op::HEAD, key, head.e_tag())?,
-                modified: time(head.last_modified()),
-                storage_class: head.storage_class().map(|c| c.as_str().to_string()),
-                archive: archive(&head),
-                version: head
-                    .version_id()
-                    .filter(|id| *id != "null")
-                    .map(str::to_string),
-                attributes: Some(Box::new(Attributes {
-                    content_type: head.content_type().map(str::to_string),
-                    cache_control: head.cache_control().map(str::to_string),
-                    content_disposition: head.content_disposition().map(str::to_string),
-                    content_encoding: head.content_encoding().map(str::to_string),
-                    content_language: head.content_language().map(str::to_string),
-                    metadata,
-                })),
-            })
-        })
-        .await
+        self.head_or_why_not(key).await
     }
 
     async fn list(
@@ -640,7 +594,7 @@ impl S3Store {
                 let error = op.error(ErrorKind::Transient, key, "ChecksumMismatch", &message);
                 Err(Failure {
                     error: error.into(),
-                    maybe_applied: true,
+                    came: Came::PerhapsThrough,
                 })
             }
             _ => Ok(crc64),

@@ -85,8 +85,18 @@ impl Op {
 #[derive(Debug)]
 pub(in crate::store) struct Failure {
     pub error: Box<Error>,
+    pub came: Came,
+}
+
+/// How far a failed attempt came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::store) enum Came {
+    /// Nobody took a connection.
+    Nowhere,
+    /// It was refused, or never left this process.
+    ToNothing,
     /// The store may have done what it was asked all the same.
-    pub maybe_applied: bool,
+    PerhapsThrough,
 }
 
 impl Failure {
@@ -95,7 +105,7 @@ impl Failure {
         let kind = kind_of_broken(op, Broken::Afterwards);
         Failure {
             error: op.error(kind, key, "IncompleteAnswer", what).into(),
-            maybe_applied: true,
+            came: Came::PerhapsThrough,
         }
     }
 }
@@ -140,7 +150,10 @@ fn kind_of_code(op: Op, code: &str) -> Option<ErrorKind> {
             ErrorKind::NoSuchUpload
         }
         "NoSuchKey" | NO_SUCH_BUCKET | "NoSuchVersion" => ErrorKind::Missing,
-        "PreconditionFailed" | "ConditionalRequestConflict" => ErrorKind::Conflict,
+        // The last one is COS's, to its header for new objects.
+        "PreconditionFailed" | "ConditionalRequestConflict" | "FileAlreadyExists" => {
+            ErrorKind::Conflict
+        }
         // The range was inside the version that was asked for, so this is another version.
         "InvalidRange" if op.name == Op::GET.name => ErrorKind::Conflict,
         "InvalidObjectState" => ErrorKind::Archived,
@@ -153,12 +166,14 @@ fn kind_of_code(op: Op, code: &str) -> Option<ErrorKind> {
         | "InvalidAccessKeyId"
         | "InvalidSecurity"
         | "InvalidToken"
+        | "MissingAuthenticationTokenException"
         | "NotSignedUp"
         | "RequestTimeTooSkewed"
         | "SignatureDoesNotMatch"
         | "TokenRefreshRequired"
         | "Unauthorized"
-        | "UnauthorizedAccess" => ErrorKind::Denied,
+        | "UnauthorizedAccess"
+        | "UnrecognizedClientException" => ErrorKind::Denied,
         "SlowDown"
         | "SlowDownRead"
         | "SlowDownWrite"
@@ -223,6 +238,12 @@ pub(in crate::store) struct Answer {
 }
 
 impl Answer {
+    /// A page of whoever stands before the store: that an upload is not there is not his to say, and his 503 may come of an
+    /// answer that broke off.
+    fn is_of_a_gateway(&self) -> bool {
+        !self.speaks_s3 && self.code.is_empty()
+    }
+
     /// The region to ask instead, if this is an answer to who has come to the wrong one.
     pub fn elsewhere(&self) -> Option<&str> {
         let region = self.region.as_deref().filter(|name| is_host(name))?;
@@ -358,7 +379,16 @@ where
 {
     match see(error) {
         Seen::Answer(answer) => {
-            let kind = kind_of_answer(op, answer.status, &answer.code);
+            let of_a_gateway = answer.is_of_a_gateway();
+            let says_nothing = of_a_gateway
+                && match answer.status {
+                    404 => op.of_upload,
+                    status => op.nature == Nature::Commit && status >= 500,
+                };
+            let kind = match says_nothing {
+                true => kind_of_broken(op, Broken::Afterwards),
+                false => kind_of_answer(op, answer.status, &answer.code),
+            };
             let elsewhere = answer.elsewhere().map(|region| {
                 format!("the bucket is in the region {region}: mount it with --region {region}")
             });
@@ -371,18 +401,25 @@ where
             let message = elsewhere.unwrap_or(message);
             let mut error = op.error(kind, key, &code, &message);
             error.request_id = answer.request_id;
-            let maybe_applied =
-                answer.status < 300 || (answer.status >= 500 && kind != ErrorKind::Throttled);
+            let perhaps = answer.status < 300
+                || (answer.status >= 500 && (kind != ErrorKind::Throttled || of_a_gateway));
             Failure {
                 error: error.into(),
-                maybe_applied,
+                came: if perhaps {
+                    Came::PerhapsThrough
+                } else {
+                    Came::ToNothing
+                },
             }
         }
         Seen::Broken(broken, code, message) => Failure {
             error: op
                 .error(kind_of_broken(op, broken), key, code, &message)
                 .into(),
-            maybe_applied: broken == Broken::Afterwards,
+            came: match broken {
+                Broken::BeforeSending => Came::Nowhere,
+                Broken::Afterwards => Came::PerhapsThrough,
+            },
         },
         Seen::Credentials { missing, message } => {
             let kind = if missing {
@@ -392,14 +429,14 @@ where
             };
             Failure {
                 error: op.error(kind, key, "Credentials", &message).into(),
-                maybe_applied: false,
+                came: Came::ToNothing,
             }
         }
         Seen::Unbuildable(message) => Failure {
             error: op
                 .error(ErrorKind::Invalid, key, "InvalidRequest", &message)
                 .into(),
-            maybe_applied: false,
+            came: Came::ToNothing,
         },
     }
 }
@@ -416,7 +453,7 @@ pub(in crate::store) fn timed_out(op: Op, key: &str, after: std::time::Duration)
                 &message,
             )
             .into(),
-        maybe_applied: true,
+        came: Came::PerhapsThrough,
     }
 }
 
@@ -548,6 +585,7 @@ mod tests {
             (Op::GET, 403, "InvalidObjectState", Archived),
             (Op::LIST, 404, "NoSuchBucket", Missing),
             (Op::LIST, 400, "ExpiredToken", Denied),
+            (Op::LIST, 400, "UnrecognizedClientException", Denied),
             (Op::LIST, 403, "SignatureDoesNotMatch", Denied),
             (Op::PUT, 400, "RequestTimeout", Transient),
             (Op::PUT, 400, "BadDigest", Transient),
@@ -559,6 +597,7 @@ mod tests {
             (Op::PUT, 507, "XMinioStorageFull", Invalid),
             (Op::PUT, 501, "NotImplemented", Invalid),
             (Op::PUT_GUARDED, 409, "ConditionalRequestConflict", Conflict),
+            (Op::PUT_GUARDED, 409, "FileAlreadyExists", Conflict),
             (Op::PUT_GUARDED, 409, "OperationAborted", Transient),
             (Op::PUT_GUARDED, 500, "InternalError", Transient),
             (Op::CREATE, 500, "InternalError", Unknown),
@@ -575,6 +614,7 @@ mod tests {
             (Op::COMPLETE, 200, "Unheard-of", Unknown),
             (Op::COMPLETE, 400, "EntityTooSmall", Invalid),
             (Op::COMPLETE, 404, "NoSuchUpload", NoSuchUpload),
+            (Op::COMPLETE, 409, "FileAlreadyExists", Conflict),
             (Op::COMPLETE, 412, "PreconditionFailed", Conflict),
             (Op::ABORT, 404, "", NoSuchUpload),
             (Op::ABORT, 404, "NoSuchBucket", Missing),

@@ -281,7 +281,8 @@ pub(in crate::store) async fn credentials(
     provider: &SharedCredentialsProvider,
 ) -> Result<(), ConnectError> {
     let reason = match provider.provide_credentials().await {
-        Ok(_) => return Ok(()),
+        Ok(keys) if renewal::are_sendable(&keys) => return Ok(()),
+        Ok(_) => renewal::UNSENDABLE.to_string(),
         Err(CredentialsError::ProviderTimedOut(_)) => format!(
             "their source did not answer within {} s",
             renewal::PATIENCE.as_secs()
@@ -381,6 +382,17 @@ pub(in crate::store) fn endpoint(
         }
     }
     Ok(endpoint.map(|url| url.trim_end_matches('/').to_string()))
+}
+
+/// The SDK puts the bucket right behind a path.
+fn with_path_ended(endpoint: &str) -> String {
+    let has_path = endpoint
+        .split_once("://")
+        .is_some_and(|(_, rest)| rest.contains('/'));
+    match has_path {
+        true => format!("{endpoint}/"),
+        false => endpoint.to_string(),
+    }
 }
 
 /// Vendors show their endpoints with the bucket in front; the SDK puts it there itself.
@@ -487,7 +499,7 @@ impl Check<'_> {
             .interceptor(Whole)
             .interceptor(self.options.said.clone());
         if let Some(endpoint) = self.endpoint {
-            config = config.endpoint_url(endpoint);
+            config = config.endpoint_url(with_path_ended(endpoint));
         }
         // What the environment or the profile says holds where no flag does.
         if amazon.dual_stack {

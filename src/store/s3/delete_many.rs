@@ -18,7 +18,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use md5::{Digest, Md5};
 
-use super::classify::{Failure, Op, kind_of_answer};
+use super::classify::{Came, Failure, Op, kind_of_answer};
 use super::keys::survives_xml;
 use super::{S3Store, retry};
 use crate::store::error::NO_SUCH_BUCKET;
@@ -89,7 +89,7 @@ impl S3Store {
                 None => Ok(()),
                 Some(error) => Err(Failure {
                     error: error.into(),
-                    maybe_applied: true,
+                    came: Came::PerhapsThrough,
                 }),
             }
         };

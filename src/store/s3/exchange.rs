@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use aws_sdk_s3::config::http::HttpResponse;
@@ -21,6 +22,8 @@ pub(in crate::store) struct Line {
     pub limits: Limits,
     pub tally: Arc<Tally>,
     connections: Semaphore,
+    /// The store has answered something.
+    was_there: AtomicBool,
     /// What requests are signed with, if they are.
     keys: Option<Arc<Renewing>>,
     up: Option<Arc<pace::Line>>,
@@ -70,6 +73,7 @@ impl Line {
             limits: options.limits,
             tally: Arc::default(),
             connections: Semaphore::new(connections),
+            was_there: AtomicBool::new(false),
             keys,
             up: pace(options.bandwidth.up),
             down: pace(options.bandwidth.down),
@@ -137,7 +141,8 @@ impl Line {
         Fut: Future<Output = std::result::Result<T, SdkError<E, HttpResponse>>>,
     {
         let again = |cause| self.tally.retried(op.name, cause);
-        retry::run(&self.limits, op, again, || {
+        let was_there = self.was_there.load(Ordering::Relaxed);
+        retry::run(&self.limits, op, was_there, again, || {
             let request = request();
             async move {
                 // Never closed, so this does not fail; waiting here is not the store's fault and
@@ -149,6 +154,9 @@ impl Line {
                     Some(Err(error)) => Err(classify::failure(op, key, &error)),
                     None => Err(classify::timed_out(op, key, patience.time)),
                 };
+                if outcome.is_ok() {
+                    self.was_there.store(true, Ordering::Relaxed);
+                }
                 let failure = outcome.as_ref().err().map(|failed| failed.error.kind);
                 self.tally.answered(op.name, began.elapsed(), failure);
                 outcome

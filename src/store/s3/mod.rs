@@ -54,6 +54,7 @@ pub(in crate::store) mod exchange;
 mod forms;
 mod get;
 mod guard;
+mod head;
 mod headers;
 mod keys;
 mod lifecycle;

@@ -117,6 +117,10 @@ impl Held {
     async fn ask(&mut self) -> Result<(), CredentialsError> {
         let said = tokio::time::timeout(PATIENCE, self.source.provide_credentials()).await;
         let said = said.unwrap_or_else(|_| Err(CredentialsError::provider_timed_out(PATIENCE)));
+        let said = said.and_then(|keys| match are_sendable(&keys) {
+            true => Ok(keys),
+            false => Err(CredentialsError::invalid_configuration(UNSENDABLE)),
+        });
         self.asked = Some(Instant::now());
         let before = self.keys.as_ref();
         let is_new = |keys: &Credentials| {
@@ -142,6 +146,16 @@ impl Held {
             }
         }
     }
+}
+
+pub(super) const UNSENDABLE: &str = "there is a character in the key's id, or in the token, that no request takes, like the end of a line: write them anew";
+
+/// The SDK panics over others.
+pub(super) fn are_sendable(keys: &Credentials) -> bool {
+    let mut sent = [Some(keys.access_key_id()), keys.session_token()]
+        .into_iter()
+        .flatten();
+    sent.all(|text| text.bytes().all(|byte| (b' '..=b'~').contains(&byte)))
 }
 
 fn same(one: &Credentials, other: &Credentials) -> bool {

@@ -5,9 +5,10 @@ use std::path::Path;
 use std::time::Instant;
 
 use super::scene::{Held, KEY, NEW, OPTIONS, Scene, UNGUARDED, assert_killed};
+use crate::support::door::Door;
 use crate::support::mount::{detach, is_mounted};
 use crate::support::tools::kill;
-use crate::support::{MIB, Mount, Writer, eventually, seconds};
+use crate::support::{MIB, Mount, Store, Writer, eventually, seconds};
 
 const WRITERS: [&str; 4] = ["one", "two", "three", "four"];
 
@@ -226,4 +227,25 @@ fn a_mount_that_restarts_tries_on_while_the_store_refuses_it() {
     });
     assert_eq!(mount.terminate().code(), Some(0));
     scene.assert_at_rest("back");
+}
+
+/// It may just be begun again.
+#[test]
+fn a_guardian_tries_on_while_the_store_is_away() {
+    let mut store = Store::embedded();
+    let mut door = Door::to(&store.endpoint);
+    store.endpoint = door.endpoint.clone();
+    let mut mount = Mount::with(&store, &["--part-size", "5M"]);
+    let mut writer = Writer::start();
+    writer.open(&mount.path("torn"), "wct").write(1, 12 * MIB);
+    store.await_parts("torn", 2);
+    door.shut();
+    kill(mount.daemon(), libc::SIGKILL);
+    eventually(seconds(30), "it has tried", || {
+        mount.stderr().contains("trying on")
+    });
+    door.open();
+    mount.wait_for_death();
+    assert_eq!(store.open_uploads(), []);
+    assert_eq!(store.keys(), [""; 0]);
 }
