@@ -118,7 +118,7 @@ const WORDS: Listed = (
             "Are so always. (suid and dev, which mount.fuse3(8) says of itself, change nothing.)",
         ),
         (
-            "remount, sync, dirsync, strictatime, mand, context=, allow_root",
+            "remount, sync, dirsync, strictatime, mand, nosymfollow, context=, allow_root",
             "Are refused, with the reason.",
         ),
     ],

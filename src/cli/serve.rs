@@ -138,6 +138,8 @@ pub(crate) async fn serve(
         tokio::runtime::Handle::current(),
     )
     .map_err(|e| mountpoint::explain(&e, &settings.mount_point))?;
+    // While it has its place.
+    let connection = fs.mounted().clone();
     ready();
     readiness.ready();
     let what = format!(
@@ -195,7 +197,7 @@ pub(crate) async fn serve(
     };
     drop(told);
     if fuse::is_held_up().await {
-        fs.mounted().abort();
+        connection.abort();
     }
     if left > 0 {
         return Err(format!(

@@ -263,8 +263,21 @@ pub fn cut_off(path: &Path) {
 }
 
 fn abort(device: &str) {
-    if let Some((_, minor)) = device.split_once(':') {
-        let _ = std::fs::write(format!("/sys/fs/fuse/connections/{minor}/abort"), "1");
+    let Some((_, minor)) = device.split_once(':') else {
+        return;
+    };
+    let said = || std::fs::write(format!("/sys/fs/fuse/connections/{minor}/abort"), "1");
+    if said().is_ok() {
+        return;
+    }
+    // Nobody has mounted what shows the connections: for this one word we do.
+    let (kind, at) = (c"fusectl".as_ptr(), c"/sys/fs/fuse/connections".as_ptr());
+    // SAFETY: strings that live for ever; no data.
+    unsafe {
+        if libc::mount(kind, at, kind, 0, std::ptr::null()) == 0 {
+            let _ = said();
+            libc::umount2(at, libc::MNT_DETACH);
+        }
     }
 }
 

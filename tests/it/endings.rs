@@ -597,8 +597,8 @@ fn who_made_a_file_to_read_it_publishes_nothing_of_what_another_writes() {
         writer.open(&path, "w").write(1, 1000);
         let mut lives_on = None;
         match end {
-            "kill" => _ = maker.die_of(libc::SIGKILL),
-            "exit" => _ = maker.exit(0),
+            "kill" => maker.die_of(libc::SIGKILL),
+            "exit" => maker.exit(0),
             _ => {
                 maker.step("close");
                 lives_on = Some(maker);

@@ -148,7 +148,6 @@ fn metrics_are_served_to_this_machine_alone() {
     fs::write(&socket, "a file").expect("written");
     let words = format!("{},metrics_listen={}", host.words(), socket.display());
     let refused = host.helper(&source, &words);
-    assert_eq!(refused.status.code(), Some(1));
     assert!(
         refused.err.contains("cannot serve metrics at"),
         "{}",
@@ -349,10 +348,9 @@ fn a_log_that_nobody_reads_holds_nobody_up() {
         .expect("a fault");
     let refused = |name: &str| {
         let path = at.join(name).display().to_string();
-        let done = run_within(
-            Command::new("sh").args(["-c", "echo > $0", &path]),
-            seconds(30),
-        );
+        let mut command = Command::new("dd");
+        command.args(["if=/dev/zero", "bs=1", "count=1", &format!("of={path}")]);
+        let done = run_within(&mut command, seconds(30));
         assert!(done.err.contains("denied"), "{name}: {}", done.err);
     };
     // Descriptions of our own, so that only we do not wait.
