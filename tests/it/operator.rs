@@ -253,23 +253,20 @@ fn the_doctor_adds_a_rule_that_aborts_what_is_left_open() {
     let source = format!("s3://{}", store.bucket);
     let asked = |more: &[&str]| {
         let mut command = program(&store);
-        command.args([
-            "doctor",
-            &source,
-            "--endpoint-url",
-            &store.endpoint,
-            "--read-only",
-        ]);
+        command.args(["doctor", &source, "--endpoint-url", &store.endpoint]);
         run_within(command.args(more), seconds(30))
     };
-    let before = asked(&[]);
+    let before = asked(&["--read-only"]);
     assert!(
         before.out.contains("--add-lifecycle-rule"),
         "{}",
         before.out
     );
+    // That would be a change.
+    let refused = asked(&["--read-only", "--add-lifecycle-rule", "7"]);
+    assert_eq!(refused.status.code(), Some(2), "{}", refused.err);
     assert!(asked(&["--add-lifecycle-rule", "7"]).ok());
-    let after = asked(&[]);
+    let after = asked(&["--read-only"]);
     assert!(after.out.contains("open for 7 days"), "{}", after.out);
 }
 

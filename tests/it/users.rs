@@ -223,7 +223,7 @@ fn a_mount_that_can_start_no_more_threads_goes_on() {
     let said = room.plays(USER, "$wholefs status --json --state-dir $state");
     let mounts: serde_json::Value = serde_json::from_str(&said).expect("JSON");
     let daemon = &mounts[0]["pid"];
-    room.plays(ROOT, &format!("prlimit --pid {daemon} --nproc=1"));
+    room.plays(USER, &format!("prlimit --pid {daemon} --nproc=1"));
     let sum = |path: &str| room.plays(USER, &format!("md5sum < {path}"));
     let first = sum("$at/old");
     room.plays(USER, "cp $at/old $at/new");
