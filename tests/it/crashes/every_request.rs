@@ -178,8 +178,10 @@ fn ended_by_the_guardian(lanes: &[Lane], minimum: u64) {
             // It has waited for recovery.
             dead.assert_sound();
             dead.scene.assert_at_rest(&dead.what);
-            let said = dead.mount.stderr();
-            assert!(said.contains("died (signal 9)"), "{}: {said}", dead.what);
+            // What it said last may still be read.
+            eventually(seconds(20), &dead.what, || {
+                dead.mount.stderr().contains("died (signal 9)")
+            });
         })
     });
     report("the guardian", lanes, &kills, minimum);
