@@ -10,7 +10,6 @@ use tracing::{debug, info, warn};
 use super::units::size_as_given;
 use crate::draft::{SpoolSpace, Works, WriteMemory};
 use crate::fs::{Fs, Options as FsOptions};
-
 use crate::fuse::{self, MountOptions, mount};
 use crate::host::{daemon::Readiness, mountpoint, supervisor};
 use crate::journal::Journal;

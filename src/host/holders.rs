@@ -25,7 +25,7 @@ const LOOKED_AT_OF_ALL_MAX: usize = 16 * LOOKED_AT_MAX;
 /// meanwhile.
 const BEGUN_MEANWHILE_MAX: usize = 16;
 
-/// What `look` says of them all, and of whoever was begun meanwhile.
+/// What `look` says of them all, and of whoever was begun meanwhile. (Where the kernel does not tell who was, it is left at one look.)
 fn looked_at(all: impl FnOnce() -> Vec<u32>, look: impl Fn(Vec<u32>) -> Held) -> Held {
     let mut began = Beginning::now();
     let mut held = look(all());
