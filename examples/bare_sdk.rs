@@ -15,7 +15,7 @@ use aws_sdk_s3::config::{
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload, CompletedPart};
 use base64::Engine;
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use crc_fast::{CrcAlgorithm, checksum};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
@@ -28,8 +28,10 @@ struct Bucket {
     name: String,
     size: u64,
     at_once: usize,
-    /// Part bodies are cut from it: nothing is made or copied for them.
-    zeros: Bytes,
+    /// Part bodies are cut from it: nothing is made or copied for them. As many parts as are under way, of memory that was
+    /// written to, as whoever has something to send has it: zeros that nobody wrote are one page, which never leaves
+    /// the processor's cache.
+    parts: Bytes,
 }
 
 impl Bucket {
@@ -39,9 +41,10 @@ impl Bucket {
         (0..size.div_ceil(PART)).map(move |n| (n * PART, PART.min(size - n * PART)))
     }
 
-    /// A body, and its checksum as S3 takes it: computed each time, as a filesystem must.
-    fn body(&self, len: u64) -> (ByteStream, String) {
-        let bytes = self.zeros.slice(..len as usize);
+    /// The body of a part, and its checksum as S3 takes it: computed each time, as a filesystem must.
+    fn body(&self, number: usize, len: u64) -> (ByteStream, String) {
+        let from = number % self.at_once * PART as usize;
+        let bytes = self.parts.slice(from..from + len as usize);
         let crc = checksum(CrcAlgorithm::Crc64Nvme, &bytes);
         let crc = base64::engine::general_purpose::STANDARD.encode(crc.to_be_bytes());
         (ByteStream::from(bytes), crc)
@@ -49,7 +52,7 @@ impl Bucket {
 
     async fn put(&self, key: &str) -> Result<()> {
         if self.size <= PART {
-            let (body, crc) = self.body(self.size);
+            let (body, crc) = self.body(0, self.size);
             let put = self.client.put_object().bucket(&self.name).key(key);
             let put = put.checksum_crc64_nvme(crc).body(body);
             put.customize().disable_payload_signing().send().await?;
@@ -72,7 +75,7 @@ impl Bucket {
     }
 
     async fn part(&self, key: &str, id: &str, number: i32, len: u64) -> Result<CompletedPart> {
-        let (body, crc) = self.body(len);
+        let (body, crc) = self.body(number as usize, len);
         let part = self.client.upload_part().bucket(&self.name).key(key);
         let part = part.upload_id(id).part_number(number);
         let part = part.checksum_crc64_nvme(&crc).body(body);
@@ -87,11 +90,9 @@ impl Bucket {
         let each = |(from, len)| async move {
             let range = format!("bytes={from}-{}", from + len - 1);
             let get = self.client.get_object().bucket(&self.name).key(key);
-            let mut body = get.range(range).send().await?.body;
-            let mut received = 0;
-            while let Some(chunk) = body.next().await {
-                received += chunk?.len() as u64;
-            }
+            let body = get.range(range).send().await?.body;
+            // Kept until it is whole, as whoever reads it has to.
+            let received = body.collect().await?.remaining() as u64;
             match received == len {
                 true => Ok(()),
                 false => Err(format!("{received} bytes instead of {len}").into()),
@@ -125,12 +126,13 @@ async fn main() -> Result<()> {
     let [what, endpoint, region, bucket, size, at_once, ref keys @ ..] = arguments[..] else {
         return Err("see the head of examples/bare_sdk.rs".into());
     };
+    let at_once = at_once.parse()?;
     let bucket = Bucket {
         client: client(endpoint, region)?,
         name: bucket.to_string(),
         size: size.parse()?,
-        at_once: at_once.parse()?,
-        zeros: Bytes::from(vec![0; PART as usize]),
+        at_once,
+        parts: Bytes::from(vec![0x5a; at_once * PART as usize]),
     };
     let began = Instant::now();
     let mut running = tokio::task::JoinSet::new();
