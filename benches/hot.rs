@@ -154,6 +154,7 @@ fn journal(c: &mut Criterion) {
                 size: 0,
                 condition: &Precondition::None,
                 before: &Before::Unknown,
+                now_there: std::time::SystemTime::UNIX_EPOCH,
             };
             house.runtime.block_on(async {
                 for kind in [Record::Begin, Record::End(Ending::Aborted)] {

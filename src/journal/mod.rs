@@ -167,6 +167,7 @@ fn spell(entry: &Entry<'_>, now: SystemTime) -> Record {
             token: entry.token.to_string(),
             before: entry.before.clone(),
             at: unix_ms(now),
+            there: Some(unix_ms(entry.now_there)),
         },
         life::Record::Opened => Record::Opened {
             id,

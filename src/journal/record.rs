@@ -88,6 +88,9 @@ pub enum Record {
         before: Before,
         /// Milliseconds since 1970, by this machine's clock.
         at: u64,
+        /// The same moment by the store's, which listings go by. (Older releases did not say.)
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        there: Option<u64>,
     },
     Opened {
         id: u64,

@@ -33,6 +33,8 @@ pub struct OpenUpload {
     pub before: Before,
     /// When its Begin was recorded, by that machine's clock: Create was sent after that.
     pub began: SystemTime,
+    /// By the store's, if that was written down.
+    pub began_there: Option<SystemTime>,
     /// `None`: Create's answer was not recorded; there may be an upload nobody knows the id of.
     pub upload_id: Option<UploadId>,
     /// Its commit was decided, and perhaps sent.
@@ -195,6 +197,7 @@ impl Uploads {
             token,
             before,
             at,
+            there,
         } = record
         {
             let upload = OpenUpload {
@@ -203,6 +206,7 @@ impl Uploads {
                 token,
                 before,
                 began: from_unix_ms(at),
+                began_there: there.map(from_unix_ms),
                 upload_id: None,
                 commit: None,
                 aborting: false,

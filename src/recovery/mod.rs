@@ -336,12 +336,7 @@ impl Performer<'_> {
         let (store, key) = (self.store, &self.upload.key);
         Some(match action {
             Action::FindUpload => {
-                // The journal's time is this machine's; the store's clock may differ.
-                let ours = SystemTime::now();
-                let began = match store.clock().duration_since(ours) {
-                    Ok(ahead) => self.upload.began + ahead,
-                    Err(behind) => self.upload.began - behind.duration(),
-                };
+                let began = self.began_there();
                 let window = SearchWindow::of_the_dead(began, store.request_timeout());
                 self.turn = Some(NAMELESS.take(self.instance.identity().path_of(key)).await);
                 let siblings = async || self.siblings().await;
@@ -468,11 +463,22 @@ impl Performer<'_> {
             (Some(object), _) if answers::carries(object, &self.upload.token) => Base::Ours,
             (Some(object), Before::Version(etag)) if object.etag == *etag => Base::Unchanged,
             (None, Before::Nothing | Before::Unknown) => Base::Unchanged,
-            (Some(object), Before::Unknown) if object.modified < self.upload.began => {
+            (Some(object), Before::Unknown) if object.modified < self.began_there() => {
                 Base::Unchanged
             }
             _ => Base::Changed,
         }
+    }
+
+    /// When it began, by the store's clock. Where that was not written down: this machine's is as far from it as it was.
+    fn began_there(&self) -> SystemTime {
+        let ours = self.upload.began;
+        self.upload.began_there.unwrap_or_else(|| {
+            match self.store.clock().duration_since(SystemTime::now()) {
+                Ok(ahead) => ours + ahead,
+                Err(behind) => ours - behind.duration(),
+            }
+        })
     }
 
     fn id(&self) -> &UploadId {

@@ -431,6 +431,7 @@ impl Driver {
 
     fn record(&mut self, record: Record) {
         let ledger = self.uploads.ledger.clone();
+        let now_there = self.uploads.store.clock();
         let (id, key, token) = (self.id, self.key.clone(), self.token.clone());
         let before = self.before.clone();
         let upload_id = self.upload_id.clone();
@@ -470,6 +471,7 @@ impl Driver {
                 size,
                 condition: &condition,
                 before: &before,
+                now_there,
             };
             let begun = (record == Record::Begin).then(tokio::time::Instant::now);
             match ledger.record(entry).await {

@@ -2,6 +2,8 @@
 //! each record before the step it stands for; the journal answers when it is durable. Renames of
 //! directories, which are many copies and deletes, are kept beside it as what they intend.
 
+use std::time::SystemTime;
+
 use async_trait::async_trait;
 
 use super::life::Record;
@@ -25,6 +27,8 @@ pub struct Entry<'a> {
     /// What the key held when the file was begun, as far as it is known: a commit that is rolled
     /// forward after a crash yields to whoever changed it since.
     pub before: &'a Before,
+    /// By the store's clock.
+    pub now_there: SystemTime,
 }
 
 /// What a key held before an upload.

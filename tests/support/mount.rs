@@ -17,7 +17,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use super::store::Store;
-use super::tools::{die_with_parent, kill, kill_and_reap, run_within, wait};
+use super::tools::{die_with_parent, kill, kill_and_reap, run_within, sh_ok, wait};
 use super::wait::{holds_within, seconds};
 
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_wholefs");
@@ -74,6 +74,18 @@ impl Place {
     /// A library that mounts here are started with, if there is one.
     pub fn preload(&self) -> PathBuf {
         self.path("preload.so")
+    }
+
+    /// Builds it, of what lies beside this file.
+    #[track_caller]
+    pub fn preload_of(&self, source: &str) {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("tests/support")
+            .join(source);
+        sh_ok(
+            "cc -O -shared -fPIC -o \"$1\" \"$2\"",
+            &[&self.preload(), &source],
+        );
     }
 
     /// The directories of mounts in the state directory, dead or alive.

@@ -47,6 +47,7 @@ async fn record_on(journal: &Journal, id: u64, record: Record) -> std::io::Resul
             size: 5,
             condition: &Precondition::Absent,
             before: &Before::Nothing,
+            now_there: SystemTime::now(),
         })
         .await
 }

@@ -30,11 +30,7 @@ const MOMENTS: [(&str, &[Held]); 7] = [
 fn a_power_loss_at_any_moment_of_a_write_is_recovered_from() {
     let tried = side_by_side(&MOMENTS, |(moment, may_hold)| {
         let scene = Scene::new();
-        let shim = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/synced.c");
-        sh_ok(
-            "cc -O -shared -fPIC -o \"$1\" \"$2\"",
-            &[&scene.place.preload(), Path::new(shim)],
-        );
+        scene.place.preload_of("synced.c");
         let mut mount = scene.mount(&UNGUARDED);
         let held = scene.store.faults().script(moment).expect("a fault");
         let mut writer = Writer::start();

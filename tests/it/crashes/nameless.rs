@@ -108,6 +108,18 @@ fn two_uploads_of_one_key_whose_ids_nobody_knows_are_both_ended() {
 }
 
 #[test]
+fn a_clock_that_was_set_right_since_hides_no_upload() {
+    let scene = Scene::new();
+    scene.place.preload_of("slow_clock.c");
+    killed_while_creating(&scene, scene.mount(&UNGUARDED), "after");
+    std::fs::remove_file(scene.place.preload()).expect("the clock is right again");
+    assert_eq!(scene.ours().len(), 1);
+    let said = scene.recover_all("the clock is right").out;
+    assert_eq!(said, "0 completed, 1 aborted\n");
+    scene.assert_at_rest("the clock is right");
+}
+
+#[test]
 fn a_live_mounts_upload_is_not_taken_for_a_dead_ones() {
     let scene = Scene::new();
     // Nothing of it is in the bucket. Its recovery looks for it while the same file is written anew.
