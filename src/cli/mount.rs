@@ -300,8 +300,7 @@ where
         };
         let summary = recovery::end_uploads(&store, &instance, Which::RollForwards).await;
         recovery::report(&store.describe(), &summary);
-        let state = state.to_path_buf();
-        behind.spawn(recovery::end_behind(store, state, instance));
+        behind.spawn(recovery::end_behind(store, instance));
     }
     Ok(behind)
 }

@@ -10,6 +10,7 @@ use super::log::start_on_terminal;
 use super::mount::block_on;
 use super::out::{complain, print_json, say};
 use super::store_flags::StoreArguments;
+use super::uploads::root_of;
 use crate::journal::{default_state_dir, peek};
 use crate::recovery::{self, Summary};
 use crate::shown::Shown;
@@ -56,6 +57,8 @@ struct Report {
 #[derive(Serialize)]
 struct Planned {
     bucket: String,
+    #[serde(skip)]
+    root: String,
     key: String,
     /// `complete` what had been closed, `abort` the rest.
     action: &'static str,
@@ -67,6 +70,12 @@ pub(crate) fn run(arguments: RecoverArguments) -> Result<(), Failure> {
         .state_dir
         .clone()
         .unwrap_or_else(default_state_dir);
+    if let Some(given) = arguments.state_dir.as_ref().filter(|given| !given.exists()) {
+        complain!(
+            "{}: there is no such directory, and so no journal in it",
+            given.display()
+        );
+    }
     let report = match arguments.dry_run {
         true => look(&state)?,
         false => block_on(recover(&arguments, &state))?,
@@ -101,6 +110,7 @@ fn look(state: &std::path::Path) -> Result<Report, Failure> {
             Ok((header, open)) => {
                 let planned = |key: &str, action| Planned {
                     bucket: header.store.bucket.clone(),
+                    root: root_of(&header.store),
                     key: format!("{}{key}", with_slash(&header.store.prefix)),
                     action,
                 };
@@ -139,8 +149,11 @@ async fn recover(arguments: &RecoverArguments, state: &std::path::Path) -> Resul
             instance.finish();
             continue;
         }
-        let options = arguments.store.options_of(instance.identity(), state)?;
-        match store::open(options).await {
+        let opened = match arguments.store.options_of(instance.identity(), state) {
+            Ok(options) => store::open(options).await.map_err(|e| e.to_string()),
+            Err(failure) => Err(failure.line),
+        };
+        match opened {
             Ok(store) => {
                 report
                     .summary
@@ -149,7 +162,7 @@ async fn recover(arguments: &RecoverArguments, state: &std::path::Path) -> Resul
             }
             Err(error) => {
                 report.summary.kept += instance.count();
-                report.unreachable.push(error.to_string());
+                report.unreachable.push(error);
             }
         }
     }
@@ -159,9 +172,9 @@ async fn recover(arguments: &RecoverArguments, state: &std::path::Path) -> Resul
 fn tell(report: &Report, dry_run: bool) {
     for planned in &report.would {
         say!(
-            "would {} s3://{}/{}",
+            "would {} {}{}",
             planned.action,
-            planned.bucket,
+            planned.root,
             Shown(&planned.key)
         );
     }

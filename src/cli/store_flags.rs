@@ -305,6 +305,16 @@ impl StoreArguments {
         identity: &Identity,
         state: &Path,
     ) -> Result<StoreOptions, Failure> {
+        let theirs = identity.endpoint.as_deref();
+        if let Some(said) = &self.endpoint_url
+            && Some(said.trim_end_matches('/')) != theirs
+        {
+            return Err(Failure::from(format!(
+                "{}: its uploads are at {}, as its journal says, and not at {said}: leave --endpoint-url out",
+                identity.bucket,
+                theirs.unwrap_or("Amazon's own address"),
+            )));
+        }
         let mut options = match identity.is_vault() {
             true => self.vault_known(&identity.bucket, state, PART_SIZE_OF_VAULTS, false)?,
             false => self.options(identity.bucket.clone(), identity.prefix.clone())?,

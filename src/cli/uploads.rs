@@ -176,7 +176,7 @@ impl Ours {
 }
 
 /// `s3://bucket/` or `glacier://vault/`
-fn root_of(identity: &Identity) -> String {
+pub(super) fn root_of(identity: &Identity) -> String {
     let scheme = match identity.is_vault() {
         true => VAULT_SCHEME,
         false => BUCKET_SCHEME,

@@ -4,6 +4,7 @@
 //!
 //! Invariants:
 //! - `0..sent_end` went to the store as parts `1..=sent.len()`, cut by the layout.
+//! - A sent part is rewritten, and cut, on disk alone: what is kept of it in memory is what was sent.
 //! - While streaming, `sent_end..tail.end()` is the tail and there is no base below it; once spooled,
 //!   the tail is empty and everything from `sent_end` on is spool, base or hole.
 
@@ -52,9 +53,15 @@ pub enum Place {
 pub struct SentPart {
     pub range: Range<u64>,
     kept: Option<Arc<KeptPart>>,
-    /// Rewritten after it was sent: these bytes are to be sent again.
-    patched: Option<Vec<Bytes>>,
+    /// Rewritten after it was sent: what the spool has of it is to be sent again.
     pub stale: bool,
+}
+
+impl SentPart {
+    fn kept(&self) -> Option<Vec<Bytes>> {
+        let kept = self.kept.as_ref()?;
+        kept.data.lock().expect("no panic while held").clone()
+    }
 }
 
 pub struct Contents {
@@ -140,7 +147,9 @@ impl Contents {
         let sent_end = self.sent_end();
         if offset < sent_end {
             let taken = data.len().min((sent_end - offset) as usize);
-            return self.rewrite_sent(offset, &data[..taken]).map_err(Err);
+            self.rewrite_sent(works, offset, &data[..taken])
+                .map_err(Err)?;
+            return Ok(taken);
         }
         if self.spooled {
             let spool = self.spool.as_mut().expect("a spooled draft has a spool");
@@ -197,25 +206,15 @@ impl Contents {
         self.sent.push(SentPart {
             range,
             kept,
-            patched: None,
             stale: false,
         });
         (self.sent.len() as u32, chunks, crc)
     }
 
     fn copy_tail_to_spool(&mut self, works: &Arc<Works>) -> std::io::Result<()> {
-        if self.spool.is_none() {
-            self.spool = Some(Spool::create(&works.spool)?);
-        }
-        let spool = self.spool.as_mut().expect("just made");
-        for (offset, bytes) in self.tail.pieces() {
-            if let Err(error) = spool.write(offset, bytes) {
-                let range = self.tail.start..self.tail.end();
-                spool.forget(range);
-                return Err(error);
-            }
-        }
-        Ok(())
+        let range = self.tail.start..self.tail.end();
+        let spool = spool_of(&mut self.spool, works)?;
+        spool.write_all_or_nothing(range, self.tail.pieces())
     }
 
     /// Leaves streaming: what is in memory moves to the spool.
@@ -352,9 +351,12 @@ impl Contents {
     pub fn zero(&mut self, works: &Arc<Works>, range: Range<u64>) -> Result<(), Error> {
         static ZEROS: [u8; 1 << 20] = [0; 1 << 20];
         let (mut at, end) = (range.start, range.end.min(self.size));
-        while at < end.min(self.sent_end()) {
-            let len = (end.min(self.sent_end()) - at).min(ZEROS.len() as u64);
-            at += self.rewrite_sent(at, &ZEROS[..len as usize])? as u64;
+        let sent = at..end.min(self.sent_end());
+        self.sent_to_disk(works, &sent)?;
+        while at < sent.end {
+            let len = (sent.end - at).min(ZEROS.len() as u64);
+            self.rewrite_sent(works, at, &ZEROS[..len as usize])?;
+            at += len;
         }
         while !self.spooled && at < end.min(self.tail.end()) {
             let len = (end.min(self.tail.end()) - at).min(ZEROS.len() as u64);
@@ -402,85 +404,73 @@ impl Contents {
                 .map_err(|e| Error::Spool(Arc::new(e)));
         }
         let at = (offset - part.range.start) as usize;
-        if let Some(chunks) = &part.patched {
-            copy_from_chunks(chunks, at, out);
-            return Ok(());
-        }
-        match part
-            .kept
-            .as_ref()
-            .and_then(|k| k.data.lock().expect("no panic while held").clone())
-        {
-            Some(chunks) => {
-                copy_from_chunks(&chunks, at, out);
-                Ok(())
-            }
-            None => Err(Error::NotHere),
-        }
+        copy_from_chunks(&part.kept().ok_or(Error::NotHere)?, at, out);
+        Ok(())
     }
 
-    /// Rewrites bytes of one sent part.
-    fn rewrite_sent(&mut self, offset: u64, data: &[u8]) -> Result<usize, Error> {
-        let index = self.sent.partition_point(|p| p.range.end <= offset);
-        let taken = data
-            .len()
-            .min((self.sent[index].range.end - offset) as usize);
-        let data = &data[..taken];
-        let whole = self.sent[index].range.clone();
-        if let Some(spool) = self
-            .spool
-            .as_mut()
-            .filter(|s| s.present().contains(whole.clone()))
-        {
-            spool
-                .write(offset, data)
+    /// Brings the sent parts of a range onto the disk, where they can be changed: all of them or, if one is no longer here, none.
+    fn sent_to_disk(&mut self, works: &Arc<Works>, range: &Range<u64>) -> Result<(), Error> {
+        let mut moving = Vec::new();
+        for index in self.sent_in(range) {
+            let (part, spool) = (&self.sent[index], self.spool.as_ref());
+            if !spool.is_some_and(|s| s.present().contains(part.range.clone())) {
+                moving.push((index, part.kept().ok_or(Error::NotHere)?));
+            }
+        }
+        for (index, chunks) in moving {
+            let part = &mut self.sent[index];
+            let mut at = part.range.start;
+            let pieces = chunks.iter().map(|bytes| {
+                at += bytes.len() as u64;
+                (at - bytes.len() as u64, &bytes[..])
+            });
+            spool_of(&mut self.spool, works)
+                .and_then(|spool| spool.write_all_or_nothing(part.range.clone(), pieces))
                 .map_err(|e| Error::Spool(Arc::new(e)))?;
+            part.kept = None;
+        }
+        Ok(())
+    }
+
+    /// Rewrites bytes that were sent.
+    fn rewrite_sent(&mut self, works: &Arc<Works>, offset: u64, data: &[u8]) -> Result<(), Error> {
+        let range = offset..offset + data.len() as u64;
+        self.sent_to_disk(works, &range)?;
+        let spool = self.spool.as_mut().expect("what was sent is there");
+        spool
+            .write(offset, data)
+            .map_err(|e| Error::Spool(Arc::new(e)))?;
+        for index in self.sent_in(&range) {
             self.sent[index].stale = true;
-            return Ok(taken);
         }
-        let part = &mut self.sent[index];
-        if part.patched.is_none() {
-            let kept = part
-                .kept
-                .as_ref()
-                .and_then(|k| k.data.lock().expect("no panic while held").clone());
-            part.patched = Some(kept.ok_or(Error::NotHere)?);
-        }
-        let chunks = part.patched.as_mut().expect("just set");
-        patch_chunks(chunks, (offset - whole.start) as usize, data);
-        part.stale = true;
-        Ok(taken)
+        Ok(())
+    }
+
+    /// Which sent parts have something of it.
+    fn sent_in(&self, range: &Range<u64>) -> Range<usize> {
+        let first = self.sent.partition_point(|p| p.range.end <= range.start);
+        let behind = self.sent.partition_point(|p| p.range.start < range.end);
+        first..behind
     }
 
     /// The bytes of a part that was sent and rewritten.
     pub fn stale_part(&self, index: usize) -> Result<Vec<Bytes>, Error> {
-        let part = &self.sent[index];
-        if let Some(chunks) = &part.patched {
-            return Ok(chunks.clone());
-        }
-        let mut bytes = BytesMut::zeroed((part.range.end - part.range.start) as usize);
-        self.read_sent(index, part.range.start, &mut bytes)?;
+        let range = self.sent[index].range.clone();
+        let mut bytes = BytesMut::zeroed((range.end - range.start) as usize);
+        self.read_sent(index, range.start, &mut bytes)?;
         Ok(vec![bytes.freeze()])
     }
 
-    /// Makes the file `size` long. Cutting into a part that is no longer here cannot be done.
+    /// Makes the file `size` long, or leaves it as it was. Cutting into a part that is no longer here cannot be done.
     pub fn truncate(&mut self, works: &Arc<Works>, size: u64) -> Result<(), Error> {
         if size < self.sent_end() {
             let index = self.sent.partition_point(|p| p.range.end <= size);
             let start = self.sent[index].range.start;
-            let mut rest = vec![0; (size - start) as usize];
-            if !rest.is_empty() {
-                self.read_sent(index, start, &mut rest)?;
-            }
-            self.go_to_spool(works)?;
+            self.sent_to_disk(works, &(start..size))?;
+            spool_of(&mut self.spool, works).map_err(|e| Error::Spool(Arc::new(e)))?;
             self.sent.truncate(index);
             self.tail = Tail::new(start);
-            let spool = self.spool.as_mut().expect("just went there");
-            if !rest.is_empty() {
-                spool
-                    .write(start, &rest)
-                    .map_err(|e| Error::Spool(Arc::new(e)))?;
-            }
+            self.spooled = true;
         }
         if size < self.tail.end() {
             self.tail.truncate(size.saturating_sub(self.tail.start));
@@ -493,6 +483,17 @@ impl Contents {
         self.punched.remove(size..u64::MAX);
         Ok(())
     }
+}
+
+/// The spool, made when it is wanted.
+fn spool_of<'a>(
+    spool: &'a mut Option<Spool>,
+    works: &Arc<Works>,
+) -> std::io::Result<&'a mut Spool> {
+    if spool.is_none() {
+        *spool = Some(Spool::create(&works.spool)?);
+    }
+    Ok(spool.as_mut().expect("just made"))
 }
 
 fn copy_from_chunks(chunks: &[Bytes], mut at: usize, mut out: &mut [u8]) {
@@ -510,24 +511,4 @@ fn copy_from_chunks(chunks: &[Bytes], mut at: usize, mut out: &mut [u8]) {
         }
     }
     assert!(out.is_empty(), "a part shorter than it was");
-}
-
-/// Shared bytes are not changed: a chunk that is written to is replaced by a copy.
-fn patch_chunks(chunks: &mut [Bytes], mut at: usize, mut data: &[u8]) {
-    for chunk in chunks {
-        if at >= chunk.len() {
-            at -= chunk.len();
-            continue;
-        }
-        let taken = data.len().min(chunk.len() - at);
-        let mut copy = BytesMut::from(&chunk[..]);
-        copy[at..at + taken].copy_from_slice(&data[..taken]);
-        *chunk = copy.freeze();
-        data = &data[taken..];
-        at = 0;
-        if data.is_empty() {
-            return;
-        }
-    }
-    assert!(data.is_empty(), "a part shorter than it was");
 }

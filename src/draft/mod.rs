@@ -192,13 +192,13 @@ impl Draft {
         }
     }
 
-    /// Holds it still for a rename: until the answer is dropped nobody writes to it or commits it.
-    /// `None`: parts of it are on their way to where it is, and cannot be had back.
     /// Is a part of it under its name in the store?
     pub fn is_partly_uploaded(&self) -> bool {
         self.upload.lock().expect("no panic while held").is_some()
     }
 
+    /// Holds it still for a rename: until the answer is dropped nobody writes to it or commits it.
+    /// `None`: parts of it are on their way to where it is, and cannot be had back.
     pub async fn hold_to_move(&self) -> Option<Moving<'_>> {
         let contents = self.contents.lock().await;
         (!self.is_partly_uploaded()).then_some(Moving {
@@ -355,6 +355,8 @@ impl Draft {
                 if let Some(upload) = self.upload.lock().expect("no panic while held").take() {
                     upload.abort(Why::Truncated);
                 }
+                // Nor is what it was begun with said of anything.
+                *self.begun_with.lock().expect("no panic while held") = None;
                 *contents = Contents::new(None);
             }
             Reshape::Extend(size) if *size <= contents.size => return Ok(()),

@@ -101,6 +101,21 @@ impl Spool {
         Ok(())
     }
 
+    /// Writes the pieces that a range, of which nothing was here, consists of.
+    pub fn write_all_or_nothing<'a>(
+        &mut self,
+        range: Range<u64>,
+        pieces: impl IntoIterator<Item = (u64, &'a [u8])>,
+    ) -> io::Result<()> {
+        for (offset, bytes) in pieces {
+            if let Err(error) = self.write(offset, bytes) {
+                self.forget(range);
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
     /// Fills `out` from bytes that are present.
     pub fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         assert!(

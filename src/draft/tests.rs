@@ -310,6 +310,14 @@ async fn what_was_sent_and_let_go_cannot_be_read_back() {
     assert!(matches!(middle, Err(Error::NotHere)), "{middle:?}");
     // The head and what was written last are kept.
     assert_eq!(draft.read(0, 4).await.unwrap(), [7; 4]);
+    // What cannot be written, or made zero, in full is not begun.
+    let head = draft.works.layout.size(1).unwrap();
+    let across = draft.write(At::Offset(head - 4), b"both of them").await;
+    assert!(matches!(across, Err(Error::NotHere)), "{across:?}");
+    let zero = Reshape::Zero(head - 4..head + 4);
+    let across = draft.reshape(&zero).await;
+    assert!(matches!(across, Err(Error::NotHere)), "{across:?}");
+    assert_eq!(draft.read(head - 4, 4).await.unwrap(), [7; 4]);
     draft.write(At::Offset(0), b"head").await.unwrap();
     assert_eq!(draft.read(PART * 200 - 4, 9).await.unwrap(), [7; 4]);
     draft.commit().await.unwrap();
@@ -318,6 +326,37 @@ async fn what_was_sent_and_let_go_cannot_be_read_back() {
         (&object[..6], object.len() as u64),
         (&b"head\x07\x07"[..], PART * 200)
     );
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_truncation_that_fails_changes_nothing() {
+    let server = server().await;
+    // Room for what is behind the cut, and not for what is before it.
+    let (works, _directory) = works(&server, 4 << 20, PART / 2).await;
+    let draft = draft(&works, "f", None);
+    let written = Dice(7).bytes(5 * PART as usize / 2);
+    draft.write(At::End, &written).await.unwrap();
+    let cut = draft.reshape(&Reshape::Truncate(PART - 10)).await;
+    assert!(matches!(&cut, Err(Error::Spool(_))), "{cut:?}");
+    draft.commit().await.unwrap();
+    assert!(*server.object("demo", "f").unwrap() == written[..]);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_said_after_a_truncation_to_nothing_is_said_in_time() {
+    let server = server().await;
+    let (works, _directory) = works(&server, 4 << 20, 1 << 30).await;
+    let draft = draft(&works, "f", None);
+    draft.write(At::End, &[7; 5 * PART as usize]).await.unwrap();
+    draft.reshape(&Reshape::Truncate(0)).await.unwrap();
+    draft.write(At::End, b"small").await.unwrap();
+    let said =
+        |attributes: &mut Attributes| drop(attributes.metadata.insert("k".into(), "v".into()));
+    draft.say_if_not_begun(said);
+    assert!(draft.attributes().metadata.contains_key("k"));
+    draft.commit().await.unwrap();
     server.stop().await;
 }
 

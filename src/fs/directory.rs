@@ -103,18 +103,20 @@ impl Fs {
         }
     }
 
-    /// Files of this directory that the bucket does not have yet.
+    /// What this directory has of files, and of directories of files, that the bucket does not have yet.
     pub(super) fn unpublished(&self, directory: &Node) -> HashMap<String, Kind> {
-        self.tree
-            .children(directory)
-            .into_iter()
-            .filter(|child| match child.kind {
-                Kind::File => child.live_draft().is_some(),
-                Kind::Directory => !self.unpublished(child).is_empty(),
-                Kind::Symlink => false,
-            })
-            .map(|child| (child.name().into(), child.kind))
-            .collect()
+        let mut found = HashMap::new();
+        for file in self.written.now() {
+            let mut below = file;
+            while let Some(above) = below.above().filter(|above| self.tree.has(above, &below)) {
+                if above.ino == directory.ino {
+                    found.insert(below.name().into(), below.kind);
+                    break;
+                }
+                below = above;
+            }
+        }
+        found
     }
 
     pub async fn mkdir(

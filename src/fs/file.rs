@@ -395,7 +395,7 @@ impl Fs {
         })
     }
 
-    /// `taken` bytes of this write were taken by [`try_write`](Self::try_write) already.
+    /// What [`try_write`](Self::try_write) has left of a write.
     pub async fn write(self: &Arc<Self>, handle: u64, at: At, data: &[u8], tid: u32) -> Result<()> {
         let file = self.file(handle)?;
         loop {

@@ -43,6 +43,7 @@ mod sample;
 mod sweep;
 mod tree;
 mod verdict;
+mod written;
 mod xattr;
 
 pub use crate::draft::At;
@@ -69,6 +70,7 @@ use moment::Moment;
 use passage::Passages;
 use sweep::Sweeps;
 use tree::Tree;
+use written::Written;
 
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -124,6 +126,7 @@ pub struct Fs {
     parting: Turns<u64>,
     /// What is being given another name, or loses its own: by one at a time.
     naming: Turns<u64>,
+    written: Written,
     files: Mutex<HashMap<u64, Arc<OpenFile>>>,
     listings: Mutex<HashMap<u64, Arc<Listing>>>,
     /// Names the store just said are not there, for the create that follows such a lookup.
@@ -163,6 +166,7 @@ impl Fs {
             publishing: Turns::default(),
             parting: Turns::default(),
             naming: Turns::default(),
+            written: Written::default(),
             files: Mutex::new(HashMap::new()),
             listings: Mutex::new(HashMap::new()),
             absent: Mutex::new(LruCache::new(ABSENT_MAX)),

@@ -301,6 +301,7 @@ impl Fs {
             if !may(node) || state.object != object {
                 return Attached::NotYet;
             }
+            self.written.add(node, &draft);
             state.set_draft(draft.clone());
             state.set_cached(None);
             if !state.has_name() {

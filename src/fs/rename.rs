@@ -10,7 +10,7 @@
 //! - What is deleted is the version that was copied, as far as we know: whatever another client put
 //!   there meanwhile makes the copy fail, and the rename begins anew.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -433,18 +433,23 @@ impl Rename {
             until: None,
             copied: false,
         };
-        self.intend(number, Some(&intent)).await?;
-        let mut copied = Vec::new();
-        let mut done = self.copy_all(&old, &new, &mut copied, &mut progress).await;
+        if let Err(error) = self.intend(number, Some(&intent)).await {
+            // It may be there all the same, and nothing is to be ended by it.
+            let _ = self.intend(number, None).await;
+            return Err(error);
+        }
+        let mut copies = Copies::default();
+        let mut done = self.copy_all(&old, &new, &mut copies, &mut progress).await;
         if done.is_ok() {
             intent.copied = true;
             done = self.intend(number, Some(&intent)).await;
         }
         if let Err(error) = done {
             intent.copied = false;
-            self.take_back(copied, number, intent).await;
+            self.take_back(copies, number, intent).await;
             return Err(error);
         }
+        let copied = copies.made;
         let made: HashMap<&str, &Copied> = copied
             .iter()
             .map(|copy| (copy.rest.as_str(), copy))
@@ -506,16 +511,19 @@ impl Rename {
     }
 
     /// Removes the copies of a rename that has failed. What cannot be removed now is by the next mount.
-    async fn take_back(&self, copied: Vec<Copied>, number: u64, mut intent: Intent) {
+    async fn take_back(&self, copies: Copies, number: u64, mut intent: Intent) {
         let (fs, new) = (&self.fs, intent.to.clone());
-        let undo = stream::iter(copied).map(|copy| {
+        let mut going = copies.made;
+        // The empty directory that had the name before.
+        going.retain(|copy| !(intent.onto_empty && copy.rest.is_empty()));
+        let undo = stream::iter(going).map(|copy| {
             let key = format!("{new}{}", copy.rest);
             async move { fs.store.delete(&key).await.is_err() }
         });
         let left = undo
             .buffer_unordered(AT_ONCE)
             .filter(|left| std::future::ready(*left));
-        let left = left.count().await;
+        let left = left.count().await + copies.uncertain;
         self.forget_what_was_known();
         intent.until = Some(milliseconds(fs.store.clock()));
         let kept = self.intend(number, Some(&intent).filter(|_| left > 0));
@@ -523,71 +531,84 @@ impl Rename {
             warn!("/{new}: {}", error.why.unwrap_or_default());
         }
         if left > 0 {
-            warn!("/{new}: {left} copies could not be removed again; the next mount tries");
+            warn!("/{new}: {left} copies may be left, and are removed by the next mount");
         }
     }
 
-    /// Copies everything below `old`, noting in `copied` what was.
+    /// Copies everything below `old`, its marker last: until then an empty directory that has the new name stays as it is.
     async fn copy_all(
         &self,
         old: &str,
         new: &str,
-        copied: &mut Vec<Copied>,
+        copies: &mut Copies,
         progress: &mut Progress,
     ) -> Result<()> {
         let fs = &self.fs;
-        let mut from = None;
+        let (mut from, mut marker) = (None, Vec::new());
         loop {
             let page = fs.store.list(old, false, from.as_ref(), 1000).await?;
-            let objects: VecDeque<ObjectInfo> = page
-                .entries
-                .into_iter()
-                .filter_map(|entry| match entry {
-                    ListEntry::Object(object) => Some(object),
-                    ListEntry::Prefix(_) => None,
-                })
-                .collect();
-            if copied.len() + objects.len() > OBJECTS_MAX {
+            let mut objects = Vec::new();
+            for entry in page.entries {
+                match entry {
+                    ListEntry::Object(object) if object.key == old => marker.push(object),
+                    ListEntry::Object(object) => objects.push(object),
+                    ListEntry::Prefix(_) => {}
+                }
+            }
+            if copies.made.len() + objects.len() > OBJECTS_MAX {
                 return Err(Error::loud(
                     libc::E2BIG,
                     format!("more than {OBJECTS_MAX} objects are below it: move its parts"),
                 ));
             }
-            let mut copies = stream::iter(objects)
-                .map(|object| async move {
-                    let rest = object.key[old.len()..].to_string();
-                    let version = node::version_of(&object);
-                    let to = format!("{new}{rest}");
-                    let done = fs
-                        .copy_object(&object.key, &version, &to, Before::Nothing, None)
-                        .await;
-                    let source = version.etag;
-                    done.map(|version| Copied {
-                        rest,
-                        source,
-                        version,
-                    })
-                })
-                .buffer_unordered(AT_ONCE);
-            let mut failure = None;
-            while let Some(copy) = copies.next().await {
-                match copy {
-                    Ok(copy) => {
-                        copied.push(copy);
-                        progress.tell("copied", copied.len());
-                    }
-                    Err(error) => failure = Some(error),
-                }
-            }
-            drop(copies);
-            if let Some(error) = failure {
-                return Err(error.into());
-            }
+            self.copy_these(objects, old, new, copies, progress).await?;
             match page.next {
                 Some(next) => from = Some(next),
-                None => return Ok(()),
+                None => break,
             }
         }
+        self.copy_these(marker, old, new, copies, progress).await
+    }
+
+    async fn copy_these(
+        &self,
+        objects: Vec<ObjectInfo>,
+        old: &str,
+        new: &str,
+        copies: &mut Copies,
+        progress: &mut Progress,
+    ) -> Result<()> {
+        let fs = &self.fs;
+        let mut copying = stream::iter(objects)
+            .map(|object| async move {
+                let rest = object.key[old.len()..].to_string();
+                let version = node::version_of(&object);
+                let to = format!("{new}{rest}");
+                let done = fs
+                    .copy_object(&object.key, &version, &to, Before::Nothing, None)
+                    .await;
+                let source = version.etag;
+                done.map(|version| Copied {
+                    rest,
+                    source,
+                    version,
+                })
+            })
+            .buffer_unordered(AT_ONCE);
+        let mut failure = None;
+        while let Some(copy) = copying.next().await {
+            match copy {
+                Ok(copy) => {
+                    copies.made.push(copy);
+                    progress.tell("copied", copies.made.len());
+                }
+                Err(error) => {
+                    copies.uncertain += usize::from(may_be_there(&error));
+                    failure = Some(error);
+                }
+            }
+        }
+        failure.map_or(Ok(()), |error| Err(error.into()))
     }
 
     async fn delete_all(
@@ -638,6 +659,23 @@ fn partly_uploaded(node: &Node) -> Error {
             node.key()
         ),
     )
+}
+
+#[derive(Default)]
+struct Copies {
+    made: Vec<Copied>,
+    /// So many others may be there.
+    uncertain: usize,
+}
+
+/// A copy that has failed, perhaps behind the store's back: its answer was lost, or what it was made of was looked at afterwards.
+fn may_be_there(failure: &store::Error) -> bool {
+    let kinds = [
+        ErrorKind::Unknown,
+        ErrorKind::Transient,
+        ErrorKind::Conflict,
+    ];
+    kinds.contains(&failure.kind)
 }
 
 struct Copied {

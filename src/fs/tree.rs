@@ -62,6 +62,12 @@ impl Tree {
         None
     }
 
+    /// Is it there, under the name it goes by?
+    pub fn has(&self, parent: &Node, node: &Arc<Node>) -> bool {
+        let child = self.child(parent, &node.name());
+        child.is_some_and(|child| Arc::ptr_eq(&child, node))
+    }
+
     pub fn children(&self, parent: &Node) -> Vec<Arc<Node>> {
         let state = parent.state();
         state.directory().children.iter().cloned().collect()

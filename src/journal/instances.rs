@@ -261,13 +261,17 @@ fn count_unwanted(directory: &Path, wanted: impl Fn(&Identity) -> bool) -> Optio
     (count > 0 && !wanted(&journal.header.store)).then_some(count)
 }
 
-enum Adoption {
+/// What became of taking an instance.
+pub enum Adoption {
     Ours(Box<Instance>),
+    /// Somebody holds it.
     Live,
+    /// There is nothing to end.
     Nothing,
 }
 
-fn adopt(directory: &Path) -> Result<Adoption, Error> {
+/// Takes the instance of a directory, if its process is dead.
+pub fn adopt(directory: &Path) -> Result<Adoption, Error> {
     let bare = |d: &Path| !d.join(JOURNAL).exists();
     if bare(directory) && !is_old(directory) {
         return Ok(Adoption::Nothing);

@@ -39,7 +39,9 @@ mod writer;
 mod tests;
 
 pub use error::Error;
-pub use instances::{Glimpse, Instance, Orphans, STATUS_SOCKET, default_state_dir, orphans, peek};
+pub use instances::{
+    Adoption, Glimpse, Instance, Orphans, STATUS_SOCKET, adopt, default_state_dir, orphans, peek,
+};
 pub use record::{Header, Identity};
 pub use replay::{CommitRecord, OpenUpload, Refusal};
 

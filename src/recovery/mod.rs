@@ -15,7 +15,7 @@ use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use tracing::{debug, info, warn};
 
-use crate::journal::{self, Identity, Instance, Note, OpenUpload};
+use crate::journal::{self, Adoption, Identity, Instance, Note, OpenUpload};
 use crate::store::{Error, ErrorKind, Precondition, Store, UploadId};
 use crate::turns::{Turn, Turns};
 use crate::upload::ledger::Before;
@@ -200,7 +200,7 @@ const AGAIN: [Duration; 4] = [
 
 /// Ends what is left of an instance behind a running mount, after its roll-forwards: as long as the
 /// store does not answer it is asked again, ever more rarely.
-pub async fn end_behind(store: Arc<dyn Store>, state: std::path::PathBuf, instance: Instance) {
+pub async fn end_behind(store: Arc<dyn Store>, instance: Instance) {
     let directory = instance.directory.clone();
     let summary = end_uploads(&store, &instance, Which::Rest).await;
     report(&store.describe(), &summary);
@@ -213,11 +213,12 @@ pub async fn end_behind(store: Arc<dyn Store>, state: std::path::PathBuf, instan
     loop {
         tokio::time::sleep(*pauses.next().expect("it repeats for ever")).await;
         // What was ended meanwhile is noted in the journal: read it anew.
-        let found = find(&state, |_| true)
-            .map(|f| f.instances)
-            .unwrap_or_default();
-        let Some(again) = found.into_iter().find(|i| i.directory == directory) else {
-            return;
+        let place = directory.clone();
+        let again = match tokio::task::spawn_blocking(move || journal::adopt(&place)).await {
+            Ok(Ok(Adoption::Ours(again))) => *again,
+            Ok(Ok(Adoption::Nothing)) => return,
+            // Somebody else is at it, or it cannot be read for now.
+            Ok(Ok(Adoption::Live) | Err(_)) | Err(_) => continue,
         };
         let summary = end_all(&store, &again).await;
         report(&store.describe(), &summary);

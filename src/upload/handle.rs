@@ -94,7 +94,8 @@ impl Upload {
         attributes: &Attributes,
         before: &Before,
     ) -> Upload {
-        // Unbounded, but what goes through it is bounded: parts hold memory of the write budget.
+        // Unbounded, but what goes through it is bounded: parts with bytes hold memory of the write budget, and others are no
+        // more than a store takes parts.
         let (commands, inbox) = mpsc::unbounded_channel();
         let shared = Shared::default();
         let driver = Driver::new(uploads, key, attributes, before, shared.clone());

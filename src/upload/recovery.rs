@@ -68,7 +68,7 @@ pub enum Base {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Action {
-    /// Look for the upload of an unanswered Create: this key, our window, our initiator, no parts.
+    /// Look for the upload of an unanswered Create: this key, our window, no parts.
     /// When it is found, keep its id: all that follows is about it.
     FindUpload,
     /// Compare what the key holds with what it held before (and its token with ours).

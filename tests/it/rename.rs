@@ -9,6 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 
+use crate::support::mount::Place;
 use crate::support::tools::run;
 use crate::support::{
     Content, MIB, Mount, PART, Store, Writer, eventually, on_both_stores, seconds,
@@ -320,6 +321,64 @@ fn a_rename_that_the_store_refuses_changes_nothing() {
         assert_eq!(errno(fs::metadata(mount.path("other"))), libc::ENOENT);
     }
     fs::rename(mount.path("directory"), mount.path("other")).expect("renamed");
+}
+
+#[test]
+fn an_empty_directory_stays_as_it_was_when_the_rename_onto_it_is_refused() {
+    let store = Store::embedded();
+    let mount = Mount::new(&store);
+    for (name, mode) in [("directory", 0o755), ("empty", 0o700)] {
+        fs::create_dir(mount.path(name)).expect("made");
+        fs::set_permissions(mount.path(name), fs::Permissions::from_mode(mode)).expect("set");
+    }
+    for n in 0..5 {
+        fs::write(mount.path(&format!("directory/{n}")), "x").expect("written");
+    }
+    let keys = store.keys();
+    for nth in 1..=6 {
+        let refused = format!("op=CopyObject,n={nth}:error=403");
+        let refused = store.faults().script(&refused).expect("a fault");
+        let error = fs::rename(mount.path("directory"), mount.path("empty"));
+        assert_eq!(
+            error.expect_err("refused").kind(),
+            ErrorKind::PermissionDenied
+        );
+        store.faults().remove(refused);
+        assert_eq!(store.keys(), keys, "{nth}");
+        let mode = fs::metadata(mount.path("empty"))
+            .expect("there")
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o7777, 0o700, "{nth}");
+    }
+    fs::rename(mount.path("directory"), mount.path("empty")).expect("renamed");
+    let found = fs::read_dir(mount.path("empty")).expect("listed").count();
+    assert_eq!(found, 5);
+    assert_eq!(mount.terminate().code(), Some(0));
+}
+
+#[test]
+fn copies_whose_answers_were_lost_are_taken_back_by_the_next_mount() {
+    let (store, place) = (Store::embedded(), Place::default());
+    let source = format!("s3://{}", store.bucket);
+    let options = ["--request-timeout", "1s", "--attempts", "2"];
+    let mount = Mount::within(&place, "mnt", &store, &source, &options);
+    fs::create_dir(mount.path("directory")).expect("made");
+    for n in 0..5 {
+        fs::write(mount.path(&format!("directory/{n}")), "x").expect("written");
+    }
+    let keys = store.keys();
+    let lost = store.faults().script("op=CopyObject,n=3..:drop-after");
+    let lost = lost.expect("a fault");
+    let error = fs::rename(mount.path("directory"), mount.path("other"));
+    assert_eq!(errno(error), libc::EIO);
+    store.faults().remove(lost);
+    assert!(store.keys().len() > keys.len(), "copies nobody knows of");
+    assert_eq!(mount.terminate().code(), Some(0));
+    let mount = Mount::within(&place, "mnt", &store, &source, &options);
+    eventually(seconds(30), "they are taken back", || store.keys() == keys);
+    assert_eq!(mount.terminate().code(), Some(0));
+    assert!(place.instances().is_empty());
 }
 
 #[test]

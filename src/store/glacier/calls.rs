@@ -444,13 +444,15 @@ impl Store for GlacierStore {
         self.begun().remove(upload);
         let completing = self.catalogue.names().completing.get(&upload.0).cloned();
         if let Some(completing) = completing {
-            let mut records = vec![Record::Ended {
-                upload: upload.0.clone(),
-            }];
+            let mut records = Vec::new();
             if is_gone {
                 let made = self.made_all_the_same(key, upload, &completing).await?;
                 records.extend(made.map(|archive| Record::Garbage { archive }));
             }
+            // Last: what it made is looked for as long as it has not ended.
+            records.push(Record::Ended {
+                upload: upload.0.clone(),
+            });
             self.record(Op::ABORT, key, |_| Ok(records)).await?;
             self.delete_garbage().await;
         }

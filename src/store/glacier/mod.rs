@@ -14,7 +14,7 @@
 //! - Before Complete is sent the catalogue knows what is said of the file; once it is answered the name stands
 //!   for the archive, durably, before anybody hears of it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -78,6 +78,8 @@ pub struct GlacierStore {
     catalogue: Arc<Catalogue>,
     /// What is said of the files whose uploads were begun here.
     begun: Mutex<HashMap<UploadId, Attributes>>,
+    /// Archives that the vault has refused to delete: asked for once in the life of a mount.
+    refused: Mutex<HashSet<String>>,
     outputs: jobs::Outputs,
 }
 
@@ -124,6 +126,7 @@ impl GlacierStore {
             capabilities: capabilities(part_size(of_vault.part_size)),
             catalogue: Arc::new(catalogue),
             begun: Mutex::default(),
+            refused: Mutex::default(),
             outputs: jobs::Outputs::default(),
         };
         if !of_vault.look_only {
@@ -180,9 +183,17 @@ impl GlacierStore {
     }
 
     /// Deletes the archives that have no name any more. What cannot be deleted now stays known, and is tried
-    /// again behind the next change and by the next mount.
+    /// again behind the next change, or by the next mount if it was refused.
     async fn delete_garbage(&self) {
-        let garbage: Vec<String> = self.catalogue.names().garbage.iter().cloned().collect();
+        let refused = || self.refused.lock().expect("no panic while held");
+        let garbage: Vec<String> = {
+            let (names, refused) = (self.catalogue.names(), refused());
+            let wanted = names
+                .garbage
+                .iter()
+                .filter(|archive| !refused.contains(*archive));
+            wanted.cloned().collect()
+        };
         for archive in garbage {
             if let Err(error) = self.delete_archive(&archive).await {
                 tracing::warn!(
@@ -190,7 +201,10 @@ impl GlacierStore {
                 );
                 // One that is not to be deleted keeps no other; what a vault does not do now it does later.
                 match error.kind {
-                    ErrorKind::Denied | ErrorKind::Invalid | ErrorKind::Conflict => {}
+                    ErrorKind::Denied | ErrorKind::Invalid => {
+                        refused().insert(archive);
+                    }
+                    ErrorKind::Conflict => {}
                     _ => return,
                 }
             }

@@ -141,6 +141,7 @@ fn a_store_that_is_not_there_keeps_the_record_for_a_later_recovery() {
     };
     let (mut first, mut second) = (recover(&[]), recover(&["--json"]));
     let mut last = recover(&[]);
+    let mut elsewhere = recover(&["--endpoint-url", "http://127.0.0.1:1"]);
     drop(store);
     let said = run_within(&mut first, seconds(120));
     println!("unreachable: {}", said.err);
@@ -159,6 +160,17 @@ fn a_store_that_is_not_there_keeps_the_record_for_a_later_recovery() {
     assert_eq!(place.instances().len(), 1);
 
     let store = start(address, &folder);
+    assert_eq!(store.open_uploads().len(), 1);
+    // Where they are is not for who recovers to say: at another address nothing would be found, and be over.
+    let said = run(&mut elsewhere);
+    assert_eq!(said.status.code(), Some(1), "{}{}", said.out, said.err);
+    for part in [
+        "http://127.0.0.1:1",
+        &address.to_string(),
+        "leave --endpoint-url out",
+    ] {
+        assert!(said.err.contains(part), "{}", said.err);
+    }
     assert_eq!(store.open_uploads().len(), 1);
     let said = run(&mut last);
     assert!(said.ok(), "{}{}", said.out, said.err);
@@ -283,4 +295,20 @@ fn a_bucket_of_the_same_name_elsewhere_is_another_bucket() {
     mount(&ours);
     ours.assert_no_uploads_within(10, "mounted where it was");
     umount(&at);
+}
+
+#[test]
+fn a_state_directory_that_is_not_there_is_told() {
+    let scene = Scene::new();
+    let mut command = program(&scene.store);
+    let said = run(command
+        .args(["recover", "--state-dir"])
+        .arg(scene.place.path("typo")));
+    assert!(said.ok(), "{}", said.err);
+    assert_eq!(said.out, "nothing to recover\n");
+    assert!(
+        said.err.contains("typo: there is no such directory"),
+        "{}",
+        said.err
+    );
 }

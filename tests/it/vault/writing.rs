@@ -247,6 +247,26 @@ fn who_is_killed_or_fails_leaves_a_vault_as_it_was() {
 }
 
 #[test]
+fn an_archive_that_a_vault_keeps_is_asked_for_once() {
+    let scene = Scene::new();
+    let mount = scene.mount();
+    let faults = scene.store.vault_server().faults();
+    let locked = faults
+        .script("op=DeleteArchive:error=403")
+        .expect("a fault");
+    for n in 1..=4 {
+        fs::write(mount.path("file"), n.to_string()).expect("written");
+    }
+    // Three have lost their name.
+    assert_eq!(faults.fired(locked), 3);
+    faults.remove(locked);
+    assert!(mount.unmount().success());
+    let mount = scene.mount();
+    scene.assert_clean("the next mount deletes them");
+    assert!(mount.unmount().success());
+}
+
+#[test]
 fn each_way_a_write_ends_ends_it_in_a_vault() {
     let scene = Scene::new();
     let mount = scene.mount();
