@@ -6,6 +6,7 @@
 pub mod cli;
 mod crc64;
 pub mod draft;
+mod durable;
 pub mod embedded;
 mod flow;
 pub mod fs;
@@ -14,6 +15,7 @@ pub mod host;
 pub mod journal;
 mod lines;
 mod nearest;
+mod ours;
 mod pauses;
 mod pool;
 mod random;

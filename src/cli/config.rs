@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
 use super::Failure;
-use super::words::flag_of;
+use super::words::{flag_of, one_name};
 use crate::host::mountpoint;
 
 /// A mount as the file has it.
@@ -184,9 +184,9 @@ fn read(file: &Table, name: &str) -> Result<Result<Named, Vec<String>>, String> 
     let source = text("source")?.ok_or_else(|| format!("mounts.{name} has no source"))?;
     let directory = text("directory")?.map(PathBuf::from);
     let defaults = table(file.get("defaults"), "defaults")?;
-    let spelt = |(key, value): (String, Value)| (key.replace('-', "_"), value);
-    // What the mount says takes the place of a default.
-    let words: Table = defaults.into_iter().chain(mount).map(spelt).collect();
+    // What the mount says takes the place of a default, by whatever word it says it.
+    let mut words = by_one_name(defaults)?;
+    words.extend(by_one_name(mount)?);
     let mut flags = Vec::new();
     for (key, value) in &words {
         flags.extend(flag(key, value)?);
@@ -197,6 +197,26 @@ fn read(file: &Table, name: &str) -> Result<Result<Named, Vec<String>>, String> 
         directory,
         flags,
     }))
+}
+
+/// What a table says, by the names that flags have here.
+fn by_one_name(table: Table) -> Result<Table, String> {
+    let mut words = Table::new();
+    for (key, value) in table {
+        let key = key.replace('-', "_");
+        let (word, is_opposite) = one_name(&key);
+        let value = match value {
+            Value::Boolean(said) => Value::Boolean(said != is_opposite),
+            _ if is_opposite => {
+                return Err(format!("{key} is neither true nor false"));
+            }
+            value => value,
+        };
+        if words.insert(word.clone(), value).is_some() {
+            return Err(format!("{key}: {word} is said twice"));
+        }
+    }
+    Ok(words)
 }
 
 fn flag(key: &str, value: &Value) -> Result<Option<String>, String> {
@@ -252,6 +272,28 @@ mod tests {
     }
 
     #[test]
+    fn a_default_is_replaced_by_whatever_word_it_is_said() {
+        let flags = |defaults: &str, mount: &str| {
+            let text =
+                format!("[defaults]\n{defaults}\n[mounts.backups]\nsource = 's3://b'\n{mount}");
+            found(&text).expect("right").expect("there").flags
+        };
+        let none: [&str; 0] = [];
+        assert_eq!(
+            flags("url = 'http://a'", "endpoint-url = 'http://b'"),
+            ["--endpoint-url=http://b"]
+        );
+        for (before, after) in [
+            ("ro = true", "read_only = false"),
+            ("read_only = true", "rw = true"),
+            ("noexec = true", "exec = true"),
+        ] {
+            assert_eq!(flags(before, after), none, "{before}, {after}");
+        }
+        assert_eq!(flags("rw = true", "ro = true"), ["--read-only"]);
+    }
+
+    #[test]
     fn what_is_wrong_is_named() {
         for (text, expected) in [
             ("[mounts.backups]", "no source"),
@@ -263,6 +305,10 @@ mod tests {
             (
                 "[mounts.backups]\nsource = 's3://b'\nattempts = [1]",
                 "neither a text",
+            ),
+            (
+                "[mounts.backups]\nsource = 's3://b'\nread-only = true\nread_only = false",
+                "said twice",
             ),
             ("[mount.backups]\nsource = 's3://b'", "\"mount\""),
             ("mounts = 1", "not a table"),

@@ -14,7 +14,7 @@ use super::log::{self, LogArguments};
 use super::out::complain;
 use super::serve::{Settings, serve};
 use super::store_flags::{StoreArguments, identity};
-use super::tuning::TuningArguments;
+use super::tuning::{TuningArguments, assert_outside};
 use super::{Failure, lasting_path};
 use crate::fuse::MountOptions;
 use crate::host::given::Given;
@@ -142,6 +142,7 @@ pub(crate) fn run(arguments: MountArguments, named: Option<Named>) -> Result<(),
         threads: event_threads(),
         given,
     };
+    assert_outside("--state-dir", &state, &mount_point)?;
     let mut settings = arguments.tuning.settings(mount_point, mount)?;
     settings.fs.read.attempts = arguments.store.attempts;
     if let Some(vault) = &mut store.vault {

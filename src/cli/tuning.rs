@@ -132,6 +132,14 @@ impl TuningArguments {
                 "--part-size is below the 5M that stores take: raise it",
             ));
         }
+        for (flag, directory) in [
+            ("--spool-dir", Some(&self.spool_dir)),
+            ("--cache", self.cache.as_ref()),
+        ] {
+            if let Some(directory) = directory {
+                assert_outside(flag, directory, &mount_point)?;
+            }
+        }
         let free = free_space(&self.spool_dir).map_err(|e| {
             format!(
                 "the spool directory {} cannot be used: {e}: name another with --spool-dir",
@@ -197,6 +205,29 @@ impl TuningArguments {
             )
         })?;
         Ok(self.cache_size.map_or(Room::HalfOf { free }, Room::Bytes))
+    }
+}
+
+/// What a mount keeps for itself is not to be had through that mount, which would wait for itself.
+pub(super) fn assert_outside(
+    flag: &str,
+    directory: &Path,
+    mount_point: &Path,
+) -> Result<(), Failure> {
+    let (Ok(directory), Ok(at)) = (std::path::absolute(directory), mount_point.canonicalize())
+    else {
+        return Ok(());
+    };
+    // As much of it as is there.
+    let there = directory
+        .ancestors()
+        .find_map(|above| above.canonicalize().ok());
+    match there.is_some_and(|there| there.starts_with(&at)) {
+        true => Err(Failure::usage(format!(
+            "{} is to be covered by the mount: name a directory elsewhere with {flag}",
+            directory.display()
+        ))),
+        false => Ok(()),
     }
 }
 

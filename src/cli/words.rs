@@ -238,18 +238,27 @@ fn flags_of(words: &[String], sloppy: bool) -> Result<Vec<OsString>, Failure> {
     let mut flags = Vec::new();
     for word in words {
         // The last of two that contradict each other holds.
-        let taken_back = match word.as_str() {
-            "rw" => Some("--read-only"),
-            "exec" => Some("--no-exec"),
-            _ => None,
-        };
-        flags.retain(|flag: &String| taken_back != Some(flag.as_str()));
+        if let (taken_back, true) = one_name(word) {
+            let taken_back = format!("--{}", taken_back.replace('_', "-"));
+            flags.retain(|flag: &String| *flag != taken_back);
+        }
         match flag_of(word) {
             Err(_) if sloppy => {}
             flag => flags.extend(flag?),
         }
     }
     Ok(flags.into_iter().map(OsString::from).collect())
+}
+
+/// What a word is called here, and whether it says the opposite.
+pub(super) fn one_name(word: &str) -> (String, bool) {
+    let opposites = [("rw", "read_only"), ("exec", "no_exec")];
+    if let Some((_, ours)) = opposites.iter().find(|(theirs, _)| *theirs == word) {
+        return (ours.to_string(), true);
+    }
+    let renamed = RENAMED.iter().find(|(theirs, _)| *theirs == word);
+    let word = renamed.map_or_else(|| word.to_string(), |(_, ours)| ours.replace('-', "_"));
+    (word, false)
 }
 
 /// The flag of a word; `None` for one that changes nothing.

@@ -25,10 +25,12 @@ pub struct Posix {
 impl Posix {
     pub fn of(metadata: &Metadata) -> Posix {
         let number = |name: &str| metadata.get(name).and_then(|text| text.trim().parse().ok());
+        // The largest is nobody's: what belongs to it the kernel does not let anybody change.
+        let owner = |name: &str| number(name).filter(|owner| *owner != u32::MAX);
         Posix {
             mode: number("mode"),
-            uid: number("uid"),
-            gid: number("gid"),
+            uid: owner("uid"),
+            gid: owner("gid"),
             mtime: metadata.get("mtime").and_then(|text| time(text.trim())),
             atime: metadata.get("atime").and_then(|text| time(text.trim())),
         }
@@ -185,6 +187,9 @@ mod tests {
         let said = Posix::of(&s3fs);
         assert_eq!(said.mode, Some(0o100_644));
         assert_eq!((said.uid, said.gid), (Some(1000), Some(1000)));
+        let nobodys = u32::MAX.to_string();
+        let said = Posix::of(&metadata(&[("uid", &nobodys), ("gid", &nobodys)]));
+        assert_eq!((said.uid, said.gid), (None, None));
         let at = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
         assert_eq!(said.mtime, Some(at));
         let rclone = Posix::of(&metadata(&[("mtime", "1700000000.123456789")]));

@@ -25,6 +25,7 @@ use super::record::{FORMAT, Header, Identity, unix_ms};
 use super::replay::{OpenUpload, replay};
 use super::writer::Writer;
 use super::{Note, Stats, keep_intent};
+use crate::ours::assert_ours;
 use crate::random::random_u64;
 use crate::upload::ledger::Intent;
 
@@ -51,6 +52,7 @@ impl Lock {
             .create(true)
             .truncate(false)
             .mode(0o600)
+            .custom_flags(libc::O_NOFOLLOW)
             .open(&path)?;
         // Who only looks holds it, shared, for an instant (see `is_live`): do not take that for life.
         for pause in [0, 1, 5, 20] {
@@ -194,6 +196,7 @@ fn make_state(state: &Path) -> Result<(), Error> {
         .mode(0o700)
         .create(state)
         .map_err(Error::io(state, "cannot create the state directory"))?;
+    believe(state)?;
     for made in missing {
         match made.parent() {
             Some(parent) if parent != Path::new("") => sync_directory(parent)?,
@@ -201,6 +204,11 @@ fn make_state(state: &Path) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// What stands in a journal is done: nobody else may have written it.
+fn believe(state: &Path) -> Result<(), Error> {
+    assert_ours(state).map_err(Error::io(state, "its journals cannot be believed"))
 }
 
 fn sync_directory(path: &Path) -> Result<(), Error> {
@@ -235,6 +243,9 @@ pub struct Orphans {
 /// Takes every instance below the state directory whose process is dead, and which is `wanted`.
 pub fn orphans(state: &Path, wanted: impl Fn(&Identity) -> bool) -> Result<Orphans, Error> {
     let mut found = Orphans::default();
+    if state.exists() {
+        believe(state)?;
+    }
     for directory in instances(state)? {
         // Not locked either: whoever does want it would take that for life.
         if let Some(count) = count_unwanted(&directory, &wanted) {

@@ -1,54 +1,35 @@
 //! Renames of directories under way: a file each beside the journal, `rename-N`, whose one line is
-//! `<16 hex digits> <JSON object>\n`, the digits being the JSON's CRC-64/NVME.
+//! in the form of [`crate::lines`].
 //!
 //! Invariants:
 //! - A file has its name only when it is whole and durable: it is written under another name first.
 //! - Who holds the instance's lock, and nobody else, writes them.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
+use std::io;
 use std::path::Path;
 
-use crc_fast::{CrcAlgorithm, checksum};
-
+use crate::durable::{self, NEW};
+use crate::lines::{read_line, write_line};
 use crate::upload::ledger::Intent;
 
 const NAME: &str = "rename-";
-const NEW: &str = ".new";
 
 /// Writes it, or removes it, durably. Blocks for as long as the disk takes.
 pub(super) fn keep(directory: &Path, number: u64, intent: Option<&Intent>) -> io::Result<()> {
-    let path = directory.join(format!("{NAME}{number}"));
+    let name = format!("{NAME}{number}");
     match intent {
         Some(intent) => {
             let json = serde_json::to_string(intent).expect("an intent is plain data");
-            let digits = checksum(CrcAlgorithm::Crc64Nvme, json.as_bytes());
-            let new = directory.join(format!("{NAME}{number}{NEW}"));
-            let line = format!("{digits:016x} {json}\n");
-            // A full disk is not kept full by what was in vain.
-            let removed = |error| {
-                let _ = fs::remove_file(&new);
-                Err(error)
-            };
-            write_durably(&new, &line)
-                .and_then(|()| fs::rename(&new, &path))
-                .or_else(removed)?;
+            let mut line = Vec::new();
+            write_line(&mut line, "", &json);
+            durable::put(directory, &name, &line)
         }
-        None => fs::remove_file(&path)?,
+        None => {
+            fs::remove_file(directory.join(name))?;
+            durable::sync_names(directory)
+        }
     }
-    File::open(directory)?.sync_all()
-}
-
-fn write_durably(path: &Path, line: &str) -> io::Result<()> {
-    let mut file = File::options()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(path)?;
-    file.write_all(line.as_bytes())?;
-    file.sync_all()
 }
 
 /// Those of an instance, by their numbers. One that is damaged is an error that names its file.
@@ -61,8 +42,7 @@ pub(super) fn read(directory: &Path) -> io::Result<Vec<(u64, Intent)>> {
         let Some(number) = number.and_then(|number| number.parse().ok()) else {
             continue;
         };
-        let text = fs::read_to_string(entry.path())?;
-        let intent = understood(&text).ok_or_else(|| {
+        let intent = understood(&fs::read(entry.path())?).ok_or_else(|| {
             let message = format!(
                 "{}: damaged; look at both names of the directory it was for, and move it aside",
                 entry.path().display()
@@ -75,11 +55,9 @@ pub(super) fn read(directory: &Path) -> io::Result<Vec<(u64, Intent)>> {
     Ok(found)
 }
 
-fn understood(text: &str) -> Option<Intent> {
-    let (digits, json) = text.strip_suffix('\n')?.split_once(' ')?;
-    let expected = checksum(CrcAlgorithm::Crc64Nvme, json.as_bytes());
-    let is_whole = u64::from_str_radix(digits, 16).ok()? == expected;
-    is_whole.then(|| serde_json::from_str(json).ok()).flatten()
+fn understood(line: &[u8]) -> Option<Intent> {
+    let (_, json) = read_line(line, "").ok()?;
+    serde_json::from_str(json).ok()
 }
 
 /// What was being written when its process died.

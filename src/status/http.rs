@@ -113,7 +113,7 @@ where
     let mut server = http1::Builder::new();
     server
         .timer(TokioTimer::new())
-        .header_read_timeout(std::time::Duration::from_secs(10));
+        .header_read_timeout(std::time::Duration::from_secs(2));
     let _ = server.serve_connection(TokioIo::new(stream), page).await;
 }
 

@@ -508,6 +508,31 @@ fn flags_that_contradict_or_cannot_be() {
 }
 
 #[test]
+fn what_a_mount_keeps_for_itself_lies_elsewhere_and_is_its_own() {
+    let bench = Bench::new();
+    let at = bench.at.display().to_string();
+    for flag in ["--spool-dir", "--cache", "--state-dir"] {
+        bench.refuses_options(2, &[&at, flag, "elsewhere"], &[flag, &at]);
+    }
+    // What stands in a journal is done: who could have written it?
+    let shared = bench.folder.path().join("shared");
+    std::fs::create_dir(&shared).expect("made");
+    let everybodys = std::fs::Permissions::from_mode(0o777);
+    std::fs::set_permissions(&shared, everybodys).expect("set");
+    let shared = shared.display().to_string();
+    bench.refuses_options(1, &[&shared, "chmod go-w"], &["--state-dir", &shared]);
+    let mut recover = Command::new(PROGRAM);
+    recover.args(["recover", "--state-dir", &shared]);
+    bench.refused(recover, 1, &[&shared, "chmod go-w"]);
+}
+
+#[test]
+fn a_region_that_is_none() {
+    let bench = Bench::new();
+    bench.refuses_options(1, &["no region", "--region"], &["--region", "eu-west-1\r"]);
+}
+
+#[test]
 fn a_store_that_fails_from_the_start() {
     let bench = Bench::new();
     for fault in [

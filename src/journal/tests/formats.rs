@@ -3,8 +3,9 @@
 //! of these tests fails, the code is wrong, or it is time for format 2.
 
 use std::path::PathBuf;
+use std::time::SystemTime;
 
-use super::super::record::{FORMAT, Identity, checksum, write_line};
+use super::super::record::{FORMAT, Identity, Record, checksum, write_line};
 use super::super::replay::{OpenUpload, Refusal, Replay, replay};
 use super::{abort, begin, commit, end, file_of, header, open_after, opened};
 use crate::upload::life::Ending::{Aborted, Committed, Lost};
@@ -36,6 +37,19 @@ fn every_kind() -> Vec<u8> {
         &[end(1, Committed), begin(4, "only/begun"), begin(5, "x")],
         &[opened(5), end(5, Lost), begin(6, "y"), end(6, Aborted)],
     ])
+}
+
+#[test]
+fn a_begin_may_say_what_time_it_was_at_the_store() {
+    let line = r#"{"kind":"begin","id":1,"key":"k","token":"t","before":"nothing","at":1790000000001,"there":1790000600001}"#;
+    let said: Record = serde_json::from_str(line).expect("a record");
+    assert_eq!(serde_json::to_string(&said).expect("JSON"), line);
+    let began = open_after(&[said])[0].began_there.expect("said");
+    let since = began
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .expect("after 1970");
+    assert_eq!(since.as_millis(), 1_790_000_600_001);
+    assert_eq!(open_after(&[begin(1, "k")])[0].began_there, None);
 }
 
 #[test]

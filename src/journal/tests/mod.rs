@@ -50,7 +50,7 @@ fn begin(id: u64, key: &str) -> Record {
         token: format!("{id:032x}"),
         before,
         at: 1_790_000_000_000 + id,
-        there: (id % 2 == 0).then_some(1_790_000_003_000 + id),
+        there: None,
     }
 }
 

@@ -25,6 +25,7 @@ use ring::digest::{SHA256, digest};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::window::SEGMENT;
+use crate::ours::assert_ours;
 use crate::random::random_u64;
 use crate::store::ETag;
 use segment::{Id, footprint};
@@ -107,11 +108,13 @@ impl DiskCache {
             .recursive(true)
             .mode(0o700)
             .create(&directory)?;
+        assert_ours(&directory)?;
         let lock = File::options()
             .create(true)
             .truncate(false)
             .write(true)
             .mode(0o600)
+            .custom_flags(libc::O_NOFOLLOW)
             .open(directory.join("lock"))?;
         lock.try_lock().map_err(|error| match error {
             fs::TryLockError::WouldBlock => io::Error::new(

@@ -19,13 +19,13 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use crate::durable;
 use crate::lines::{checksum, read_line, write_line};
 
 use super::names::{Names, Record, VaultName};
 
 const FORMAT: u32 = 1;
 const CATALOGUE: &str = "catalogue";
-const CATALOGUE_NEW: &str = "catalogue.new";
 /// Below this a log is not worth compacting.
 const COMPACT_ABOVE: u64 = 64 << 10;
 /// A dead mount's guardian holds the lock while it ends what was left open.
@@ -314,20 +314,7 @@ fn publish(directory: &Path, of: &VaultName, generation: u64, names: &Names) -> 
         let json = serde_json::to_string(&record).expect("a record is plain data");
         write_line(&mut text, &salt, &json);
     }
-    let new = directory.join(CATALOGUE_NEW);
-    match fs::remove_file(&new) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&new)?;
-    file.write_all(&text)?;
-    file.sync_all()?;
-    fs::rename(&new, directory.join(CATALOGUE))?;
-    File::open(directory)?.sync_all()
+    durable::put(directory, CATALOGUE, &text)
 }
 
 #[cfg(test)]

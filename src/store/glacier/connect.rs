@@ -47,7 +47,7 @@ async fn search(options: &Options) -> Result<Found, ConnectError> {
     let keys = Arc::new(Renewing::new(options, &proxies).await);
     let config = load(options, &proxies, Some(keys.clone())).await?;
     let endpoint = endpoint(options, &config, "AWS_ENDPOINT_URL_GLACIER")?;
-    let region = region(options, endpoint.as_deref()).await;
+    let region = region(options, endpoint.as_deref()).await?;
     let shown = endpoint
         .as_deref()
         .map_or_else(|| format!("Amazon S3 Glacier in {region}"), presentable);

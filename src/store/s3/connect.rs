@@ -135,7 +135,7 @@ async fn search(options: &Options, shown: &mut Option<String>) -> Result<Found, 
     // An access point has a host name of its own, and no path.
     capabilities.virtual_host |= is_arn;
     let endpoint = endpoint.map(|e| without_bucket(&e, &options.bucket, capabilities.virtual_host));
-    let mut region = choice::signed_for(row, &region(options, endpoint.as_deref()).await);
+    let mut region = choice::signed_for(row, &region(options, endpoint.as_deref()).await?);
     let mut check = Check {
         options,
         virtual_host: capabilities.virtual_host,
@@ -330,17 +330,25 @@ fn region_in_arn(bucket: &str) -> Option<String> {
 
 /// As given; as the endpoint's host says; as environment or profile say; else the default, which
 /// the bucket corrects.
-pub(in crate::store) async fn region(options: &Options, endpoint: Option<&str>) -> String {
-    if let Some(region) = options
-        .region
-        .clone()
-        .or_else(|| endpoint.and_then(region_in_host))
-    {
-        return region;
-    }
-    match region_chain(options).region().await {
-        Some(region) => region.to_string(),
-        None => DEFAULT_REGION.to_string(),
+pub(in crate::store) async fn region(
+    options: &Options,
+    endpoint: Option<&str>,
+) -> Result<String, ConnectError> {
+    let said = options.region.clone();
+    let region = match said.or_else(|| endpoint.and_then(region_in_host)) {
+        Some(region) => region,
+        None => match region_chain(options).region().await {
+            Some(region) => region.to_string(),
+            None => DEFAULT_REGION.to_string(),
+        },
+    };
+    // It goes into a header of each request.
+    let is_name = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    match region.chars().all(is_name) {
+        true => Ok(region),
+        false => Err(ConnectError::Options(format!(
+            "{region:?} is no region: look at --region, AWS_REGION and the profile"
+        ))),
     }
 }
 
