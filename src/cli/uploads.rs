@@ -119,7 +119,7 @@ fn age(text: &str) -> Result<Duration, String> {
 #[derive(Serialize)]
 struct Open {
     /// `live`, `orphaned`, `aborting`, `foreign`; or `unclear`: a journal has an upload of this key
-    /// whose id it does not know.
+    /// whose id it does not know, or cannot be read.
     state: &'static str,
     key: String,
     upload_id: Option<String>,
@@ -284,13 +284,17 @@ async fn show(look: Look) -> Result<(), Failure> {
         .state_dir
         .clone()
         .unwrap_or_else(default_state_dir);
-    let shown = match &look.source {
-        None => ours(&state, None)?.shown,
+    let ours = match &look.source {
+        None => ours(&state, None)?,
         Some(source) => {
             let Looked { store, root } = connect(source, &look.place).await?;
             let listed = listed(store.as_ref()).await?;
             told_of_exact_keys(store.as_ref());
             let mut ours = ours(&state, Some(&root))?;
+            let otherwise = match ours.damaged {
+                0 => "foreign",
+                _ => "unclear",
+            };
             for upload in listed {
                 let size = match store.size_of_upload(&upload.key, &upload.upload_id).await {
                     Ok(size) => Some(size),
@@ -305,7 +309,7 @@ async fn show(look: Look) -> Result<(), Failure> {
                 match ours.shown.iter_mut().find(|shown| shown.upload_id == id) {
                     Some(shown) => (shown.parts, shown.bytes) = (parts, bytes),
                     None => ours.shown.push(Open {
-                        state: state.unwrap_or("foreign"),
+                        state: state.unwrap_or(otherwise),
                         key,
                         age_seconds: age_of(upload.initiated, store.clock()),
                         upload_id: id,
@@ -314,16 +318,24 @@ async fn show(look: Look) -> Result<(), Failure> {
                     }),
                 }
             }
-            ours.shown
+            ours
         }
     };
-    if look.json {
-        print_json(&shown);
-        return Ok(());
+    match (look.json, ours.shown.is_empty()) {
+        (true, _) => print_json(&ours.shown),
+        (false, true) if ours.damaged == 0 => say!("no open uploads"),
+        (false, _) => tell(ours.shown),
     }
-    if shown.is_empty() {
-        say!("no open uploads");
+    match ours.damaged {
+        0 => Ok(()),
+        _ => Err(Failure::from(
+            "what a journal has open that cannot be read is not in this list, or unclear in it"
+                .to_string(),
+        )),
     }
+}
+
+fn tell(shown: Vec<Open>) {
     for upload in shown {
         let size = upload
             .bytes
@@ -341,7 +353,6 @@ async fn show(look: Look) -> Result<(), Failure> {
             Shown(&upload.key)
         );
     }
-    Ok(())
 }
 
 fn age_of(initiated: SystemTime, now: SystemTime) -> u64 {

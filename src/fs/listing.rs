@@ -150,15 +150,17 @@ impl Listing {
     }
 
     /// Gives out the entries from `offset` on that are here, one at least if there is one, as long as they are
-    /// taken. From 0 on, the directory is read anew.
+    /// taken. From 0 on, the directory is read anew; but for who goes on reading (is not at a `beginning`) one that is
+    /// known to be empty: he is told so, and that was it.
     pub async fn read(
         &self,
         fs: &Fs,
         offset: u64,
+        beginning: bool,
         mut take: impl FnMut(Listed<'_>) -> bool,
     ) -> Result<Read> {
         let mut snapshot = self.snapshot.lock().await;
-        if offset == 0 {
+        if offset == 0 && (beginning || !snapshot.is_of_nothing()) {
             *snapshot = Snapshot {
                 unpublished: fs.unpublished(&self.node),
                 began: Some(Moment::now()),
@@ -284,6 +286,11 @@ impl Snapshot {
     }
 
     /// Whoever is past a page has been told what is on it; what became of it since, its nodes know.
+    /// Read, and nothing was there.
+    fn is_of_nothing(&self) -> bool {
+        self.began.is_some() && self.len() == 0 && matches!(self.progress, Progress::Done)
+    }
+
     fn let_go_before(&mut self, start: usize) {
         while let Some(page) = self.pages.get_mut(self.read)
             && page.before + page.entries.len() <= start

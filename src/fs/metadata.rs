@@ -188,8 +188,8 @@ mod tests {
         assert_eq!(said.mode, Some(0o100_644));
         assert_eq!((said.uid, said.gid), (Some(1000), Some(1000)));
         let nobodys = u32::MAX.to_string();
-        let said = Posix::of(&metadata(&[("uid", &nobodys), ("gid", &nobodys)]));
-        assert_eq!((said.uid, said.gid), (None, None));
+        let unusable = Posix::of(&metadata(&[("uid", &nobodys), ("gid", &nobodys)]));
+        assert_eq!((unusable.uid, unusable.gid), (None, None));
         let at = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
         assert_eq!(said.mtime, Some(at));
         let rclone = Posix::of(&metadata(&[("mtime", "1700000000.123456789")]));

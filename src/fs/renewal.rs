@@ -73,7 +73,7 @@ impl Fs {
         let mut at = 0;
         let mut all_known = true;
         while at as usize <= LARGEST {
-            let read = listing.read(self, at, |listed| {
+            let read = listing.read(self, at, at == 0, |listed| {
                 // A node for what the kernel has not heard of would never be forgotten again.
                 match self.tree.child(directory, listed.name) {
                     Some(_) => drop(self.node_of(directory, &listed)),

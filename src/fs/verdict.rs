@@ -39,10 +39,17 @@ pub(super) struct Closer {
     pub executes: bool,
 }
 
+/// What programs end with that were told to end by a signal (SIGHUP, SIGINT, SIGQUIT, SIGTERM) and see to that themselves, as a
+/// JVM does: 128 and its number, as shells say it.
+const TOLD_TO_END: [u8; 4] = [129, 130, 131, 143];
+
 /// Was the writing cut short? Then nothing of it is published.
 pub(super) fn cut_short(closer: Closer, abort_on_failure: bool) -> Option<&'static str> {
     match closer.fate {
         Fate::Killed(_) if closer.involved => Some("the program that wrote it was killed"),
+        Fate::Exiting(code) if closer.involved && TOLD_TO_END.contains(&code) => {
+            Some("the program that wrote it was told to end, and did not close it")
+        }
         Fate::Exiting(code) if code != 0 && abort_on_failure && closer.involved => {
             Some("the program that wrote it failed without closing it")
         }
@@ -142,6 +149,8 @@ mod tests {
             Fate::Alive,
             Fate::Exiting(0),
             Fate::Exiting(3),
+            Fate::Exiting(128 + 9),
+            Fate::Exiting(128 + 15),
             Fate::Killed(9),
             Fate::Killed(2),
         ];
@@ -155,7 +164,8 @@ mod tests {
             };
             let verdict = verdict(closer, on_failure, || still_open);
             let killed = matches!(fate, Fate::Killed(_));
-            let failed = fate == Fate::Exiting(3) && on_failure;
+            let failed = matches!(fate, Fate::Exiting(1..)) && on_failure;
+            let killed = killed || involved && fate == Fate::Exiting(128 + 15);
             let passes_by = executes && !involved;
             if involved && (killed || failed) {
                 assert!(matches!(verdict, Verdict::GiveUp(_)), "{closer:?}");

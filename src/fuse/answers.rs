@@ -89,10 +89,11 @@ pub(super) async fn read_directory(
     }
     // `.` or `..` is in it.
     let mut is_empty = at == offset;
+    let beginning = offset == 0;
     let read = async {
         loop {
             let mut full = false;
-            let read = listing.read(&fs, at - 2, |listed| {
+            let read = listing.read(&fs, at - 2, beginning, |listed| {
                 let Some((child, attributes)) = fs.node_of(&node, &listed) else {
                     at = listed.next + 2;
                     return true;

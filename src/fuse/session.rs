@@ -114,8 +114,12 @@ pub fn mount(
                 Err(error) if error.raw_os_error() == Some(libc::ECONNABORTED) => Ok(()),
                 other => other,
             };
-            // One that broke off is there still, and dead.
-            if let Some(Err(error)) = own.map(|mount| mount.detach()) {
+            // One that broke off is there still.
+            let cleared = own.map(|mount| match result {
+                Ok(()) => mount.clear(),
+                Err(_) => mount.detach(),
+            });
+            if let Some(Err(error)) = cleared {
                 tracing::debug!(%error, "cannot unmount");
             }
             let _ = end.send(result);

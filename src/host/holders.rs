@@ -279,10 +279,9 @@ impl OpenedFile {
     }
 }
 
-/// Is it one of them, or begun by one?
+/// Is it one of them, or begun by one? (One climb, however many they are.)
 fn is_of_any(process: u32, openers: &[u32]) -> bool {
-    let is_of = |opener: &u32| *opener == process || is_begun_by(process, *opener);
-    openers.iter().any(is_of)
+    !openers.is_empty() && process::line_of(process).any(|of| openers.contains(&of))
 }
 
 /// Of a descriptor, what all of them tell, which comes first and in one piece.

@@ -206,6 +206,15 @@ impl Mount {
         }
     }
 
+    /// Takes it away if it is there still, now that the kernel has closed its connection. (What was mounted there since may have
+    /// been given its number, and lives.)
+    pub fn clear(&self) -> std::io::Result<()> {
+        match is_dead(&self.at) {
+            true => self.detach(),
+            false => Ok(()),
+        }
+    }
+
     /// Breaks its connection off, whether it has a place still or not: who waits for an answer is told that there is none. (Only
     /// where something holds on to the connection: another may have its number afterwards.)
     pub fn abort(&self) {

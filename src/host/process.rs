@@ -194,12 +194,14 @@ pub(super) fn is_dead(process: i32) -> bool {
 
 /// Has it started this one, or somebody who has?
 pub(super) fn is_begun_by(process: u32, ancestor: u32) -> bool {
-    let ancestors = std::iter::successors(Some(process), |&process| Thread::of(process).parent);
+    line_of(process).skip(1).any(|of| of == ancestor)
+}
+
+/// A process, who has started it, who has started him, and so on.
+pub(super) fn line_of(process: u32) -> impl Iterator<Item = u32> {
+    let line = std::iter::successors(Some(process), |&process| Thread::of(process).parent);
     // Whoever goes up while others die may meet the same number again.
-    ancestors
-        .skip(1)
-        .take(GENERATIONS_MAX)
-        .any(|of| of == ancestor)
+    line.take(1 + GENERATIONS_MAX)
 }
 
 /// Those that a process has started, and whom they have started, as far as that can be told.

@@ -140,6 +140,16 @@ fn ls_of_ten_thousand_plain_files_costs_eight_looks_and_four_more_a_page() {
 }
 
 #[test]
+fn an_empty_directory_is_listed_once_each_time() {
+    let store = Store::embedded();
+    store.server().put_object(&store.bucket, "empty/", "");
+    let mount = mount_with(&store, &["--metadata", "none", "--metadata-ttl", "1h"]);
+    let mut entries = fs::read_dir(mount.path("empty")).expect("opened");
+    let costs = requests(&store, || assert!(entries.next().is_none()));
+    assert_eq!(costs, [("ListObjectsV2", 1)]);
+}
+
+#[test]
 fn a_directory_is_asked_for_two_pages_ahead_of_its_reader() {
     let store = null_store();
     // So long that a program does not get all of a page at once.

@@ -416,6 +416,22 @@ fn a_multithreaded_writer_that_ends_well_has_its_file_kept(store: &Store) {
     }
 }
 
+fn who_ends_because_a_signal_told_him_to_publishes_nothing_that_he_has_not_closed(store: &Store) {
+    let mount = mount(store);
+    for file in FILES {
+        for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM] {
+            writer(&mount, file, 12 * MIB).exit(128 + signal);
+            assert_unchanged(store, &format!("{file}, exit code 128 + {signal}"));
+        }
+    }
+    let mut closes = writer(&mount, "closed", 12 * MIB);
+    closes.step("close").begin("exit 143");
+    closes.wait();
+    store.assert_holds("closed", &Content::new(1, 12 * MIB));
+    std::fs::remove_file(mount.path("closed")).expect("removed");
+    assert_nothing_happened(store, mount, "told to end");
+}
+
 fn a_program_that_fails_publishes_nothing_when_asked_so(store: &Store) {
     let mount = mount_with(store, &["--abort-on", "failure"]);
     for file in FILES {
@@ -506,6 +522,7 @@ on_both_stores!(
     a_writer_that_ends_without_closing_has_its_file_kept,
     a_multithreaded_writer_that_ends_well_has_its_file_kept,
     a_program_that_fails_publishes_nothing_when_asked_so,
+    who_ends_because_a_signal_told_him_to_publishes_nothing_that_he_has_not_closed,
     a_writer_that_executes_another_program_is_not_held_up,
     a_shell_redirection_that_ends_well_is_kept,
 );

@@ -1,10 +1,12 @@
 //! The place a mount is at: its directory removed underneath, and tools that look who uses it.
 
+use std::ffi::CString;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::Command;
 
-use crate::support::mount::is_mounted;
-use crate::support::tools::{have, run_within, sh_ok};
+use crate::support::mount::{Place, is_mounted};
+use crate::support::tools::{have, kill, run_within, sh_ok};
 use crate::support::{Content, MIB, Mount, Store, Writer, eventually, seconds};
 
 const SIZE: u64 = 12 * MIB;
@@ -56,6 +58,30 @@ fn a_mount_whose_directory_is_removed_ends_well() {
     assert_eq!(mount.terminate().code(), Some(0));
     assert_eq!(store.open_uploads(), []);
     assert_eq!(store.keys(), ["file"]);
+}
+
+/// The kernel gives the number of a mount that is gone to the next one.
+#[test]
+fn who_is_late_to_end_leaves_the_mount_that_came_after() {
+    let (store, place) = (Store::embedded(), Place::default());
+    let source = format!("s3://{}", store.bucket);
+    let options = ["--no-guardian"];
+    let late = Mount::within(&place, "mnt", &store, &source, &options);
+    let (at, daemon) = (late.at.clone(), late.daemon());
+    kill(daemon, libc::SIGSTOP);
+    let stat = format!("/proc/{daemon}/stat");
+    eventually(seconds(10), "it is stopped", || {
+        std::fs::read_to_string(&stat).is_ok_and(|stat| stat.contains(") T "))
+    });
+    let path = CString::new(at.as_os_str().as_bytes()).expect("a path");
+    // SAFETY: a string that ends.
+    assert_eq!(unsafe { libc::umount2(path.as_ptr(), 0) }, 0);
+    let mount = Mount::within(&place, "mnt", &store, &source, &options);
+    kill(daemon, libc::SIGCONT);
+    assert!(late.wait_for_end().success());
+    assert!(is_mounted(&at));
+    std::fs::write(mount.path("file"), "x").expect("it serves");
+    assert!(mount.unmount().success());
 }
 
 #[test]

@@ -605,6 +605,8 @@ async fn a_gateways_page_ends_no_upload() {
         "<html><body>404 Not Found</body></html>",
         "404 page not found",
         "{\"message\":\"no Route matched\"}",
+        "<?xml version=\"1.0\"?>\n<!DOCTYPE html PUBLIC \"-//W3C//DTD XHTML 1.0\">\n<html xmlns=\"x\"><body>404</body></html>",
+        "",
     ];
     for text in texts {
         let (store, _) = store("garage", page(404, text)).await;
@@ -614,20 +616,49 @@ async fn a_gateways_page_ends_no_upload() {
         assert_eq!(parts.expect_err(text).kind, ErrorKind::Transient);
         assert_eq!(complete(&store).await, Err(ErrorKind::Unknown));
     }
-    let text = "upstream connect error or disconnect/reset before headers";
-    let (broken, _) = store("garage", page(503, text)).await;
-    let attributes = Attributes::default();
-    let created = broken.create_upload("k", &attributes).await;
-    assert_eq!(created.expect_err(text).kind, ErrorKind::Unknown);
+    let cut_off = "upstream connect error or disconnect/reset before headers";
+    for text in texts.into_iter().chain([cut_off]) {
+        let (broken, _) = store("garage", page(503, text)).await;
+        let attributes = Attributes::default();
+        let created = broken.create_upload("k", &attributes).await;
+        assert_eq!(created.expect_err(text).kind, ErrorKind::Unknown);
+    }
     // The store's own: with no body, or S3's.
-    for body in ["", "<Error><Code>NoSuchUpload</Code></Error>"] {
-        let (store, _) = store("garage", page(404, body)).await;
+    for body in [
+        "",
+        "<Error><Code>NoSuchUpload</Code></Error>",
+        "<?xml version=\"1.0\"?><Error/>",
+    ] {
+        let of_a_store = move |_: usize, _: &Asked| {
+            let id = ("x-amz-request-id", "1".to_string());
+            Reply::Answer(404, vec![id], body.as_bytes().to_vec())
+        };
+        let (store, _) = store("garage", of_a_store).await;
         let abort = store.abort_upload("k", &upload()).await;
         assert!(
             abort.map_or_else(|error| error.kind == ErrorKind::NoSuchUpload, |_| true),
             "{body}"
         );
     }
+}
+
+#[tokio::test]
+async fn a_listing_is_whole_or_an_error() {
+    let pages = |_: usize, asked: &Asked| {
+        let entry = |key: &str| format!("<Contents><Key>{key}</Key><Size>1</Size></Contents>");
+        let page = match asked.target.contains("continuation-token") {
+            true => entry("b"),
+            false => entry("a") + "<NextContinuationToken>t</NextContinuationToken>",
+        };
+        Reply::xml(200, &format!("<ListBucketResult>{page}</ListBucketResult>"))
+    };
+    let (store, _) = store("garage", pages).await;
+    let found = store.first_below("", 10).await.expect("listed");
+    assert_eq!(found.len(), 2, "{found:?}");
+    let nameless =
+        "<ListBucketResult><Contents><Key></Key><Size>1</Size></Contents></ListBucketResult>";
+    let (store, _) = self::store("garage", move |_, _| Reply::xml(200, nameless)).await;
+    store.first_below("", 10).await.expect_err("it has a name");
 }
 
 #[tokio::test]

@@ -119,7 +119,10 @@ fn an_ordinary_user_mounts_a_line_of_fstab() {
     room.plays(USER, "mount $at; umount -l $at; ! mountpoint -q $at");
     // What is root's is not the user's to take away.
     line("user");
-    room.plays(ROOT, "mount $at");
+    // (Nor does root believe what the user's state directory says.)
+    let refused = room.play(ROOT, "mount $at");
+    assert!(refused.err.contains("belongs to user"), "{}", refused.err);
+    room.plays(ROOT, "rm -r $state; mount $at");
     assert!(!room.play(USER, "umount $at").ok());
     room.plays(ROOT, "umount $at");
     assert_eq!(store.get("file").as_deref(), Some(&b"text\n"[..]));

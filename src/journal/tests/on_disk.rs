@@ -419,7 +419,7 @@ fn a_killed_process_leaves_its_lock_free_and_its_records_there() {
 #[tokio::test]
 async fn a_full_file_system_refuses_and_recovers() {
     let state = state();
-    let (source, kind, options) = (c"none", c"tmpfs", c"size=256k");
+    let (source, kind, options) = (c"none", c"tmpfs", c"size=256k,mode=700");
     let at = std::ffi::CString::new(state.path().to_str().expect("text")).expect("no zero");
     // SAFETY: all are strings that outlive the call.
     let mounted = unsafe {

@@ -93,6 +93,10 @@ impl Store for S3Store {
                 .await?;
             let next = match page.is_truncated() {
                 Some(true) => Next::Token(page.next_continuation_token),
+                // Who says where it goes on says that it does.
+                None if page.next_continuation_token.is_some() => {
+                    Next::Token(page.next_continuation_token)
+                }
                 _ => Next::Done,
             };
             let page = Page {
@@ -119,6 +123,9 @@ impl Store for S3Store {
                 .await?;
             let next = match page.is_truncated() {
                 Some(true) => Next::Marker(page.next_marker.filter(|m| !m.is_empty())),
+                None if page.next_marker.as_ref().is_some_and(|m| !m.is_empty()) => {
+                    Next::Marker(page.next_marker)
+                }
                 _ => Next::Done,
             };
             let page = Page {

@@ -233,15 +233,17 @@ pub(in crate::store) struct Answer {
     pub region: Option<String>,
     /// The host to ask instead, likewise.
     pub endpoint: Option<String>,
-    /// It looks like XML, or is empty as HEAD's always is.
+    /// It looks like S3's XML, or is empty as HEAD's always is.
     pub speaks_s3: bool,
+    /// It is empty, and has nothing in its headers that stores say.
+    is_bare: bool,
 }
 
 impl Answer {
     /// A page of whoever stands before the store: that an upload is not there is not his to say, and his 503 may come of an
     /// answer that broke off.
     fn is_of_a_gateway(&self) -> bool {
-        !self.speaks_s3 && self.code.is_empty()
+        self.code.is_empty() && (!self.speaks_s3 || self.is_bare)
     }
 
     /// The region to ask instead, if this is an answer to who has come to the wrong one.
@@ -276,29 +278,51 @@ impl Answer {
             .and_then(|e| e.message())
             .map(str::to_string)
             .or_else(|| text("Message"));
-        let start = body.trim_ascii_start();
+        let request_id = header("x-amz-request-id").or_else(|| header("x-amzn-requestid"));
+        let is_bare = body.trim_ascii().is_empty() && request_id.is_none();
+        // The SDK has a name for an empty 404.
+        let code = code.filter(|_| !is_bare);
         Answer {
             status: response.status().as_u16(),
             code: code.map(|c| one_line(&c)).unwrap_or_default(),
             message: message.unwrap_or_default(),
-            request_id: header("x-amz-request-id")
-                .or_else(|| header("x-amzn-requestid"))
-                .map(|id| one_line(&id)),
+            request_id: request_id.map(|id| one_line(&id)),
             region: header("x-amz-bucket-region").or_else(|| text("Region")),
             endpoint: text("Endpoint"),
-            speaks_s3: start.is_empty()
-                || start.starts_with(b"<?xml")
-                || [
-                    &b"<Error"[..],
-                    b"<List",
-                    b"<Complete",
-                    b"<Initiate",
-                    b"<Copy",
-                ]
-                .iter()
-                .any(|tag| start.starts_with(tag)),
+            speaks_s3: speaks_s3(body),
+            is_bare,
         }
     }
+}
+
+/// Is it XML that an S3 service would send (and not XHTML, as the pages of some gateways are), or nothing?
+fn speaks_s3(body: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(body);
+    let mut rest = text.trim_start_matches('\u{feff}').trim_start();
+    for (opened, closed) in [("<?xml", "?>"), ("<!--", "-->")] {
+        while let Some((_, behind)) = rest
+            .starts_with(opened)
+            .then(|| rest.split_once(closed))
+            .flatten()
+        {
+            rest = behind.trim_start();
+        }
+    }
+    let Some(tag) = rest.strip_prefix('<') else {
+        return rest.is_empty();
+    };
+    let name = tag.split([' ', '>', '/', '\n', '\t', '\r']).next();
+    let name = name.map(|name| name.rsplit(':').next().unwrap_or(name));
+    let of_s3 = [
+        "Error",
+        "List",
+        "Complete",
+        "Initiate",
+        "Copy",
+        "Delete",
+        "Lifecycle",
+    ];
+    name.is_some_and(|name| of_s3.iter().any(|of_s3| name.starts_with(of_s3)))
 }
 
 /// Was it refused because this machine's clock is another than the store's? (COS, and vaults, have no code of their own for it.)

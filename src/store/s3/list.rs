@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use aws_sdk_s3::primitives::DateTime;
 use aws_sdk_s3::types::{CommonPrefix, EncodingType, Object};
 
-use super::classify::Op;
+use super::classify::{Op, UNREADABLE};
 use super::forms::unquoted;
 use super::keys::{Prefix, decode};
 use crate::store::{Continuation, ErrorKind, ListEntry, ListPage, ObjectInfo, Result};
@@ -41,6 +41,13 @@ impl Page {
         from: Option<&Continuation>,
     ) -> Result<ListPage> {
         let text = decoder(self.encoding.as_ref());
+        let is_nameless = |name: &Option<String>| name.as_ref().is_none_or(String::is_empty);
+        let mut names = (self.objects.iter().map(|object| &object.key))
+            .chain(self.prefixes.iter().map(|prefix| &prefix.prefix));
+        if names.any(is_nameless) {
+            let message = "an entry has no name that could be read";
+            return Err(Op::LIST.error(ErrorKind::Transient, asked, UNREADABLE, message));
+        }
         let objects = self.objects.into_iter().filter_map(|o| {
             Some(ListEntry::Object(ObjectInfo {
                 key: text(o.key?),

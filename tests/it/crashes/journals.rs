@@ -102,7 +102,10 @@ fn on_a_full_disk_large_files_fail_at_once_and_small_ones_go_on() {
     scene.put_old();
     let state = scene.place.state();
     std::fs::create_dir(&state).expect("made");
-    sh_ok("mount -t tmpfs -o size=64k tmpfs \"$1\"", &[&state]);
+    sh_ok(
+        "mount -t tmpfs -o size=64k,mode=700 tmpfs \"$1\"",
+        &[&state],
+    );
     let mount = scene.mount(&OPTIONS);
     // One that has begun when the disk fills up, and has its commit still to be noted.
     let mut begun = scene.writer(&mount, "begun", 1);
@@ -160,7 +163,10 @@ fn a_daemon_killed_on_a_full_disk_is_recovered_from_on_the_full_disk() {
     scene.put_old();
     let state = scene.place.state();
     std::fs::create_dir(&state).expect("made");
-    sh_ok("mount -t tmpfs -o size=64k tmpfs \"$1\"", &[&state]);
+    sh_ok(
+        "mount -t tmpfs -o size=64k,mode=700 tmpfs \"$1\"",
+        &[&state],
+    );
     let mount = scene.mount(&UNGUARDED);
     let writer = scene.writer(&mount, KEY, 2);
     let filler = fill_up(&state);

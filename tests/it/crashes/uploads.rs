@@ -278,6 +278,14 @@ fn a_sweep_beside_a_damaged_journal_refuses_because_it_cannot_tell_whose_they_ar
     let mut damaged = whole.clone();
     damaged[100] ^= 1;
     std::fs::write(&path, &damaged).expect("written");
+    // Nor does the list claim to know.
+    let said = run(&mut uploads(scene, &scene.source()));
+    assert_code(&said, 1);
+    assert!(
+        said.out.contains("unclear") && !said.out.contains("foreign"),
+        "{}",
+        said.out
+    );
     let said = run(&mut uploads(
         scene,
         &format!("sweep {} --older-than 0s --yes", scene.source()),
