@@ -66,7 +66,7 @@ fn who_is_late_to_end_leaves_the_mount_that_came_after() {
     let (store, place) = (Store::embedded(), Place::default());
     let source = format!("s3://{}", store.bucket);
     let options = ["--no-guardian"];
-    let late = Mount::within(&place, "mnt", &store, &source, &options);
+    let mut late = Mount::within(&place, "mnt", &store, &source, &options);
     let (at, daemon) = (late.at.clone(), late.daemon());
     kill(daemon, libc::SIGSTOP);
     let stat = format!("/proc/{daemon}/stat");
@@ -78,7 +78,7 @@ fn who_is_late_to_end_leaves_the_mount_that_came_after() {
     assert_eq!(unsafe { libc::umount2(path.as_ptr(), 0) }, 0);
     let mount = Mount::within(&place, "mnt", &store, &source, &options);
     kill(daemon, libc::SIGCONT);
-    assert!(late.wait_for_end().success());
+    assert!(late.wait_for_death().success());
     assert!(is_mounted(&at));
     std::fs::write(mount.path("file"), "x").expect("it serves");
     assert!(mount.unmount().success());
