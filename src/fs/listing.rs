@@ -285,12 +285,12 @@ impl Snapshot {
         });
     }
 
-    /// Whoever is past a page has been told what is on it; what became of it since, its nodes know.
     /// Read, and nothing was there.
     fn is_of_nothing(&self) -> bool {
         self.began.is_some() && self.len() == 0 && matches!(self.progress, Progress::Done)
     }
 
+    /// Whoever is past a page has been told what is on it; what became of it since, its nodes know.
     fn let_go_before(&mut self, start: usize) {
         while let Some(page) = self.pages.get_mut(self.read)
             && page.before + page.entries.len() <= start
