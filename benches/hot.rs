@@ -12,9 +12,9 @@ use wholefs::embedded::{self, Keep, Prefill, Server};
 use wholefs::journal::{Identity, Journal};
 use wholefs::store::s3::{Keys, Options, S3Store};
 use wholefs::store::{Attributes, Body, Precondition, Store};
-use wholefs::upload::Uploads;
 use wholefs::upload::ledger::{Before, Entry, Ledger};
 use wholefs::upload::life::{Ending, Record};
+use wholefs::upload::{Doubts, Uploads};
 
 const MIB: u64 = 1 << 20;
 
@@ -104,7 +104,12 @@ fn writing(c: &mut Criterion) {
     let state = tempfile::tempdir().expect("a folder");
     let house = house(state.path());
     let _inside = house.runtime.enter();
-    let uploads = Uploads::new(house.store.clone(), house.journal.clone(), 32);
+    let uploads = Uploads::new(
+        house.store.clone(),
+        house.journal.clone(),
+        32,
+        Doubts::default(),
+    );
     let memory = WriteMemory::new(256 * MIB);
     let spool = SpoolSpace::new(state.path().into(), MIB);
     let works = Works::new(house.store.clone(), uploads, memory, spool, 8 * MIB);

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
 /// What has this behind its name is not whole yet; after a crash it is of no use.
@@ -18,6 +18,24 @@ pub fn put(directory: &Path, name: &str, text: &[u8]) -> io::Result<()> {
     }
     written?;
     sync_names(directory)
+}
+
+/// Makes a directory that nobody else may enter, and what it lies in, and makes sure that a power loss does not unmake them.
+pub fn make_directory(directory: &Path) -> io::Result<()> {
+    let missing: Vec<&Path> = (directory.ancestors())
+        .take_while(|above| !above.exists())
+        .collect();
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)?;
+    for made in missing {
+        match made.parent() {
+            Some(parent) if parent != Path::new("") => sync_names(parent)?,
+            _ => sync_names(Path::new("."))?,
+        }
+    }
+    Ok(())
 }
 
 /// Makes durable which names a directory has.

@@ -11,6 +11,7 @@ use super::out::say;
 use super::serve::serve;
 use super::tuning::TuningArguments;
 use super::{Failure, bucket};
+use crate::durable;
 use crate::embedded::{Keep, Options as ServerOptions, Server};
 use crate::fuse::MountOptions;
 use crate::host::{self, daemon::Readiness, mountpoint};
@@ -38,7 +39,7 @@ pub(crate) fn run(arguments: DemoArguments) -> Result<(), Failure> {
     }
     let mount_point = mountpoint::check(directory, false)?;
     let data = arguments.data.clone().unwrap_or_else(default_data);
-    std::fs::create_dir_all(&data).map_err(|e| {
+    durable::make_directory(&data).map_err(|e| {
         format!(
             "cannot create {}: {e}: name another place with --data",
             data.display()
@@ -111,8 +112,10 @@ The same bucket over S3:
             prefix: String::new(),
         };
         let state = data.with_extension("journal");
-        let _behind =
-            end_orphans(&state, &identity, |_| std::future::ready(Ok(store.clone()))).await?;
+        let _behind = end_orphans(&state, &identity, &settings.doubts, |_| {
+            std::future::ready(Ok(store.clone()))
+        })
+        .await?;
         let journal = Journal::create(&state, &identity, &settings.mount_point)
             .map_err(|e| format!("the journal: {e}"))?;
         let journal = Arc::new(journal);

@@ -559,7 +559,7 @@ async fn of_commits(report: &mut Report, store: &S3Store, key: &str) {
         return;
     };
     let done = match store.upload_part(key, &upload, 1, part).await {
-        Ok(PartReceipt { etag, crc64 }) => {
+        Ok(PartReceipt { etag, crc64, .. }) => {
             let number = 1;
             let parts = [CompletedPart {
                 number,

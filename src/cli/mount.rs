@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
-use tokio::task::JoinSet;
+use futures_util::future::join_all;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
 use super::config::Named;
@@ -24,6 +26,7 @@ use crate::journal::{Identity, Journal, default_state_dir};
 use crate::recovery::{self, Summary, Which};
 use crate::store::s3::Options as StoreOptions;
 use crate::store::{self, Store};
+use crate::upload::{Doubt, Doubts};
 
 #[derive(Args)]
 #[command(
@@ -253,28 +256,37 @@ async fn mount_and_serve(
             }
         }
     };
-    let mut behind = end_orphans(&state, &identity, connect).await?;
+    let behind = end_orphans(&state, &identity, &settings.doubts, connect).await?;
     let journal = Journal::create(&state, &identity, &settings.mount_point).map_err(|e| {
         format!("cannot mount {source}: the journal: {e} (--state-dir names another place)")
     })?;
     let journal = Arc::new(journal);
     let result = serve(store, Some(journal.clone()), settings, readiness, ready).await;
     // Whatever could not be ended stays in it. It blocks, and nobody is served any more.
-    journal.close();
-    while behind.try_join_next().is_some() {}
-    result.map(|()| match behind.is_empty() {
+    let left = journal.close();
+    let result = match left {
+        0 => result,
+        _ => result.and(Err(format!(
+            "{left} uploads or renames are not at their end; the next mount, or `wholefs recover`, ends them"
+        ))),
+    };
+    result.map(|()| match behind.is_finished() {
         true => Rest::Nothing,
         false => Rest::Orphans,
     })
 }
 
-/// Ends what dead mounts of the same bucket left open: what had been closed before the mount
-/// serves, the rest behind it, by what it answers. `connect` opens the store at another prefix.
+/// For so long a mount waits for what dead ones had closed: who begins it (systemd) has a patience of his own.
+const BEFORE_SERVING: Duration = Duration::from_secs(20);
+
+/// Ends what dead mounts of the same bucket left open: what had been closed before the mount serves, if the store does not
+/// take too long for it, and the rest behind it, by what it answers. `connect` opens the store at another prefix.
 pub(super) async fn end_orphans<Connecting>(
     state: &std::path::Path,
     identity: &Identity,
+    doubts: &Doubts,
     connect: impl Fn(&str) -> Connecting,
-) -> Result<JoinSet<()>, String>
+) -> Result<JoinHandle<()>, String>
 where
     Connecting: Future<Output = Result<Arc<dyn Store>, String>>,
 {
@@ -290,18 +302,36 @@ where
             found.elsewhere
         );
     }
-    let mut behind = JoinSet::new();
+    let mut dead = Vec::new();
     for instance in found.instances {
-        let store = match connect(&instance.identity().prefix).await {
-            Ok(store) => store,
-            Err(error) => {
-                warn!("recovery waits for the next mount: {error}");
-                continue;
-            }
-        };
-        let summary = recovery::end_uploads(&store, &instance, Which::RollForwards).await;
-        recovery::report(&store.describe(), &summary);
-        behind.spawn(recovery::end_behind(store, instance));
+        match connect(&instance.identity().prefix).await {
+            Ok(store) => dead.push((store, instance)),
+            Err(error) => warn!("recovery waits for the next mount: {error}"),
+        }
+    }
+    let instances = dead.iter().map(|(_, instance)| instance);
+    let undecided: Vec<Doubt> = instances
+        .flat_map(|instance| recovery::keys_in_doubt(instance, &identity.prefix))
+        .map(|key| doubts.about(&key))
+        .collect();
+    let (at_hand, mut is_at_hand) = oneshot::channel();
+    let behind = tokio::spawn(async move {
+        for (store, instance) in &dead {
+            let summary = recovery::end_uploads(store, instance, Which::RollForwards).await;
+            recovery::report(&store.describe(), &summary);
+        }
+        drop(undecided);
+        let _ = at_hand.send(());
+        let rest = dead.into_iter();
+        join_all(rest.map(|(store, instance)| recovery::end_behind(store, instance))).await;
+    });
+    if tokio::time::timeout(BEFORE_SERVING, &mut is_at_hand)
+        .await
+        .is_err()
+    {
+        warn!(
+            "what had been closed is not all in the bucket yet: that goes on while this mount serves"
+        );
     }
     Ok(behind)
 }
@@ -487,7 +517,12 @@ pub(super) fn block_on<T>(future: impl Future<Output = T>) -> T {
         // For good: tokio panics where such work finds no thread at all, and none can be started.
         .thread_keep_alive(Duration::from_secs(u32::MAX.into()))
         .build()
-        .expect("threads can be started");
+        .unwrap_or_else(|error| {
+            complain!(
+                "there are no threads to work with ({error}): look at ulimit -n and ulimit -u"
+            );
+            std::process::exit(1)
+        });
     let result = runtime.block_on(async {
         let the_first = tokio::task::spawn_blocking(|| ());
         the_first.await.expect("it does nothing");

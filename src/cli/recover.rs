@@ -12,7 +12,7 @@ use super::out::{complain, print_json, say};
 use super::store_flags::StoreArguments;
 use super::uploads::root_of;
 use crate::journal::{default_state_dir, peek};
-use crate::recovery::{self, Summary};
+use crate::recovery::{self, Summary, with_slash};
 use crate::shown::Shown;
 use crate::store;
 
@@ -127,14 +127,6 @@ fn look(state: &std::path::Path) -> Result<Report, Failure> {
         }
     }
     Ok(report)
-}
-
-pub(super) fn with_slash(prefix: &str) -> String {
-    if prefix.is_empty() || prefix.ends_with('/') {
-        prefix.to_string()
-    } else {
-        format!("{prefix}/")
-    }
 }
 
 async fn recover(arguments: &RecoverArguments, state: &std::path::Path) -> Result<Report, Failure> {

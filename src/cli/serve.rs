@@ -16,8 +16,8 @@ use crate::journal::Journal;
 use crate::read::{DiskCache, ReadMemory, Room};
 use crate::status::{self, Address, Sources};
 use crate::store::Store;
-use crate::upload::Uploads;
 use crate::upload::ledger::{Forgetful, Ledger};
+use crate::upload::{Doubts, Uploads};
 
 /// Everything about a mount but its store.
 #[derive(Clone, Debug)]
@@ -34,6 +34,8 @@ pub(crate) struct Settings {
     pub upload_concurrency: usize,
     pub shutdown_timeout: Duration,
     pub metrics: Option<Address>,
+    /// What dead mounts had begun and is not at its end.
+    pub doubts: Doubts,
 }
 
 /// Where on disk, and how much of it, what was read is kept.
@@ -72,7 +74,12 @@ pub(crate) async fn serve(
         Some(journal) => journal.clone(),
         None => Arc::new(Forgetful),
     };
-    let uploads = Uploads::new(store.clone(), ledger, settings.upload_concurrency);
+    let uploads = Uploads::new(
+        store.clone(),
+        ledger,
+        settings.upload_concurrency,
+        settings.doubts.clone(),
+    );
     let memory = WriteMemory::new(settings.write_memory);
     let (least, most) = (store.capabilities().part_min, memory.largest_part());
     if least > most {
@@ -200,7 +207,7 @@ pub(crate) async fn serve(
     }
     if left > 0 {
         return Err(format!(
-            "{left} uploads could not be ended in time; the next mount, or `wholefs recover`, ends them"
+            "{left} uploads, renames or removals could not be ended in time; the next mount, or `wholefs recover`, ends what it can"
         ));
     }
     if let Some(error) = broken {

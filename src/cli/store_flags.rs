@@ -46,7 +46,7 @@ pub(super) struct StoreArguments {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     path_style: Option<bool>,
     /// The class of what is written (STANDARD_IA, INTELLIGENT_TIERING…)
-    #[arg(long, value_name = "CLASS", help_heading = "What is written")]
+    #[arg(long, value_name = "CLASS", value_parser = sendable, help_heading = "What is written")]
     storage_class: Option<String>,
     /// How the store encrypts what is written: AES256, aws:kms or aws:kms:dsse
     #[arg(long, value_name = "ALGORITHM", value_parser = ["AES256", "aws:kms", "aws:kms:dsse"], help_heading = "What is written")]
@@ -56,11 +56,12 @@ pub(super) struct StoreArguments {
         long,
         value_name = "KEY",
         requires = "sse",
+        value_parser = sendable,
         help_heading = "What is written"
     )]
     sse_kms_key_id: Option<String>,
     /// Who may read what is written, besides its owner (bucket-owner-full-control, public-read…)
-    #[arg(long, value_name = "NAME", help_heading = "What is written")]
+    #[arg(long, value_name = "NAME", value_parser = sendable, help_heading = "What is written")]
     acl: Option<String>,
     /// Pay for the requests instead of the bucket's owner
     #[arg(long)]
@@ -334,6 +335,16 @@ const VAULT_ENDPOINT: &str = "AWS_ENDPOINT_URL_GLACIER";
 
 fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// What goes to the store as a header.
+fn sendable(text: &str) -> Result<String, String> {
+    match !text.is_empty() && text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        true => Ok(text.to_string()),
+        false => Err(format!(
+            "{text:?} has nothing, or what no request can say: name it in plain ASCII"
+        )),
+    }
 }
 
 fn ca_bundle(file: &str) -> Result<CaBundle, String> {

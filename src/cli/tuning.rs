@@ -15,6 +15,7 @@ use crate::fuse::MountOptions;
 use crate::host;
 use crate::read::Room;
 use crate::status::Address;
+use crate::upload::Doubts;
 
 #[derive(Args)]
 #[command(next_help_heading = "Files")]
@@ -189,6 +190,7 @@ impl TuningArguments {
             upload_concurrency: usize::from(self.upload_concurrency),
             shutdown_timeout: self.shutdown_timeout,
             metrics: self.metrics_listen.clone(),
+            doubts: Doubts::default(),
         })
     }
 

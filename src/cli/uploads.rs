@@ -13,12 +13,14 @@ use serde::Serialize;
 use super::log::start_on_terminal;
 use super::mount::block_on;
 use super::out::{complain, print_json, say};
-use super::recover::with_slash;
 use super::store_flags::{BUCKET_SCHEME, StoreArguments, VAULT_SCHEME};
 use super::{Failure, units};
 use crate::journal::{Identity, default_state_dir, peek};
+use crate::recovery::with_slash;
 use crate::shown::Shown;
 use crate::store::{self, ErrorKind, ListedUpload, Store, UploadId};
+use crate::upload::answers;
+use crate::upload::life::{AbortAnswer, Listing};
 
 #[derive(Args)]
 #[command(
@@ -79,7 +81,7 @@ enum Action {
         /// s3://BUCKET, s3://BUCKET/PREFIX or glacier://VAULT
         source: String,
         /// Only those begun longer ago than this (like 7d or 12h)
-        #[arg(long, value_name = "AGE", value_parser = age)]
+        #[arg(long, value_name = "AGE", value_parser = age, allow_hyphen_values = true)]
         older_than: Duration,
         /// Only those of keys that begin with this (below the source's own prefix)
         #[arg(
@@ -123,7 +125,8 @@ struct Open {
     state: &'static str,
     key: String,
     upload_id: Option<String>,
-    age_seconds: u64,
+    /// Where it is told when it was begun.
+    age_seconds: Option<u64>,
     parts: Option<usize>,
     bytes: Option<u64>,
 }
@@ -224,7 +227,7 @@ fn ours(state: &std::path::Path, below: Option<&str>) -> Result<Ours, Failure> {
                 state,
                 key,
                 upload_id: upload.upload_id.map(|id| id.0),
-                age_seconds: upload.began.elapsed().map_or(0, |age| age.as_secs()),
+                age_seconds: Some(upload.began.elapsed().map_or(0, |age| age.as_secs())),
                 parts: upload.commit.as_ref().map(|c| c.parts.len()),
                 bytes: upload.commit.as_ref().map(|c| c.size),
             });
@@ -305,13 +308,14 @@ async fn show(look: Look) -> Result<(), Failure> {
                 let (parts, bytes) = size.unzip();
                 let key = format!("{root}{}", upload.key);
                 let state = ours.state_of(&key, &upload.upload_id);
+                let age = age_of(&upload, store.clock());
                 let id = Some(upload.upload_id.0);
                 match ours.shown.iter_mut().find(|shown| shown.upload_id == id) {
                     Some(shown) => (shown.parts, shown.bytes) = (parts, bytes),
                     None => ours.shown.push(Open {
                         state: state.unwrap_or(otherwise),
                         key,
-                        age_seconds: age_of(upload.initiated, store.clock()),
+                        age_seconds: age.map(|age| age.as_secs()),
                         upload_id: id,
                         parts,
                         bytes,
@@ -347,22 +351,44 @@ fn tell(shown: Vec<Open>) {
             .upload_id
             .unwrap_or_else(|| "(id not known)".to_string());
         say!(
-            "{:9} {:>8}s  {}{parts}{size}  {id}",
+            "{:9} {:>9}  {}{parts}{size}  {id}",
             upload.state,
-            upload.age_seconds,
+            shown_age(upload.age_seconds),
             Shown(&upload.key)
         );
     }
 }
 
-fn age_of(initiated: SystemTime, now: SystemTime) -> u64 {
-    now.duration_since(initiated).map_or(0, |age| age.as_secs())
+fn age_of(upload: &ListedUpload, now: SystemTime) -> Option<Duration> {
+    Some(now.duration_since(upload.initiated?).unwrap_or_default())
+}
+
+fn shown_age(seconds: Option<u64>) -> String {
+    seconds.map_or_else(|| "?".to_string(), |seconds| format!("{seconds}s"))
 }
 
 /// Which uploads to end.
 enum Wanted {
     Ids(Vec<String>),
     OlderThan(Duration, String),
+}
+
+/// Aborts it, and looks: not all who say that they have done so have.
+async fn abort(store: &dyn Store, upload: &ListedUpload) -> Result<(), String> {
+    let (key, id) = (&upload.key, &upload.upload_id);
+    let aborted = store.abort_upload(key, id).await;
+    if answers::aborted(&aborted) == AbortAnswer::Unanswered {
+        return aborted.map_err(|error| error.to_string());
+    }
+    let parts = store.list_parts(key, id).await;
+    match answers::listed(&parts) {
+        Listing::NoSuchUpload | Listing::Refused => Ok(()),
+        Listing::StillThere => Err(format!(
+            "{} is still there, though the store says it is aborted",
+            id.0
+        )),
+        Listing::Unanswered => parts.map(drop).map_err(|error| error.to_string()),
+    }
 }
 
 async fn end_foreign(
@@ -381,14 +407,16 @@ async fn end_foreign(
             "a journal of this machine cannot be read, so its uploads cannot be told from others': do as its line says, or abort others' by their ids".to_string(),
         ));
     }
-    let mut refused = 0;
+    let (mut refused, mut ageless) = (0, 0);
     let mut chosen = Vec::new();
     for upload in listed {
         let is_wanted = match &wanted {
             Wanted::Ids(ids) => ids.contains(&upload.upload_id.0),
             Wanted::OlderThan(least, prefix) => {
-                let age = store.clock().duration_since(upload.initiated);
-                upload.key.starts_with(prefix) && age.is_ok_and(|age| age > *least)
+                let age = age_of(&upload, store.clock());
+                let is_below = upload.key.starts_with(prefix);
+                ageless += usize::from(is_below && age.is_none());
+                is_below && age.is_some_and(|age| age > *least)
             }
         };
         if !is_wanted {
@@ -405,6 +433,11 @@ async fn end_foreign(
             }
             None => chosen.push(upload),
         }
+    }
+    if ageless > 0 {
+        complain!(
+            "{ageless} are left alone: the store does not tell when they were begun (wholefs uploads abort takes them by their ids)"
+        );
     }
     // Of those that were named, each counts.
     let missing = match &wanted {
@@ -425,9 +458,9 @@ async fn end_foreign(
         return Ok(());
     }
     for upload in &chosen {
-        let age = age_of(upload.initiated, store.clock());
         say!(
-            "{age:>8}s  {root}{}  {}",
+            "{:>9}  {root}{}  {}",
+            shown_age(age_of(upload, store.clock()).map(|age| age.as_secs())),
             Shown(&upload.key),
             upload.upload_id.0
         );
@@ -437,13 +470,9 @@ async fn end_foreign(
     }
     let mut failed = 0;
     for upload in &chosen {
-        match store.abort_upload(&upload.key, &upload.upload_id).await {
-            Ok(()) => {}
-            Err(error) if error.kind == ErrorKind::NoSuchUpload => {}
-            Err(error) => {
-                complain!("{error}");
-                failed += 1;
-            }
+        if let Err(why) = abort(&*store, upload).await {
+            complain!("{root}{}: {why}", Shown(&upload.key));
+            failed += 1;
         }
     }
     say!("{} aborted", chosen.len() - failed);

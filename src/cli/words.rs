@@ -11,7 +11,12 @@ use clap::{Arg, Args, Command};
 
 use super::Failure;
 use super::mount::MountArguments;
+use super::out::say;
 use crate::nearest::did_you_mean;
+
+/// How mount(8) calls.
+const CALL: &str =
+    "called by mount(8) it takes a source and a directory: s3://BUCKET DIR -o OPTIONS";
 
 /// Of no meaning here, or true of every mount of ours. (`dev` and `suid` are what mount.fuse3 says of itself; there is neither.)
 const UNDERSTOOD: &[&str] = &[
@@ -172,6 +177,10 @@ fn called_by_mount(arguments: &[OsString]) -> Result<Vec<OsString>, Failure> {
                         // Nothing is to be mounted: mount(8) is asked what it would do.
                         'f' => std::process::exit(0),
                         'r' => words.push("ro".to_string()),
+                        'h' => {
+                            say!("{CALL}");
+                            std::process::exit(0)
+                        }
                         'n' | 'v' | 'w' => {}
                         _ => return Err(Failure::usage(format!("mount(8) has no option -{flag}"))),
                     }
@@ -180,11 +189,7 @@ fn called_by_mount(arguments: &[OsString]) -> Result<Vec<OsString>, Failure> {
             _ => operands.push(argument.clone()),
         }
     }
-    let [source, directory] = operands.try_into().map_err(|_| {
-        Failure::usage(
-            "called by mount(8) it takes a source and a directory: s3://BUCKET DIR -o OPTIONS",
-        )
-    })?;
+    let [source, directory] = (operands.try_into()).map_err(|_| Failure::usage(CALL))?;
     let mut ours = vec!["wholefs".into(), "mount".into()];
     ours.extend(flags_of(&words, sloppy)?);
     ours.extend(["--".into(), source, directory]);

@@ -56,6 +56,8 @@ impl Draft {
     }
 
     async fn publish(&self, contents: &mut Contents) -> Result<ETag, Error> {
+        let doubts = self.works.uploads.doubts();
+        doubts.settled(&self.target().key).await?;
         if let Some(base) = self.single_copy(contents) {
             let (key, store) = (self.target().key, &self.works.store);
             let said = self.last_word();

@@ -32,7 +32,7 @@ pub use spool::SpoolSpace;
 pub use words::{At, Doom, Error, Progress, Reshape, Target, Times, Version};
 
 use crate::store::{self, Attributes, ETag, ErrorKind, Store};
-use crate::upload::{Acknowledged, PartSource, Upload, Uploads, Why};
+use crate::upload::{self, Acknowledged, PartSource, Upload, Uploads, Why};
 use contents::{Contents, Need, Place};
 use memory::Grant;
 
@@ -624,6 +624,20 @@ async fn fetch(store: &dyn Store, base: &Base, start: u64, out: &mut [u8]) -> Re
     while filled < out.len() {
         let rest = start + filled as u64..start + out.len() as u64;
         let mut download = store.get(&base.key, &base.etag, rest).await?;
+        if download.object_size != base.size {
+            return Err(store::Error {
+                kind: ErrorKind::Conflict,
+                operation: "GetObject",
+                key: base.key.clone(),
+                code: "OtherSize".to_string(),
+                message: format!(
+                    "{} bytes, and it was said to have {}",
+                    download.object_size, base.size
+                ),
+                request_id: None,
+            }
+            .into());
+        }
         while let Some(chunk) = download.body.next().await {
             let chunk: Bytes = match chunk {
                 Ok(chunk) => chunk,
@@ -637,6 +651,7 @@ async fn fetch(store: &dyn Store, base: &Base, start: u64, out: &mut [u8]) -> Re
                         return Err(error.into());
                     }
                     store.tally().retried(error.operation, error.kind);
+                    tokio::time::sleep(upload::pause(tries, true)).await;
                     break;
                 }
             };

@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use tokio::runtime::{Handle, RuntimeFlavor};
+
 use super::extents::Extents;
 
 /// The directory of all spools and their common budget.
@@ -93,7 +95,7 @@ impl Spool {
         if !self.space.take(new) {
             return Err(io::Error::from_raw_os_error(libc::ENOSPC));
         }
-        if let Err(error) = self.file.write_all_at(data, offset) {
+        if let Err(error) = at_the_disk(|| self.file.write_all_at(data, offset)) {
             self.space.give(new);
             return Err(error);
         }
@@ -122,7 +124,7 @@ impl Spool {
             self.present.contains(offset..offset + out.len() as u64),
             "reading bytes the spool does not have"
         );
-        self.file.read_exact_at(out, offset)
+        at_the_disk(|| self.file.read_exact_at(out, offset))
     }
 
     /// Gives up a range and its disk space.
@@ -131,8 +133,17 @@ impl Spool {
         self.present.remove(range.clone());
         self.space.give(before - self.present.total());
         if range.start < range.end {
-            punch(&self.file, range);
+            at_the_disk(|| punch(&self.file, range));
         }
+    }
+}
+
+/// A disk may take its time, and a thread of the runtime has others to serve meanwhile.
+fn at_the_disk<T>(work: impl FnOnce() -> T) -> T {
+    let flavor = Handle::try_current().map(|runtime| runtime.runtime_flavor());
+    match flavor {
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
+        _ => work(),
     }
 }
 

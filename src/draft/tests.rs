@@ -7,6 +7,7 @@ use super::*;
 use crate::embedded::{Dialect, Options as ServerOptions, Server};
 use crate::store::Precondition;
 use crate::store::s3::{Keys, Options as StoreOptions, S3Store};
+use crate::upload::Doubts;
 use crate::upload::ledger::{Before, Forgetful};
 
 /// Deterministic, and good enough to choose operations.
@@ -55,7 +56,7 @@ async fn works(server: &Server, memory: u64, spool: u64) -> (Arc<Works>, tempfil
 
 fn works_over(store: Arc<dyn Store>, memory: u64, spool: u64) -> (Arc<Works>, tempfile::TempDir) {
     let directory = tempfile::tempdir().unwrap();
-    let uploads = Uploads::new(store.clone(), Arc::new(Forgetful), 4);
+    let uploads = Uploads::new(store.clone(), Arc::new(Forgetful), 4, Doubts::default());
     let spool = SpoolSpace::new(directory.path().to_path_buf(), spool);
     (
         Works::new(store, uploads, WriteMemory::new(memory), spool, PART),

@@ -366,7 +366,7 @@ impl Fs {
         }
         let (fs, changed) = (self.clone(), node.clone());
         // Not cut short when the caller is killed.
-        let done = tokio::spawn(async move {
+        self.to_its_end(async move {
             let _passage = passage;
             loop {
                 while let Some(draft) = changed.live_draft() {
@@ -381,8 +381,8 @@ impl Fs {
                     return Ok(());
                 }
             }
-        });
-        done.await.unwrap_or_else(|_| Err(Error::quiet(libc::EIO)))
+        })
+        .await
     }
 
     /// Where nothing is kept, only what changes nothing is granted.
@@ -487,13 +487,15 @@ impl Fs {
             ..Posix::default()
         };
         time.say_in(&mut said.metadata);
+        let doubts = self.works.uploads.doubts();
+        doubts.settled(&format!("{}{name}", parent.key())).await?;
         let node = self.new_node(&parent, &name, Kind::Symlink)?;
         let target = target.as_bytes().to_vec();
         let size = target.len() as u64;
         let body = Body::from_bytes(target.into());
         let (fs, made) = (self.clone(), node.clone());
         // A caller who is killed does not stop it half way.
-        let put = tokio::spawn(async move {
+        let put = self.to_its_end(async move {
             let _passage = passage;
             let key = made.key();
             match fs.store.put(&key, body, &said, &Precondition::None).await {
@@ -513,7 +515,7 @@ impl Fs {
                 }
             }
         });
-        put.await.unwrap_or_else(|_| Err(Error::quiet(libc::EIO)))?;
+        put.await?;
         self.tree.remember(&node);
         Ok(node)
     }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use tokio::sync::watch;
 use tracing::{info, warn};
 
 use super::file::{OpenFile, sticky};
@@ -25,22 +24,6 @@ const DYING_MAX: Duration = Duration::from_millis(100);
 fn ended(draft: &Draft) -> Option<Result<()>> {
     let outcome = draft.outcome()?;
     Some(outcome.as_ref().map(drop).map_err(sticky))
-}
-
-/// Counts what the end of the mount waits for, for as long as it lives.
-struct UnderWay(watch::Sender<usize>);
-
-impl UnderWay {
-    fn new(count: &watch::Sender<usize>) -> UnderWay {
-        count.send_modify(|n| *n += 1);
-        UnderWay(count.clone())
-    }
-}
-
-impl Drop for UnderWay {
-    fn drop(&mut self) {
-        self.0.send_modify(|n| *n -= 1);
-    }
 }
 
 impl Fs {
@@ -219,7 +202,7 @@ impl Fs {
 
     /// The last descriptor of an open file is gone, from the moment of the call; what that leaves to be done is what is answered.
     pub fn release(self: &Arc<Self>, handle: u64) -> impl Future<Output = ()> + Send + use<> {
-        let under_way = UnderWay::new(&self.commits);
+        let under_way = self.under_way();
         let file = self.remove_file(handle);
         let fs = self.clone();
         async move {
@@ -318,15 +301,13 @@ impl Fs {
         draft: &Arc<Draft>,
     ) -> Result<()> {
         let (fs, node, draft) = (self.clone(), node.clone(), draft.clone());
-        let commit = tokio::spawn(async move { fs.finish_commit(&node, &draft).await });
-        commit
+        self.to_its_end(async move { fs.finish_commit(&node, &draft).await })
             .await
-            .unwrap_or_else(|_| Err(Error::quiet(libc::EIO)))
     }
 
     /// Commits a draft and brings the node up to date. Must run to its end.
     async fn finish_commit(&self, node: &Node, draft: &Arc<Draft>) -> Result<()> {
-        let under_way = UnderWay::new(&self.commits);
+        let under_way = self.under_way();
         let _turn = self.publishing.take(node.ino).await;
         if self.options.keeps_metadata {
             let time = Posix {
@@ -475,7 +456,7 @@ impl Fs {
     }
 
     /// The mount ends: what was closed is finished, what is still open is given up, and every upload
-    /// is seen to its end, all until `deadline`. Answers how many uploads were left behind.
+    /// is seen to its end, all until `deadline`. Answers how many uploads, renames and the like were left behind.
     pub async fn end(self: &Arc<Self>, deadline: tokio::time::Instant) -> usize {
         self.ending.store(true, Ordering::Relaxed);
         let mut commits = tokio::task::JoinSet::new();
@@ -501,9 +482,8 @@ impl Fs {
             while commits.join_next().await.is_some() {}
         })
         .await;
-        // Releases that came in before have their commits under way on their own.
-        let mut under_way = self.commits.subscribe();
-        let _ = tokio::time::timeout_at(deadline, under_way.wait_for(|n| *n == 0)).await;
-        self.works.uploads.settle(deadline).await
+        // Releases that came in before have their commits under way on their own; renames and removals are, too.
+        let half_way = self.all_is_done(deadline).await;
+        self.works.uploads.settle(deadline).await.max(half_way)
     }
 }

@@ -139,7 +139,7 @@ impl Fs {
         let said = self.said_of_new(Kind::Directory, &parent, &name, mode, caller);
         let (fs, made) = (self.clone(), node.clone());
         // A caller who is killed does not stop it half way.
-        let put = tokio::spawn(async move {
+        let put = self.to_its_end(async move {
             let _passage = passage;
             let put = fs.put_marker(&made, said).await;
             match &put {
@@ -151,7 +151,7 @@ impl Fs {
             }
             put
         });
-        put.await.unwrap_or_else(|_| Err(Error::quiet(libc::EIO)))?;
+        put.await?;
         self.tree.remember(&node);
         Ok(node)
     }
@@ -202,7 +202,7 @@ impl Fs {
         }
         // A caller who is killed does not stop it half way.
         let fs = self.clone();
-        let removed = tokio::spawn(async move {
+        self.to_its_end(async move {
             let _held = (passage, turn);
             fs.keep_directory(&parent).await?;
             if marker {
@@ -211,10 +211,8 @@ impl Fs {
             parent.state().touch();
             fs.tree.detach(&parent, &node);
             Ok(())
-        });
-        removed
-            .await
-            .unwrap_or_else(|_| Err(Error::quiet(libc::EIO)))
+        })
+        .await
     }
 
     /// Takes a file's name away. What is being written under it is never published.
@@ -225,19 +223,18 @@ impl Fs {
         if node.is_directory() {
             return Err(Error::quiet(libc::EISDIR));
         }
+        self.works.uploads.doubts().settled(&node.key()).await?;
         if !self.leaves_others(&parent, &node) {
             self.keep_directory(&parent).await?;
         }
         if !self.sweep(&parent, &node).await {
             // A caller who is killed does not stop it half way.
             let (fs, parent, node) = (self.clone(), parent.clone(), node.clone());
-            let removed = tokio::spawn(async move {
+            self.to_its_end(async move {
                 let _held = (passage, turn);
                 fs.remove(&parent, &node).await
-            });
-            removed
-                .await
-                .unwrap_or_else(|_| Err(Error::quiet(libc::EIO)))?;
+            })
+            .await?;
         }
         parent.state().lost_a_name(caller);
         node.state().used_mut().changed = Some(SystemTime::now());

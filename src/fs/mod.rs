@@ -42,6 +42,7 @@ mod renewal;
 mod sample;
 mod sweep;
 mod tree;
+mod under_way;
 mod verdict;
 mod written;
 mod xattr;
@@ -139,8 +140,8 @@ pub struct Fs {
     mounted: std::sync::OnceLock<Arc<Mount>>,
     mounted_at: SystemTime,
     calls: Calls,
-    /// Commits under way, whoever waits for them; the end of the mount does.
-    commits: watch::Sender<usize>,
+    /// What is not to stop half way, whoever waits for it; the end of the mount does.
+    under_way: watch::Sender<usize>,
     /// The session is over or ending: nothing new is begun.
     ending: AtomicBool,
 }
@@ -177,7 +178,7 @@ impl Fs {
             mounted: std::sync::OnceLock::new(),
             mounted_at: SystemTime::now(),
             calls: Calls::default(),
-            commits: watch::Sender::new(0),
+            under_way: watch::Sender::new(0),
             ending: AtomicBool::new(false),
         })
     }

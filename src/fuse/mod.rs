@@ -330,7 +330,7 @@ impl Filesystem for Frontend {
                 .create(parent.0, &name, flags, mode, maker, caller)
                 .await?;
             // To its end, even if whoever asks is killed: nobody else knows the handle.
-            let made = tokio::spawn({
+            let made = fs.to_its_end({
                 let fs = fs.clone();
                 async move {
                     let made = fs.sync(opened.handle, caller).await;
@@ -338,7 +338,7 @@ impl Filesystem for Frontend {
                     made
                 }
             });
-            let made = made.await.unwrap_or_else(|_| Err(Error::quiet(libc::EIO)));
+            let made = made.await;
             if made.is_err() {
                 fs.forget(node.ino, 1);
             }

@@ -27,11 +27,13 @@ pub fn check(path: &Path, nonempty: bool) -> Result<PathBuf, String> {
         Err(error) => {
             return Err(match error.raw_os_error() {
                 Some(libc::ENOENT) => format!(
-                    "the mount point {shown} does not exist: create it with mkdir -p {shown}"
+                    "the mount point {shown} does not exist: create it with mkdir -p {}",
+                    as_a_word(&shown)
                 ),
                 Some(libc::ENOTCONN) => {
                     format!(
-                        "the mount point {shown} holds a dead mount (Transport endpoint is not connected): umount -l {shown}"
+                        "the mount point {shown} holds a dead mount (Transport endpoint is not connected): umount -l {}",
+                        as_a_word(&shown)
                     )
                 }
                 Some(libc::EACCES) => format!(
@@ -66,6 +68,15 @@ pub fn check(path: &Path, nonempty: bool) -> Result<PathBuf, String> {
         return Err("/dev/fuse is missing: load the kernel module (modprobe fuse), or give the container the device".to_string());
     }
     Ok(path)
+}
+
+/// A path as a shell takes it for one word.
+fn as_a_word(path: &str) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || "/._-+,:@%".contains(c);
+    match path.chars().all(is_plain) {
+        true => path.to_string(),
+        false => format!("'{}'", path.replace('\'', "'\\''")),
+    }
 }
 
 /// A mount that cannot be reached any more, and is of this program: its absolute path.

@@ -25,6 +25,7 @@ use super::record::{FORMAT, Header, Identity, unix_ms};
 use super::replay::{OpenUpload, replay};
 use super::writer::Writer;
 use super::{Note, Stats, keep_intent};
+use crate::durable;
 use crate::ours::assert_ours;
 use crate::random::random_u64;
 use crate::upload::ledger::Intent;
@@ -180,7 +181,7 @@ pub(super) fn create(
         };
         let log = Log::create(Box::new(Directory(directory.clone())), &directory, header)
             .and_then(|log| {
-                sync_directory(state)?;
+                durable::sync_names(state).map_err(Error::io(state, "cannot sync it"))?;
                 Ok(log)
             })
             .inspect_err(|_| remove(&directory))?;
@@ -188,33 +189,15 @@ pub(super) fn create(
     }
 }
 
-/// Makes the state directory, and makes sure that a power loss does not unmake it.
 fn make_state(state: &Path) -> Result<(), Error> {
-    let missing: Vec<&Path> = state.ancestors().take_while(|p| !p.exists()).collect();
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(state)
+    durable::make_directory(state)
         .map_err(Error::io(state, "cannot create the state directory"))?;
-    believe(state)?;
-    for made in missing {
-        match made.parent() {
-            Some(parent) if parent != Path::new("") => sync_directory(parent)?,
-            _ => sync_directory(Path::new("."))?,
-        }
-    }
-    Ok(())
+    believe(state)
 }
 
 /// What stands in a journal is done: nobody else may have written it.
 fn believe(state: &Path) -> Result<(), Error> {
     assert_ours(state).map_err(Error::io(state, "its journals cannot be believed"))
-}
-
-fn sync_directory(path: &Path) -> Result<(), Error> {
-    File::open(path)
-        .and_then(|directory| directory.sync_all())
-        .map_err(Error::io(path, "cannot sync it"))
 }
 
 /// Removes an instance whose lock is held by the caller (or that never had one). What cannot be

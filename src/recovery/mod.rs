@@ -137,6 +137,35 @@ pub fn same_bucket(a: &Identity, b: &Identity) -> bool {
     a.endpoint == b.endpoint && a.bucket == b.bucket && same_place
 }
 
+pub fn with_slash(prefix: &str) -> String {
+    if prefix.is_empty() || prefix.ends_with('/') {
+        prefix.to_string()
+    } else {
+        format!("{prefix}/")
+    }
+}
+
+/// What may be published, copied or deleted by [`Which::RollForwards`], as a mount of `prefix` names it.
+pub fn keys_in_doubt(instance: &Instance, prefix: &str) -> Vec<String> {
+    let (theirs, ours) = (with_slash(&instance.identity().prefix), with_slash(prefix));
+    let rolls = instance
+        .open
+        .iter()
+        .filter(|upload| Which::RollForwards.holds(upload));
+    let renamed = (instance.intents.iter()).flat_map(|(_, intent)| [&intent.from, &intent.to]);
+    let keys = rolls.map(|upload| &upload.key).chain(renamed);
+    keys.filter_map(|key| {
+        let key = format!("{theirs}{key}");
+        // All of this mount lies below a directory that was renamed.
+        let is_all = key.ends_with('/') && ours.starts_with(&key);
+        match is_all {
+            true => Some(String::new()),
+            false => key.strip_prefix(&ours).map(str::to_string),
+        }
+    })
+    .collect()
+}
+
 /// Ends what `which` picks of an instance's uploads, several at once.
 pub async fn end_uploads(store: &Arc<dyn Store>, instance: &Instance, which: Which) -> Summary {
     let mut ending: Vec<BoxFuture<'_, Outcome>> = Vec::new();

@@ -13,7 +13,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use crate::store::{ETag, ListEntry, Result, Store, TOKEN_KEY};
 use crate::upload::ledger::Intent;
 
-/// Keys deleted at the same time.
+/// Keys looked at at the same time.
 const AT_ONCE: usize = 32;
 
 /// Stores tell times in whole seconds, and so do we of their clock.
@@ -41,23 +41,22 @@ pub(super) async fn end_rename(store: &dyn Store, intent: &Intent) -> Result<()>
         };
         is_of_it && is_there.get(rest).is_some_and(|other| other.size == *size)
     });
-    stream::iter(going)
-        .map(|(rest, found)| {
-            let (here, there) = (format!("{gone}{rest}"), format!("{kept}{rest}"));
-            let is_same = is_there[&rest].etag == found.etag;
-            async move {
-                if intent.copied || is_same || carry_one_token(store, &here, &there).await? {
-                    return store.delete(&here).await;
-                }
+    let known = stream::iter(going).map(|(rest, found)| {
+        let (here, there) = (format!("{gone}{rest}"), format!("{kept}{rest}"));
+        let is_same = is_there[&rest].etag == found.etag;
+        async move {
+            let goes = intent.copied || is_same || carry_one_token(store, &here, &there).await?;
+            if !goes {
                 tracing::warn!(
                     "{here}: left where it is, beside {there}, which was to be renamed: it may be somebody else's"
                 );
-                Ok(())
             }
-        })
-        .buffer_unordered(AT_ONCE)
-        .try_collect::<()>()
-        .await
+            Ok(goes.then_some(here))
+        }
+    });
+    let known: Vec<Option<String>> = known.buffer_unordered(AT_ONCE).try_collect().await?;
+    let keys: Vec<String> = known.into_iter().flatten().collect();
+    store.delete_many(&keys).await.into_iter().collect()
 }
 
 /// Has one been copied from the other? What came in parts has another ETag as a copy, and the token of its upload still.

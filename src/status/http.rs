@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::fmt;
 use std::io;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -85,7 +86,13 @@ pub async fn serve_metrics(address: &Address, sources: Arc<Sources>) -> io::Resu
             if is_left_behind(path) {
                 let _ = std::fs::remove_file(path);
             }
-            let listener = UnixListener::bind(path)?;
+            let listener = UnixListener::bind(path).map_err(|error| match error.kind() {
+                io::ErrorKind::AddrInUse if !is_socket(path) => io::Error::new(
+                    error.kind(),
+                    "it is there, and is no socket: name a file that is not there, or a PORT",
+                ),
+                _ => error,
+            })?;
             serving::serve(listener, move |stream| answer(stream, sources.clone()));
             let (at, socket) = (path.display().to_string(), Some(path.clone()));
             Ok(Served { at, socket })
@@ -95,10 +102,13 @@ pub async fn serve_metrics(address: &Address, sources: Arc<Sources>) -> io::Resu
 
 /// A dead mount's socket; whatever else has this name is somebody's.
 fn is_left_behind(path: &Path) -> bool {
-    use std::os::unix::fs::FileTypeExt;
-    std::fs::symlink_metadata(path).is_ok_and(|what| what.file_type().is_socket())
+    is_socket(path)
         && std::os::unix::net::UnixStream::connect(path)
             .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+}
+
+fn is_socket(path: &Path) -> bool {
+    std::fs::symlink_metadata(path).is_ok_and(|what| what.file_type().is_socket())
 }
 
 async fn answer<S>(stream: S, sources: Arc<Sources>)

@@ -153,6 +153,8 @@ pub struct PartReceipt {
     pub etag: ETag,
     /// The store's own CRC-64/NVME of the part, where it tells one.
     pub crc64: Option<u64>,
+    /// An earlier attempt at it was not answered, and may land yet.
+    pub strayed: bool,
 }
 
 /// A part as Complete names it.
@@ -176,11 +178,18 @@ pub struct ListedPart {
 pub struct ListedUpload {
     pub key: String,
     pub upload_id: UploadId,
-    pub initiated: SystemTime,
-    /// The initiator's id, where the store tells it.
-    pub initiator: Option<String>,
+    /// `None`: the store does not tell, or nothing that can be.
+    pub initiated: Option<SystemTime>,
     /// The metadata it was begun with, where a listing tells that: our token proves that it is ours, or not.
     pub metadata: Option<Metadata>,
+}
+
+/// None of the times that are told where there is none: zeros, the year one.
+fn moment(time: SystemTime) -> Option<SystemTime> {
+    /// Older than any object store.
+    const YEAR_2000: Duration = Duration::from_secs(946_684_800);
+    let since = time.duration_since(SystemTime::UNIX_EPOCH);
+    since.is_ok_and(|since| since > YEAR_2000).then_some(time)
 }
 
 #[derive(Clone, Debug, Default)]

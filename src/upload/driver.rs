@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinSet;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use super::answers;
 use super::counts::Why;
+use super::doubts::Doubt;
 use super::ending::SETTLING;
 use super::handle::{Command, Failure, PartSource, Shared};
 use super::ledger::{Before, Entry};
@@ -94,6 +95,8 @@ pub(super) struct Driver {
     begun: tokio::time::Instant,
     /// Held from Begin until the upload has a name, or never will.
     turn: Option<Turn>,
+    /// Its writer has been told that it is not known whether it is published.
+    doubt: Option<Doubt>,
     /// The draft wants nothing any more: whoever only waits for his turn need not.
     given_up: Arc<Notify>,
     tasks: JoinSet<Done>,
@@ -129,6 +132,7 @@ impl Driver {
             searches: SearchWindow::default(),
             begun: tokio::time::Instant::now(),
             turn: None,
+            doubt: None,
             given_up: Arc::new(Notify::new()),
             tasks: JoinSet::new(),
         }
@@ -228,6 +232,9 @@ impl Driver {
         if let Event::PartAnswered(number, _) = done.event {
             let length = done.receipt.as_ref().map(|(_, length)| *length);
             self.shared.sent().answered(number, length);
+            if (done.receipt.as_ref()).is_some_and(|(receipt, _)| receipt.strayed) {
+                self.step(Event::Strayed);
+            }
             self.receipts
                 .extend(done.receipt.map(|(receipt, _)| (number, receipt)));
         }
@@ -248,6 +255,13 @@ impl Driver {
         debug!(upload = self.id, key = %self.key, ?event, ?actions, "step");
         for action in actions {
             self.perform(action);
+        }
+        if self.doubt.is_some() && !self.life.is_committing() {
+            self.doubt = None;
+            match self.life.was_committed() {
+                true => warn!("{}: published after all", self.key),
+                false => info!("{}: not published, as it is known now", self.key),
+            }
         }
     }
 
@@ -408,6 +422,7 @@ impl Driver {
                 self.fail(failure);
             }
             Verdict::Uncertain => {
+                self.doubt = Some(self.uploads.doubts().about(&self.key));
                 // Whatever the last answer was: the outcome is open.
                 let failure = match self.last_error.clone() {
                     Some(Failure::Store(error)) => Failure::Store(Error {

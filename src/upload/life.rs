@@ -23,7 +23,8 @@ pub use super::words::*;
 pub const TRIES: u32 = 5;
 
 /// Times the store may stay silent, through all its own retries, before the writer is told: what
-/// waits for a silent store is a person. (One more around a commit: its outcome is worth the wait.)
+/// waits for a silent store is a person. (One more around a commit: its outcome is worth the wait. Creates have
+/// a time that they may take altogether, see [`super::search`]: each that is answered badly is tried again.)
 const SILENCES: u32 = 2;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -111,6 +112,11 @@ impl Life {
         self.promised && !self.is_over()
     }
 
+    /// Is it over, and is the object, or was it, this upload's?
+    pub fn was_committed(&self) -> bool {
+        self.is_over() && self.ending == Ending::Committed
+    }
+
     pub fn step(&mut self, event: Event) -> Actions {
         let mut out = Actions::new();
         match event {
@@ -126,6 +132,12 @@ impl Life {
             Event::RecordFailed(record) => self.record_failed(record, &mut out),
             Event::Created(answer) => self.created(answer, &mut out),
             Event::Found(search) => self.found(search, &mut out),
+            Event::Strayed => {
+                self.strayed = true;
+                if let State::Removing(removal) = &mut self.state {
+                    removal.strayed();
+                }
+            }
             Event::PartAnswered(number, answer) => self.part_answered(number, answer, &mut out),
             Event::Completed(completion) => {
                 let next = self.commitment("Completed").completed(completion);
@@ -260,7 +272,7 @@ impl Life {
         match search {
             Search::Ours => self.opened(out),
             Search::Nothing if self.doomed => self.end(Ending::Aborted, out),
-            Search::Nothing if self.lost_creates >= SILENCES => self.fail_and_end(out),
+            Search::Nothing if self.lost_creates >= self.patience => self.fail_and_end(out),
             Search::Nothing => self.enter(State::Creating, out),
             Search::Unanswered => {
                 if self.tries >= self.patience.min(SILENCES) {

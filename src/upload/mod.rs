@@ -6,6 +6,7 @@
 
 pub(crate) mod answers;
 mod counts;
+mod doubts;
 mod driver;
 pub mod ending;
 mod handle;
@@ -19,6 +20,7 @@ mod uploads;
 mod words;
 
 pub use counts::{Acknowledged, Counts, Why};
+pub use doubts::{Doubt, Doubts};
 pub(crate) use driver::pause;
 pub use handle::{Failure, PartSource, Upload};
 pub use uploads::Uploads;

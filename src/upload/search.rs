@@ -2,7 +2,8 @@
 //!
 //! Invariant: what is answered as ours is for exactly the key, began inside the window in which we asked for
 //! it (by the store's clock), has no part (we never sent any), and is not known as another one of ours; and
-//! there are no more of that description than uploads of ours whose ids are lost. (Nothing tells it from an
+//! there are no more of that description than uploads of ours whose ids are lost; where the store does not tell
+//! when one began, none is. (Nothing tells it from an
 //! upload that somebody else begins at the same moment, to the same key, and never sends a part of.) Where a
 //! listing tells what an upload was begun with, our token in that is the one proof, and no more is asked.
 
@@ -108,7 +109,9 @@ pub(crate) async fn find_upload(
                 Some(said) if said.get(TOKEN_KEY).is_some_and(|theirs| theirs == token) => {
                     return Ok(Some(upload.upload_id));
                 }
-                None if window.contains(upload.initiated, now) => candidates.push(upload),
+                None if (upload.initiated).is_none_or(|at| window.contains(at, now)) => {
+                    candidates.push(upload);
+                }
                 _ => {}
             }
         }
@@ -122,6 +125,8 @@ pub(crate) async fn find_upload(
     }
     let siblings = siblings().await?;
     candidates.retain(|upload| !siblings.named.contains(&upload.upload_id));
+    // Without its time one that has been there for long cannot be told from ours.
+    let timeless = candidates.iter().any(|upload| upload.initiated.is_none());
     candidates.sort_by_key(|upload| std::cmp::Reverse(upload.initiated));
     let mut ours = Vec::new();
     for upload in candidates {
@@ -139,7 +144,8 @@ pub(crate) async fn find_upload(
             still.push(id);
         }
     }
-    if still.len() > 1 + siblings.nameless {
+    let is_ambiguous = still.len() > 1 + siblings.nameless || (!still.is_empty() && timeless);
+    if is_ambiguous {
         let ids: Vec<&str> = still.iter().map(|id| id.0.as_str()).collect();
         return Err(Error {
             kind: ErrorKind::Transient,

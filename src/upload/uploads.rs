@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 
 use super::counts::{Counts, Why};
+use super::doubts::Doubts;
 use super::handle::Failure;
 use super::ledger::Ledger;
 use crate::flow::Gate;
@@ -32,13 +33,20 @@ pub struct Uploads {
     /// At shutdown, waiting between tries gives way to trying.
     pub(super) hurry: watch::Sender<bool>,
     counts: Mutex<Counts>,
+    doubts: Doubts,
 }
 
 impl Uploads {
-    pub fn new(store: Arc<dyn Store>, ledger: Arc<dyn Ledger>, concurrency: usize) -> Arc<Uploads> {
+    pub fn new(
+        store: Arc<dyn Store>,
+        ledger: Arc<dyn Ledger>,
+        concurrency: usize,
+        doubts: Doubts,
+    ) -> Arc<Uploads> {
         Arc::new(Uploads {
             store,
             ledger,
+            doubts,
             parts: Gate::new(concurrency),
             next_id: AtomicU64::new(1),
             ids: Mutex::new(HashSet::new()),
@@ -47,6 +55,11 @@ impl Uploads {
             nameless: Turns::default(),
             counts: Mutex::default(),
         })
+    }
+
+    /// What is not to be written, removed or renamed yet.
+    pub fn doubts(&self) -> &Doubts {
+        &self.doubts
     }
 
     pub fn ledger(&self) -> &dyn Ledger {

@@ -33,6 +33,8 @@ pub enum Event {
     Created(Answer),
     Found(Search),
     PartAnswered(u32, PartAnswer),
+    /// An attempt at a part was given up on and made again: the first may land yet.
+    Strayed,
     Completed(Completion),
     TokenSeen(Token),
     AbortAnswered(AbortAnswer),

@@ -12,8 +12,8 @@ use wholefs::journal::{Identity, Journal};
 use wholefs::read::{ReadMemory, Reader, Settings};
 use wholefs::store::s3::{Keys, Options, S3Store};
 use wholefs::store::{Attributes, Precondition, Store as _};
-use wholefs::upload::Uploads;
 use wholefs::upload::ledger::Before;
+use wholefs::upload::{Doubts, Uploads};
 
 use crate::support::allocations::{Asked, asked};
 use crate::support::{KIB, MIB, Store};
@@ -72,7 +72,7 @@ impl House {
         let journal = Journal::create(state.path(), &identity, "/nowhere".as_ref());
         let journal = Arc::new(journal.expect("a journal"));
         let _inside = self.runtime.enter();
-        let uploads = Uploads::new(self.store.clone(), journal, 4);
+        let uploads = Uploads::new(self.store.clone(), journal, 4, Doubts::default());
         let spool = SpoolSpace::new(state.path().into(), MIB);
         let memory = WriteMemory::new(64 * MIB);
         let works = Works::new(self.store.clone(), uploads, memory, spool, 8 * MIB);

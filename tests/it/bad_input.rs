@@ -172,6 +172,15 @@ fn credentials_that_are_missing_or_wrong_or_not_enough() {
     let file = nobody.display().to_string();
     let words = ["credentials file", &file, "No such file"];
     bench.refuses_options(1, &words, &["--credentials-file", &file]);
+    let file = bench.folder.path().join("keys").display().to_string();
+    for text in ["a:b:c:d", "[default]\n"] {
+        std::fs::write(&file, text).expect("written");
+        bench.refuses(1, &[&file], |command| {
+            command.env_remove("AWS_ACCESS_KEY_ID");
+            command.args(["--credentials-file", &file]);
+            command.arg(bench.source()).arg(&bench.at);
+        });
+    }
     let denies = bench
         .store
         .faults()
@@ -524,6 +533,53 @@ fn what_a_mount_keeps_for_itself_lies_elsewhere_and_is_its_own() {
     let mut recover = Command::new(PROGRAM);
     recover.args(["recover", "--state-dir", &shared]);
     bench.refused(recover, 1, &[&shared, "chmod go-w"]);
+}
+
+#[test]
+fn a_machine_that_gives_nothing() {
+    let bench = Bench::new();
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -n 8; exec \"$0\" \"$@\"", PROGRAM]);
+    command.args(["uploads", "s3://demo", "--endpoint-url"]);
+    command.arg(&bench.store.endpoint);
+    bench.refused(command, 1, &["ulimit -n"]);
+}
+
+#[test]
+fn what_no_header_can_say() {
+    let bench = Bench::new();
+    for flag in ["--storage-class", "--acl", "--sse-kms-key-id"] {
+        for value in ["A\nB", "", "häufig"] {
+            bench.refuses_options(2, &[flag, "ASCII"], &["--sse", "aws:kms", flag, value]);
+        }
+    }
+}
+
+#[test]
+fn metrics_where_something_else_is() {
+    let bench = Bench::new();
+    let there = bench.folder.path().display().to_string();
+    let words = [&there[..], "is no socket", "PORT"];
+    bench.refuses_options(1, &words, &["--metrics-listen", &there]);
+}
+
+#[test]
+fn a_remedy_can_be_typed_as_it_is_told() {
+    let bench = Bench::new();
+    for (name, typed) in [
+        ("plain", "plain"),
+        ("my photos", "my photos'"),
+        ("it's", "it'\\''s'"),
+    ] {
+        let at = bench.folder.path().join(name);
+        bench.refuses(1, &["mkdir -p", typed], |command| {
+            command.arg(bench.source()).arg(&at);
+        });
+    }
+    let ages = ["uploads", "sweep", "s3://demo", "--older-than", "-7d"];
+    let mut command = Command::new(PROGRAM);
+    command.args(ages);
+    bench.refused(command, 2, &["-7d", "is not an age"]);
 }
 
 #[test]

@@ -46,6 +46,7 @@ mod host;
 mod house;
 mod identities;
 mod keys;
+mod late;
 mod limits;
 mod listing;
 mod metadata;

@@ -500,16 +500,11 @@ async fn uploads_outside_the_prefix_are_not_shown() {
     let keys: Vec<&str> = page.uploads.iter().map(|u| u.key.as_str()).collect();
     assert_eq!(keys, ["a +é", "a +é", "b"]);
     assert_eq!(page.next, None);
-    assert!(
-        page.uploads
-            .iter()
-            .all(|u| u.initiator.as_deref() == Some("foreign"))
-    );
     let page = store.list_uploads("b", None).await.expect("uploads");
     assert_eq!(page.uploads.len(), 1);
     assert_eq!(page.uploads[0].upload_id.0, ids[2]);
     let minute = Duration::from_secs(60);
-    assert!(page.uploads[0].initiated > SystemTime::now() - minute);
+    assert!(page.uploads[0].initiated > Some(SystemTime::now() - minute));
 }
 
 #[tokio::test]

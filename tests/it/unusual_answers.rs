@@ -642,6 +642,99 @@ async fn a_gateways_page_ends_no_upload() {
     }
 }
 
+/// Nor does such a page hide an object, or remove one.
+#[tokio::test]
+async fn a_gateways_page_hides_no_object_and_removes_none() {
+    const PAGE: &str = "<html><body>404 Not Found</body></html>";
+    let id = || ("x-amz-request-id", "1".to_string());
+    for (body, there) in [
+        ("x", true),
+        ("<Error><Code>NoSuchKey</Code></Error>", false),
+    ] {
+        let answer = move |_: usize, asked: &Asked| match (asked.method.as_str(), there) {
+            ("PUT", _) => Reply::Answer(200, vec![id(), ("ETag", "\"e\"".into())], vec![]),
+            ("HEAD", _) => Reply::Answer(404, vec![], vec![]),
+            (_, true) => {
+                let range = ("Content-Range", "bytes 0-0/1".to_string());
+                Reply::Answer(
+                    206,
+                    vec![id(), range, ("ETag", "\"e\"".into())],
+                    body.into(),
+                )
+            }
+            (_, false) => Reply::Answer(404, vec![id()], body.into()),
+        };
+        let (store, _) = store("garage", answer).await;
+        // From now on it is known that this store gives its requests names.
+        put(&store).await.expect("stored");
+        let kind = store.head("k").await.map_err(|error| error.kind);
+        let expected = if there {
+            ErrorKind::Transient
+        } else {
+            ErrorKind::Missing
+        };
+        assert_eq!(kind.expect_err("no"), expected);
+    }
+    for (status, text) in [(404, PAGE), (404, ""), (200, PAGE)] {
+        let page = move |_: usize, _: &Asked| Reply::Answer(status, vec![], text.into());
+        let (store, _) = store("garage", page).await;
+        let kind = |error: wholefs::store::Error| error.kind;
+        let deleted = store.delete("k").await.map_err(kind);
+        assert_eq!(deleted, Err(ErrorKind::Unknown), "{status} {text}");
+        let created = store.create_upload("k", &Attributes::default()).await;
+        assert_eq!(
+            created.map_err(kind),
+            Err(ErrorKind::Unknown),
+            "{status} {text}"
+        );
+        assert_eq!(
+            put(&store).await.map_err(kind),
+            Err(ErrorKind::Unknown),
+            "{status} {text}"
+        );
+    }
+}
+
+/// An upload whose beginning is not told is nobody's to take for ours, nor old enough to be swept.
+#[tokio::test]
+async fn an_upload_without_a_beginning_has_none() {
+    for told in [
+        "",
+        "<Initiated>0001-01-01T00:00:00.000Z</Initiated>",
+        "<Initiated>1970-01-01T00:00:00.000Z</Initiated>",
+    ] {
+        let answer = move |_: usize, _: &Asked| {
+            let upload = format!("<Upload><Key>k</Key><UploadId>u</UploadId>{told}</Upload>");
+            Reply::xml(
+                200,
+                &format!(
+                    "<ListMultipartUploadsResult><IsTruncated>false</IsTruncated>{upload}</ListMultipartUploadsResult>"
+                ),
+            )
+        };
+        let (store, _) = store("garage", answer).await;
+        let page = store.list_uploads("k", None).await.expect("listed");
+        assert_eq!(page.uploads[0].initiated, None, "{told}");
+    }
+}
+
+#[tokio::test]
+async fn an_entry_without_a_size_is_no_empty_file() {
+    for size in ["", "<Size>x</Size>", "<Size>-1</Size>"] {
+        let answer = move |_: usize, _: &Asked| {
+            let entry = format!("<Contents><Key>k</Key>{size}<ETag>e</ETag></Contents>");
+            Reply::xml(
+                200,
+                &format!(
+                    "<ListBucketResult><IsTruncated>false</IsTruncated>{entry}</ListBucketResult>"
+                ),
+            )
+        };
+        let (store, _) = store("garage", answer).await;
+        assert!(store.list("", true, None, 10).await.is_err(), "{size}");
+    }
+}
+
 #[tokio::test]
 async fn a_listing_is_whole_or_an_error() {
     let pages = |_: usize, asked: &Asked| {

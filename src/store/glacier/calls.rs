@@ -18,7 +18,7 @@ use crate::store::tally::Tally;
 use crate::store::{
     Attributes, Body, BodyStream, Capabilities, CompletedPart, Continuation, Download, ETag,
     ErrorKind, ListEntry, ListPage, ListUploadsPage, ListedPart, ListedUpload, Metadata,
-    ObjectInfo, PartReceipt, Precondition, Result, Store, UploadId,
+    ObjectInfo, PartReceipt, Precondition, Result, Store, UploadId, moment,
 };
 
 /// What is kept in the catalogue itself has at most so many bytes: a symbolic link's target fits.
@@ -324,16 +324,17 @@ impl Store for GlacierStore {
                 .send()
         };
         // Both checksums are computed by the SDK, from the bytes it sends; the vault refuses others.
-        self.call(op, key, patience.clone(), request, |part| {
+        let sent = self.call(op, key, patience.clone(), request, |part| {
             let checksum = part.checksum().filter(|sum| tree::from_hex(sum).is_some());
             Ok(PartReceipt {
                 etag: ETag::new(
                     checksum.ok_or_else(|| Failure::incomplete(op, key, "no tree hash"))?,
                 ),
                 crc64: None,
+                strayed: false,
             })
-        })
-        .await
+        });
+        patience.with_strays(sent.await)
     }
 
     async fn copy_part(
@@ -502,8 +503,7 @@ impl Store for GlacierStore {
             name.starts_with(prefix).then_some(ListedUpload {
                 key: name,
                 upload_id: UploadId(upload.multipart_upload_id()?.to_string()),
-                initiated: time(upload.creation_date()),
-                initiator: None,
+                initiated: moment(time(upload.creation_date())),
                 metadata: Some(metadata),
             })
         });

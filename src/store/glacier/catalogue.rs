@@ -12,7 +12,7 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::durable;
 use crate::lines::{checksum, read_line, write_line};
+use crate::ours::assert_ours;
 
 use super::names::{Names, Record, VaultName};
 
@@ -160,11 +161,15 @@ impl Catalogue {
         let directory = Catalogue::directory(state, of);
         let path = directory.join(CATALOGUE);
         let fail = |error: io::Error| failed(&path, error);
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&directory)
-            .map_err(fail)?;
+        durable::make_directory(&directory).map_err(fail)?;
+        // Before anything of it is believed: what it calls garbage is deleted from the vault.
+        assert_ours(state).map_err(|why| {
+            let state = state.display();
+            failed(
+                &path,
+                format!("what lies in {state} cannot be believed: {why}"),
+            )
+        })?;
         let lock = locked(&directory.join("lock")).map_err(|what| failed(&path, what))?;
         let found = match fs::read(&path) {
             Ok(bytes) => replay(&bytes).map_err(|why| damaged(&path, &why))?,

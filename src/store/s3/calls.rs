@@ -16,6 +16,7 @@ use aws_sdk_s3::types::{
 
 use super::classify::{Came, Failure, Op};
 use super::contents::QuickContents;
+use super::exchange::Patience;
 use super::forms::{decode_crc64, encode_crc64, quoted, unquoted};
 use super::list::{Next, Page, decoder, time};
 use super::told::{etag, told_all_the_same};
@@ -25,7 +26,7 @@ use crate::store::tally::Tally;
 use crate::store::{
     Attributes, Body, Capabilities, CompletedPart, Continuation, Download, ETag, Error, ErrorKind,
     ListPage, ListUploadsPage, ListedPart, ListedUpload, ObjectInfo, PartReceipt, Precondition,
-    Result, Store, UploadId,
+    Result, Store, UploadId, moment,
 };
 
 #[async_trait]
@@ -349,14 +350,15 @@ impl Store for S3Store {
                 .interceptor(payload.clone())
                 .send()
         };
-        self.call(Op::PART, key, patience.clone(), request, |part| {
+        let sent = self.call(Op::PART, key, patience.clone(), request, |part| {
             let crc64 = self.echoed(Op::PART, key, &body, part.checksum_crc64_nvme())?;
             Ok(PartReceipt {
                 etag: etag(Op::PART, key, part.e_tag())?,
                 crc64,
+                strayed: false,
             })
-        })
-        .await
+        });
+        patience.with_strays(sent.await)
     }
 
     async fn copy_part(
@@ -385,8 +387,9 @@ impl Store for S3Store {
                 .copy_source_range(format!("bytes={}-{}", range.start, range.end - 1))
                 .send()
         };
+        let patience = Patience::from(self.patience(bytes));
         let copied = self
-            .call(op, key, self.patience(bytes), request, |copied| {
+            .call(op, key, patience.clone(), request, |copied| {
                 let Some(result) = copied.copy_part_result() else {
                     return Err(Failure::incomplete(op, key, "no result"));
                 };
@@ -394,9 +397,12 @@ impl Store for S3Store {
                 Ok(PartReceipt {
                     etag: etag(op, key, result.e_tag())?,
                     crc64,
+                    strayed: false,
                 })
             })
-            .await
+            .await;
+        let copied = patience
+            .with_strays(copied)
             .map_err(|error| match error.code.as_str() {
                 "NotImplemented" | "IncompleteAnswer" => Error {
                     message: "this store copies no parts: mount with --capability part_copy=false"
@@ -531,8 +537,7 @@ impl Store for S3Store {
             Some(ListedUpload {
                 key: relative.to_string(),
                 upload_id: UploadId(upload.upload_id()?.to_string()),
-                initiated: time(upload.initiated()),
-                initiator: upload.initiator().and_then(|i| i.id()).map(str::to_string),
+                initiated: moment(time(upload.initiated())),
                 metadata: None,
             })
         });

@@ -222,6 +222,9 @@ fn kind_of_status(op: Op, status: u16, code: &str) -> ErrorKind {
     }
 }
 
+/// How stores name a request in its answer.
+pub(super) const REQUEST_IDS: [&str; 2] = ["x-amz-request-id", "x-amzn-requestid"];
+
 /// What there is to read off an answer, whether the SDK could parse it or not.
 #[derive(Debug, Default)]
 pub(in crate::store) struct Answer {
@@ -278,7 +281,7 @@ impl Answer {
             .and_then(|e| e.message())
             .map(str::to_string)
             .or_else(|| text("Message"));
-        let request_id = header("x-amz-request-id").or_else(|| header("x-amzn-requestid"));
+        let request_id: Option<String> = REQUEST_IDS.iter().find_map(|name| header(name));
         let is_bare = body.trim_ascii().is_empty() && request_id.is_none();
         // The SDK has a name for an empty 404.
         let code = code.filter(|_| !is_bare);
@@ -406,7 +409,8 @@ where
             let of_a_gateway = answer.is_of_a_gateway();
             let says_nothing = of_a_gateway
                 && match answer.status {
-                    404 => op.of_upload,
+                    // A HEAD's answer is bare always: see `head`.
+                    404 => op.of_upload || op.nature != Nature::Read || !answer.speaks_s3,
                     status => op.nature == Nature::Commit && status >= 500,
                 };
             let kind = match says_nothing {

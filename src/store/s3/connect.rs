@@ -56,6 +56,7 @@ pub(super) struct Found {
     pub endpoint: Option<String>,
     pub chosen: Chosen,
     pub clock: ServerClock,
+    pub witness: Witness,
     /// None are needed where nothing is signed.
     pub keys: Option<Arc<Renewing>>,
 }
@@ -191,6 +192,7 @@ async fn search(options: &Options, shown: &mut Option<String>) -> Result<Found, 
             overrides: options.overrides.clone(),
         },
         clock: check.clock.clone(),
+        witness: check.witness.clone(),
     })
 }
 
@@ -287,6 +289,9 @@ pub(in crate::store) async fn credentials(
             "their source did not answer within {} s",
             renewal::PATIENCE.as_secs()
         ),
+        Err(CredentialsError::CredentialsNotLoaded(_)) if options.credentials_file.is_some() => {
+            "it is not there, or says nothing of keys".to_string()
+        }
         Err(CredentialsError::CredentialsNotLoaded(_)) if options.profile.is_some() => {
             "it is not in ~/.aws/config or ~/.aws/credentials, or says nothing of keys".to_string()
         }
@@ -298,9 +303,13 @@ pub(in crate::store) async fn credentials(
             reason => reason,
         },
     };
-    let reason = match &options.profile {
-        Some(profile) => format!("profile {profile:?}: {reason}"),
-        None => reason,
+    let reason = match (&options.profile, &options.credentials_file) {
+        (None, None) => reason,
+        (Some(profile), None) => format!("profile {profile:?}: {reason}"),
+        (None, Some(file)) => format!("{}: {reason}", file.display()),
+        (Some(profile), Some(file)) => {
+            format!("profile {profile:?} of {}: {reason}", file.display())
+        }
     };
     Err(ConnectError::NoCredentials {
         bucket: options.bucket.clone(),

@@ -10,12 +10,12 @@ use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::primitives::ByteStream;
 use tokio::sync::Semaphore;
 
-use super::classify::{self, Failure, Op};
+use super::classify::{self, Came, Failure, Op};
 use super::pace::{self, Excused, Turns};
 use super::renewal::Renewing;
 use super::{Options, body, retry};
 use crate::store::tally::Tally;
-use crate::store::{Body, ErrorKind, Limits, Result};
+use crate::store::{Body, Error, ErrorKind, Limits, PartReceipt, Result};
 
 /// What a store's requests go through: how long and how often, how many at once, signed with what, how fast.
 pub(in crate::store) struct Line {
@@ -35,6 +35,8 @@ pub(in crate::store) struct Line {
 pub(in crate::store) struct Patience {
     time: Duration,
     excused: Excused,
+    /// An attempt was given up on that may be applied yet.
+    strayed: Arc<AtomicBool>,
 }
 
 impl From<Duration> for Patience {
@@ -42,11 +44,30 @@ impl From<Duration> for Patience {
         Patience {
             time,
             excused: Excused::default(),
+            strayed: Arc::default(),
         }
     }
 }
 
 impl Patience {
+    /// What became of a part: also of an attempt before the one that was answered.
+    pub fn with_strays(&self, sent: Result<PartReceipt>) -> Result<PartReceipt> {
+        let says_so = [ErrorKind::Transient, ErrorKind::Unknown];
+        match sent {
+            sent if !self.strayed.load(Ordering::Relaxed) => sent,
+            Ok(receipt) => Ok(PartReceipt {
+                strayed: true,
+                ..receipt
+            }),
+            Err(error) if says_so.contains(&error.kind) => Err(error),
+            Err(error) => Err(Error {
+                kind: ErrorKind::Unknown,
+                message: format!("{} (an earlier attempt was not answered)", error.message),
+                ..error
+            }),
+        }
+    }
+
     /// The answer, if it comes in time.
     async fn wait_for<T>(&self, request: impl Future<Output = T>) -> Option<T> {
         // What an attempt before this one had left over is not ours.
@@ -156,6 +177,9 @@ impl Line {
                 };
                 if outcome.is_ok() {
                     self.was_there.store(true, Ordering::Relaxed);
+                }
+                if (outcome.as_ref()).is_err_and(|failed| failed.came == Came::PerhapsThrough) {
+                    patience.strayed.store(true, Ordering::Relaxed);
                 }
                 let failure = outcome.as_ref().err().map(|failed| failed.error.kind);
                 self.tally.answered(op.name, began.elapsed(), failure);

@@ -11,9 +11,14 @@ const UNTOLD: [&str; 2] = ["HTTP400", "HTTP403"];
 
 impl S3Store {
     /// HEAD. A refusal has no body to say why: then the first byte is asked for, whose refusal has one; and what can be
-    /// mended is, as for each request (keys are renewed, the clock is the store's).
+    /// mended is, as for each request (keys are renewed, the clock is the store's). Nor has a "not found", which is the
+    /// store's own if it has the name that this store gives to requests.
     pub(super) async fn head_or_why_not(&self, key: &str) -> Result<ObjectInfo> {
-        let is_untold = |error: &Error| UNTOLD.contains(&error.code.as_str());
+        let is_anybodys = |error: &Error| {
+            let is_bare = error.kind == ErrorKind::Missing && error.request_id.is_none();
+            is_bare && self.witness.names_requests()
+        };
+        let is_untold = |error: &Error| UNTOLD.contains(&error.code.as_str()) || is_anybodys(error);
         let head = self.head_once(key).await;
         if !head.as_ref().is_err_and(is_untold) {
             return head;
@@ -23,10 +28,24 @@ impl S3Store {
             byte.bucket(&self.bucket).key(self.full(key)).send()
         };
         let asked = self.call(Op::GET, key, self.patience(0), request, |_| Ok(()));
-        match asked.await {
-            Err(why) if is_untold(&why) => head,
-            Err(why) if [ErrorKind::Denied, ErrorKind::Invalid].contains(&why.kind) => Err(why),
-            _ => self.head_once(key).await,
+        match (asked.await, head) {
+            (Err(why), Err(head)) if is_anybodys(&head) => match why.kind {
+                ErrorKind::Missing => Err(head),
+                _ => Err(why),
+            },
+            (Err(why), head) if is_untold(&why) => head,
+            (Err(why), _) if [ErrorKind::Denied, ErrorKind::Invalid].contains(&why.kind) => {
+                Err(why)
+            }
+            // It is there, or what refused it is mended.
+            _ => match self.head_once(key).await {
+                Err(head) if is_anybodys(&head) => Err(Error {
+                    kind: ErrorKind::Transient,
+                    message: "not found, says somebody before the store, which has it".to_string(),
+                    ..head
+                }),
+                head => head,
+            },
         }
     }
 

@@ -48,10 +48,17 @@ impl Page {
             let message = "an entry has no name that could be read";
             return Err(Op::LIST.error(ErrorKind::Transient, asked, UNREADABLE, message));
         }
+        // Nobody's empty file.
+        let size = |object: &Object| object.size.and_then(|size| u64::try_from(size).ok());
+        if let Some(object) = self.objects.iter().find(|object| size(object).is_none()) {
+            let key = object.key.as_deref().unwrap_or_default();
+            let message = format!("{key:?} has no size that could be read");
+            return Err(Op::LIST.error(ErrorKind::Transient, asked, UNREADABLE, &message));
+        }
         let objects = self.objects.into_iter().filter_map(|o| {
             Some(ListEntry::Object(ObjectInfo {
+                size: size(&o)?,
                 key: text(o.key?),
-                size: o.size.and_then(|s| u64::try_from(s).ok()).unwrap_or(0),
                 etag: unquoted(o.e_tag.as_deref().unwrap_or_default()),
                 modified: whole_seconds(time(o.last_modified.as_ref())),
                 storage_class: None,

@@ -198,6 +198,7 @@ pub struct S3Store {
     endpoint: Option<String>,
     chosen: Chosen,
     clock: clock::ServerClock,
+    witness: witness::Witness,
     line: Line,
 }
 
@@ -216,6 +217,7 @@ impl S3Store {
             endpoint: found.endpoint,
             chosen: found.chosen,
             clock: found.clock,
+            witness: found.witness,
         })
     }
 

@@ -24,11 +24,23 @@ impl Intercept for Whole {
         let answer = context.response();
         // An object's bytes are not here yet.
         let body = answer.body().bytes().unwrap_or_default();
-        match answer.status().is_success() && ends_in_its_middle(body) {
+        if !answer.status().is_success() {
+            return Ok(());
+        }
+        if is_a_page(body) {
+            return Err("the answer is a page of HTML, and not of a store".into());
+        }
+        match ends_in_its_middle(body) {
             true => Err("the answer ends in its middle".into()),
             false => Ok(()),
         }
     }
+}
+
+/// Whoever stands before the store says that all is well with him.
+fn is_a_page(body: &[u8]) -> bool {
+    let is_html = |name: &[u8]| name.eq_ignore_ascii_case(b"html");
+    matches!(root_of(body), Some(Root::Begun { name, .. }) if is_html(name))
 }
 
 /// Has a document's root begun, and not ended?
@@ -124,6 +136,19 @@ mod tests {
             }
         }
         println!("{tried} cuts behind a root's beginning");
+    }
+
+    #[test]
+    fn a_page_is_no_answer() {
+        for page in [
+            "<html><body>ok</body></html>",
+            "<!DOCTYPE html>\n<HTML lang='en'>",
+        ] {
+            assert!(is_a_page(page.as_bytes()), "{page}");
+        }
+        for answer in DOCUMENTS.into_iter().chain(["", "OK", "<htmlish/>"]) {
+            assert!(!is_a_page(answer.as_bytes()), "{answer}");
+        }
     }
 
     #[test]

@@ -5,8 +5,9 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::time::{Duration, SystemTime};
 
-use super::Scene;
-use crate::support::tools::{kill, sh_ok};
+use super::{SOURCE, Scene};
+use crate::support::mount::program;
+use crate::support::tools::{kill, run, sh_ok};
 use crate::support::{Content, MIB, Writer, eventually, seconds};
 
 #[track_caller]
@@ -263,6 +264,40 @@ fn an_archive_that_a_vault_keeps_is_asked_for_once() {
     assert!(mount.unmount().success());
     let mount = scene.mount();
     scene.assert_clean("the next mount deletes them");
+    assert!(mount.unmount().success());
+}
+
+#[test]
+fn a_catalogue_that_others_can_write_to_deletes_nothing() {
+    let scene = Scene::new();
+    let mount = scene.mount();
+    let faults = scene.store.vault_server().faults();
+    let locked = faults
+        .script("op=DeleteArchive:error=403")
+        .expect("a fault");
+    for text in ["old", "new"] {
+        fs::write(mount.path("file"), text).expect("written");
+    }
+    faults.remove(locked);
+    assert!(mount.unmount().success());
+    assert_eq!(scene.names().garbage.len(), 1);
+    let allow = |mode| {
+        let mode = fs::Permissions::from_mode(mode);
+        fs::set_permissions(scene.place.state(), mode).expect("set");
+    };
+    allow(0o777);
+    let mut command = program(&scene.store);
+    command.args(["mount", "--foreground", "--endpoint-url"]);
+    command.arg(&scene.store.endpoint).arg("--state-dir");
+    command.arg(scene.place.state()).arg(SOURCE);
+    let said = run(command.arg(scene.place.path("mnt")));
+    assert_eq!(said.status.code(), Some(1), "{}", said.err);
+    assert!(said.err.contains("chmod go-w"), "{}", said.err);
+    let there = scene.store.vault_server().archives("demo");
+    assert_eq!(there.len(), 3, "theirs, the old one and the new");
+    allow(0o700);
+    let mount = scene.mount();
+    scene.assert_clean("it is ours again");
     assert!(mount.unmount().success());
 }
 
