@@ -6,9 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
-use futures_util::future::join_all;
 use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tracing::{error, info, warn};
 
 use super::config::Named;
@@ -23,10 +22,10 @@ use crate::host::given::Given;
 use crate::host::guardian::{self, End, Line, Side};
 use crate::host::{self, daemon, mountpoint};
 use crate::journal::{Identity, Journal, default_state_dir};
-use crate::recovery::{self, Summary, Which};
+use crate::recovery::{self, Guarding, Summary, Which};
 use crate::store::s3::Options as StoreOptions;
 use crate::store::{self, Store};
-use crate::upload::{Doubt, Doubts};
+use crate::upload::Doubts;
 
 #[derive(Args)]
 #[command(
@@ -302,28 +301,27 @@ where
             found.elsewhere
         );
     }
+    let guarding = Guarding::new(doubts, &identity.prefix);
     let mut dead = Vec::new();
     for instance in found.instances {
         match connect(&instance.identity().prefix).await {
-            Ok(store) => dead.push((store, instance)),
+            Ok(store) => dead.push((store, guarding.of(&instance), instance)),
             Err(error) => warn!("recovery waits for the next mount: {error}"),
         }
     }
-    let instances = dead.iter().map(|(_, instance)| instance);
-    let undecided: Vec<Doubt> = instances
-        .flat_map(|instance| recovery::keys_in_doubt(instance, &identity.prefix))
-        .map(|key| doubts.about(&key))
-        .collect();
     let (at_hand, mut is_at_hand) = oneshot::channel();
     let behind = tokio::spawn(async move {
-        for (store, instance) in &dead {
-            let summary = recovery::end_uploads(store, instance, Which::RollForwards).await;
+        for (store, guards, instance) in &dead {
+            let rolls = Which::RollForwards;
+            let summary = recovery::end_uploads(store, instance, rolls, guards).await;
             recovery::report(&store.describe(), &summary);
         }
-        drop(undecided);
         let _ = at_hand.send(());
-        let rest = dead.into_iter();
-        join_all(rest.map(|(store, instance)| recovery::end_behind(store, instance))).await;
+        let mut rest = JoinSet::new();
+        for (store, _, instance) in dead {
+            rest.spawn(recovery::end_behind(store, instance, guarding.clone()));
+        }
+        rest.join_all().await;
     });
     if tokio::time::timeout(BEFORE_SERVING, &mut is_at_hand)
         .await
@@ -482,7 +480,8 @@ async fn try_to_recover(options: &StoreOptions, state: &Path) -> Result<(), Stri
     }
     let mut summary = Summary::default();
     for instance in found.instances {
-        summary.add(recovery::end_all(&store, &instance).await);
+        let nobodys = Guarding::default().of(&instance);
+        summary.add(recovery::end_all(&store, &instance, &nobodys).await);
         recovery::finish(instance).await;
     }
     recovery::report(&store.describe(), &summary);

@@ -12,7 +12,7 @@ use super::out::{complain, print_json, say};
 use super::store_flags::StoreArguments;
 use super::uploads::root_of;
 use crate::journal::{default_state_dir, peek};
-use crate::recovery::{self, Summary, with_slash};
+use crate::recovery::{self, Guarding, Summary, with_slash};
 use crate::shown::Shown;
 use crate::store;
 
@@ -147,9 +147,9 @@ async fn recover(arguments: &RecoverArguments, state: &std::path::Path) -> Resul
         };
         match opened {
             Ok(store) => {
-                report
-                    .summary
-                    .add(recovery::end_all(&store, &instance).await);
+                report.summary.add(
+                    recovery::end_all(&store, &instance, &Guarding::default().of(&instance)).await,
+                );
                 recovery::finish(instance).await;
             }
             Err(error) => {

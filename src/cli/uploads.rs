@@ -373,22 +373,30 @@ enum Wanted {
     OlderThan(Duration, String),
 }
 
+/// How often an upload is looked at that was aborted, and the pause between.
+const LOOKS: u32 = 3;
+const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
+
 /// Aborts it, and looks: not all who say that they have done so have.
 async fn abort(store: &dyn Store, upload: &ListedUpload) -> Result<(), String> {
     let (key, id) = (&upload.key, &upload.upload_id);
-    let aborted = store.abort_upload(key, id).await;
-    if answers::aborted(&aborted) == AbortAnswer::Unanswered {
-        return aborted.map_err(|error| error.to_string());
+    for _ in 0..LOOKS {
+        let aborted = store.abort_upload(key, id).await;
+        if answers::aborted(&aborted) == AbortAnswer::Unanswered {
+            return aborted.map_err(|error| error.to_string());
+        }
+        let parts = store.list_parts(key, id).await;
+        match answers::listed(&parts) {
+            Listing::NoSuchUpload | Listing::Refused => return Ok(()),
+            Listing::Unanswered => return parts.map(drop).map_err(|error| error.to_string()),
+            // A part that was on its way, or a list that is late.
+            Listing::StillThere => tokio::time::sleep(BETWEEN_LOOKS).await,
+        }
     }
-    let parts = store.list_parts(key, id).await;
-    match answers::listed(&parts) {
-        Listing::NoSuchUpload | Listing::Refused => Ok(()),
-        Listing::StillThere => Err(format!(
-            "{} is still there, though the store says it is aborted",
-            id.0
-        )),
-        Listing::Unanswered => parts.map(drop).map_err(|error| error.to_string()),
-    }
+    let id = &id.0;
+    Err(format!(
+        "{id} is still there, though the store says it is aborted: run it again"
+    ))
 }
 
 async fn end_foreign(

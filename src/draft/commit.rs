@@ -9,7 +9,7 @@ use tracing::warn;
 use super::contents::{Base, Contents};
 use super::layout::{Source, plan};
 use super::{Doom, Draft, Error, Version};
-use crate::store::{Body, ETag, Precondition};
+use crate::store::{self, Body, ETag, ErrorKind, Precondition};
 use crate::upload::PartSource;
 
 /// From this size on a copy is made of parts, in parallel.
@@ -62,7 +62,7 @@ impl Draft {
             let (key, store) = (self.target().key, &self.works.store);
             let said = self.last_word();
             let copied = store.copy(&key, &base.key, &base.etag, base.size, Some(&said));
-            return Ok(copied.await?);
+            return Ok(self.or_in_doubt(copied.await)?);
         }
         if !contents.spooled && contents.tail.end() < contents.size {
             // Bytes of the base, or a hole made by extending: not a stream any more.
@@ -135,11 +135,19 @@ impl Draft {
             return Err(Error::Aborted("given up before it was sent"));
         }
         let target = self.target();
-        Ok(self
-            .works
-            .store
-            .put(&target.key, body, &self.last_word(), &target.condition)
-            .await?)
+        let said = self.last_word();
+        let store = &self.works.store;
+        let put = store.put(&target.key, body, &said, &target.condition);
+        Ok(self.or_in_doubt(put.await)?)
+    }
+
+    /// What nobody answered for may be applied yet: nothing comes to its key before that.
+    fn or_in_doubt(&self, published: store::Result<ETag>) -> store::Result<ETag> {
+        published.inspect_err(|error| {
+            if error.kind == ErrorKind::Unknown {
+                self.works.uploads.doubts().about(&error.key).lapse();
+            }
+        })
     }
 
     /// A file on the base of another (or spooled before anything was sent): copies what did not change.

@@ -364,6 +364,7 @@ impl Fs {
         {
             self.keeps(&directory);
         }
+        self.works.uploads.doubts().settled(&node.key()).await?;
         let (fs, changed) = (self.clone(), node.clone());
         // Not cut short when the caller is killed.
         self.to_its_end(async move {

@@ -12,6 +12,7 @@ use super::node::{Name, Node};
 use super::verdict::{Closer, LOOK_AGAIN, Looks, Step, Verdict, cut_short};
 use super::{Error, Fs, Posix, Result};
 use crate::draft::{Doom, Draft};
+use crate::host::feeder::Feeder;
 use crate::host::holders::{Held, OpenedFile};
 use crate::host::process::{self, Fate, Thread};
 use crate::host::signals;
@@ -54,6 +55,7 @@ impl Fs {
             involved,
             executes: !involved && thread.is_executing(),
         };
+        let closer = Fs::fed_by_one_cut_short(&file).unwrap_or(closer);
         let verdict = self.settled_verdict(closer, || {
             match self.is_still_open(&file, process, wrote && may_be_opener) {
                 Held::No if self.is_another_cut_short(&file, process) => Held::ByOneWhoDies,
@@ -110,6 +112,24 @@ impl Fs {
             let other = Thread::of(other);
             self.was_cut_short(&other).is_some() && other.closes_its_files()
         })
+    }
+
+    /// Who is fed through a pipe sees its end, and closes in order, also when its feeder was killed. (Of SIGPIPE that dies
+    /// whose reader has had enough; so do others that fail with a code.)
+    fn fed_by_one_cut_short(file: &OpenFile) -> Option<Closer> {
+        let as_if_by = |feeder: Arc<Feeder>| Closer {
+            fate: feeder.fate(),
+            involved: true,
+            executes: false,
+        };
+        let mut closers = file.feeders().into_iter().map(as_if_by);
+        closers.find(|closer| {
+            closer.fate != Fate::Killed(libc::SIGPIPE as u8) && cut_short(*closer, false).is_some()
+        })
+    }
+
+    fn feeder_cut_short(file: &OpenFile) -> Option<&'static str> {
+        Fs::fed_by_one_cut_short(file).and_then(|closer| cut_short(closer, false))
     }
 
     fn was_cut_short(&self, involved: &Thread) -> Option<&'static str> {
@@ -223,7 +243,7 @@ impl Fs {
             let is_left = draft.outcome().is_none() && draft.is_dirty() && !closed;
             let cut_short = match is_left {
                 true if !was_opened => self.opener_was_killed(file).await,
-                true => self.writers_were_cut_short(file),
+                true => (self.writers_were_cut_short(file)).or_else(|| Fs::feeder_cut_short(file)),
                 false => None,
             };
             if draft.outcome().is_some() {
@@ -252,6 +272,10 @@ impl Fs {
         let file = self.file(handle)?;
         let draft = file.used().draft.clone().or_else(|| file.node.live_draft());
         let Some(draft) = draft else { return Ok(()) };
+        if let Some(why) = Fs::feeder_cut_short(&file).filter(|_| ended(&draft).is_none()) {
+            self.give_up(&file.node, &draft, why);
+            return Err(Error::quiet(libc::EIO));
+        }
         match ended(&draft) {
             Some(ended) => ended,
             // Whose half it is, nobody else makes whole.
@@ -307,7 +331,6 @@ impl Fs {
 
     /// Commits a draft and brings the node up to date. Must run to its end.
     async fn finish_commit(&self, node: &Node, draft: &Arc<Draft>) -> Result<()> {
-        let under_way = self.under_way();
         let _turn = self.publishing.take(node.ino).await;
         if self.options.keeps_metadata {
             let time = Posix {
@@ -321,7 +344,6 @@ impl Fs {
         let result = draft.commit().await;
         // It is over, and the node does not know yet.
         pauses::may_pause();
-        drop(under_way);
         if draft.outcome().is_some() {
             let was_current = {
                 let mut state = node.state();

@@ -135,6 +135,8 @@ impl Fs {
         if parent.key().len() + name.len() + 1 > self.store.capabilities().key_max {
             return Err(Error::quiet(libc::ENAMETOOLONG));
         }
+        let doubts = self.works.uploads.doubts();
+        doubts.settled(&format!("{}{name}/", parent.key())).await?;
         let node = self.new_node(&parent, &name, Kind::Directory)?;
         let said = self.said_of_new(Kind::Directory, &parent, &name, mode, caller);
         let (fs, made) = (self.clone(), node.clone());
@@ -179,6 +181,7 @@ impl Fs {
             return Err(Error::quiet(libc::ENOTEMPTY));
         }
         self.settle(&node).await?;
+        self.works.uploads.doubts().settled(&node.key()).await?;
         let found = self.store.first_below(&node.key(), 2).await?;
         let mut marker = node.state().directory().marker;
         for entry in &found {

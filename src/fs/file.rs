@@ -10,6 +10,7 @@ use super::opening::Over;
 use super::{Attributes, Error, Fs, Posix, Result};
 use crate::draft::{At, Base, Draft, Reshape};
 use crate::host::beginning::Beginning;
+use crate::host::feeder::Feeder;
 use crate::host::holders::{Held, OpenedFile};
 use crate::host::process::Thread;
 use crate::read::{Data, Reader};
@@ -50,6 +51,8 @@ pub(super) struct Use {
     /// Pages that came for it were those of a program that was killed, and are lost.
     pub torn: bool,
     writers: Vec<Writer>,
+    /// Who feeds those that write it, or have opened it to write.
+    feeders: Vec<Arc<Feeder>>,
 }
 
 /// A thread that wrote.
@@ -100,15 +103,22 @@ impl OpenFile {
             && used.writers.last().is_none_or(|last| last.tid != tid)
             && used.writers.len() < WRITERS_MAX
         {
-            used.writers.retain(|known| known.tid != tid);
             let Thread {
                 process, parent, ..
             } = Thread::of(tid);
+            let is_known =
+                process == self.opener || used.writers.iter().any(|known| known.process == process);
+            used.writers.retain(|known| known.tid != tid);
             used.writers.push(Writer {
                 tid,
                 process,
                 parent,
             });
+            if let Some(process) = process.filter(|_| !is_known) {
+                let feeder = Feeder::of(process);
+                let feeder = feeder.filter(|new| used.feeders.iter().all(|known| !known.is(new)));
+                used.feeders.extend(feeder.map(Arc::new));
+            }
         }
     }
 
@@ -116,6 +126,11 @@ impl OpenFile {
     fn has_written_nothing_to(&self, size: u64) -> bool {
         let live = self.node.live_draft();
         self.used().draft.is_none() && live.is_some_and(|draft| draft.size() == size)
+    }
+
+    /// Who feeds those that write it.
+    pub(super) fn feeders(&self) -> Vec<Arc<Feeder>> {
+        self.used().feeders.clone()
     }
 
     /// Did it write, or start whoever did?
@@ -173,8 +188,15 @@ impl Fs {
             .ok_or_else(|| Error::quiet(libc::EBADF))
     }
 
-    pub(super) fn add_file(&self, node: Arc<Node>, flags: i32, tid: u32, used: Use) -> u64 {
+    pub(super) fn add_file(&self, node: Arc<Node>, flags: i32, tid: u32, mut used: Use) -> u64 {
         let mode = flags & libc::O_ACCMODE;
+        // Whoever only reads ends nothing.
+        let opener = match mode == libc::O_RDONLY && used.draft.is_none() {
+            true => None,
+            false => Thread::of(tid).process,
+        };
+        used.feeders
+            .extend(opener.and_then(Feeder::of).map(Arc::new));
         let file = OpenFile {
             node,
             readable: mode != libc::O_WRONLY,
@@ -182,11 +204,7 @@ impl Fs {
             paged: used.pin.as_ref().map(|pin| pin.object.etag.clone()),
             asked: AtomicBool::new(false),
             synced: flags & libc::O_DSYNC != 0,
-            // Whoever only reads ends nothing.
-            opener: match mode == libc::O_RDONLY && used.draft.is_none() {
-                true => None,
-                false => Thread::of(tid).process,
-            },
+            opener,
             opened: (mode != libc::O_RDONLY).then(Beginning::now),
             used: Mutex::new(used),
         };

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 pub mod beginning;
 pub mod daemon;
+pub mod feeder;
 pub mod given;
 pub mod guardian;
 pub mod hearer;

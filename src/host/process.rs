@@ -117,9 +117,16 @@ fn fate_from_stat(stat: &str) -> Fate {
     if flags & PF_EXITING == 0 || flags & PF_KTHREAD != 0 {
         return Fate::Alive;
     }
-    match code & 0x7f {
-        0 if code == 0 && field(35) == Some(0) => Fate::Untold,
-        0 => Fate::Exiting((code >> 8) as u8),
+    match code {
+        0 if field(35) == Some(0) => Fate::Untold,
+        code => fate_of_status(code),
+    }
+}
+
+/// Of a status as wait(2) has it.
+pub(super) fn fate_of_status(status: u64) -> Fate {
+    match status & 0x7f {
+        0 => Fate::Exiting((status >> 8) as u8),
         signal => Fate::Killed(signal as u8),
     }
 }

@@ -22,9 +22,12 @@ use crate::upload::ledger::Before;
 use crate::upload::life::{Ending, Record, Search};
 use crate::upload::recovery::{Action, Base, Event, Journal, Outcome, Recovery};
 use crate::upload::search::{SearchWindow, Siblings, find_upload};
-use crate::upload::{answers, pause};
+use crate::upload::{Doubt, answers, pause};
 
+mod guards;
 mod renames;
+
+pub use guards::{Guarding, Guards, with_slash};
 
 /// Uploads that are ended at the same time.
 const AT_ONCE: usize = 16;
@@ -137,41 +140,25 @@ pub fn same_bucket(a: &Identity, b: &Identity) -> bool {
     a.endpoint == b.endpoint && a.bucket == b.bucket && same_place
 }
 
-pub fn with_slash(prefix: &str) -> String {
-    if prefix.is_empty() || prefix.ends_with('/') {
-        prefix.to_string()
-    } else {
-        format!("{prefix}/")
-    }
-}
-
-/// What may be published, copied or deleted by [`Which::RollForwards`], as a mount of `prefix` names it.
-pub fn keys_in_doubt(instance: &Instance, prefix: &str) -> Vec<String> {
-    let (theirs, ours) = (with_slash(&instance.identity().prefix), with_slash(prefix));
-    let rolls = instance
-        .open
-        .iter()
-        .filter(|upload| Which::RollForwards.holds(upload));
-    let renamed = (instance.intents.iter()).flat_map(|(_, intent)| [&intent.from, &intent.to]);
-    let keys = rolls.map(|upload| &upload.key).chain(renamed);
-    keys.filter_map(|key| {
-        let key = format!("{theirs}{key}");
-        // All of this mount lies below a directory that was renamed.
-        let is_all = key.ends_with('/') && ours.starts_with(&key);
-        match is_all {
-            true => Some(String::new()),
-            false => key.strip_prefix(&ours).map(str::to_string),
-        }
-    })
-    .collect()
-}
-
 /// Ends what `which` picks of an instance's uploads, several at once.
-pub async fn end_uploads(store: &Arc<dyn Store>, instance: &Instance, which: Which) -> Summary {
+pub async fn end_uploads(
+    store: &Arc<dyn Store>,
+    instance: &Instance,
+    which: Which,
+    guards: &Guards,
+) -> Summary {
     let mut ending: Vec<BoxFuture<'_, Outcome>> = Vec::new();
     for upload in &instance.open {
         if which.holds(upload) {
-            ending.push(Box::pin(end_upload(store, instance, upload)));
+            ending.push(Box::pin(async move {
+                let guard = guards.take(&upload.key);
+                let outcome = end_upload(store, instance, upload).await;
+                // What was asked for it may be done yet.
+                if let (Outcome::Kept, Some(guard)) = (outcome, guard) {
+                    guard.lapse();
+                }
+                outcome
+            }));
         }
     }
     let outcomes: Vec<Outcome> = futures_util::stream::iter(ending)
@@ -184,14 +171,20 @@ pub async fn end_uploads(store: &Arc<dyn Store>, instance: &Instance, which: Whi
         .for_each(|outcome| summary.count(outcome));
     if which == Which::RollForwards {
         // After the uploads: some of them are copies of such a rename.
-        end_renames(store, instance, &mut summary).await;
+        end_renames(store, instance, guards, &mut summary).await;
     }
     summary
 }
 
-async fn end_renames(store: &Arc<dyn Store>, instance: &Instance, summary: &mut Summary) {
+async fn end_renames(
+    store: &Arc<dyn Store>,
+    instance: &Instance,
+    guards: &Guards,
+    summary: &mut Summary,
+) {
     for (number, intent) in &instance.intents {
         let (from, to) = (&intent.from, &intent.to);
+        let held = [from, to].map(|key| guards.take(key));
         let ended = match renames::end_rename(&**store, intent).await {
             Ok(()) => instance
                 .forget_intent(*number)
@@ -214,6 +207,7 @@ async fn end_renames(store: &Arc<dyn Store>, instance: &Instance, summary: &mut 
                     "/{from}: its rename to /{to} was cut off, and is kept for the next time: {why}"
                 );
                 summary.kept += 1;
+                held.into_iter().flatten().for_each(Doubt::lapse);
             }
         }
     }
@@ -229,9 +223,10 @@ const AGAIN: [Duration; 4] = [
 
 /// Ends what is left of an instance behind a running mount, after its roll-forwards: as long as the
 /// store does not answer it is asked again, ever more rarely.
-pub async fn end_behind(store: Arc<dyn Store>, instance: Instance) {
+pub async fn end_behind(store: Arc<dyn Store>, instance: Instance, guarding: Guarding) {
     let directory = instance.directory.clone();
-    let summary = end_uploads(&store, &instance, Which::Rest).await;
+    let nothing_rolls = Guarding::default().of(&instance);
+    let summary = end_uploads(&store, &instance, Which::Rest, &nothing_rolls).await;
     report(&store.describe(), &summary);
     if finish(instance).await == 0 {
         return;
@@ -249,7 +244,7 @@ pub async fn end_behind(store: Arc<dyn Store>, instance: Instance) {
             // Somebody else is at it, or it cannot be read for now.
             Ok(Ok(Adoption::Live) | Err(_)) | Err(_) => continue,
         };
-        let summary = end_all(&store, &again).await;
+        let summary = end_all(&store, &again, &guarding.of(&again)).await;
         report(&store.describe(), &summary);
         if finish(again).await == 0 {
             return;
@@ -258,9 +253,9 @@ pub async fn end_behind(store: Arc<dyn Store>, instance: Instance) {
 }
 
 /// Ends everything an instance has open.
-pub async fn end_all(store: &Arc<dyn Store>, instance: &Instance) -> Summary {
-    let mut summary = end_uploads(store, instance, Which::RollForwards).await;
-    summary.add(end_uploads(store, instance, Which::Rest).await);
+pub async fn end_all(store: &Arc<dyn Store>, instance: &Instance, guards: &Guards) -> Summary {
+    let mut summary = end_uploads(store, instance, Which::RollForwards, guards).await;
+    summary.add(end_uploads(store, instance, Which::Rest, guards).await);
     summary
 }
 

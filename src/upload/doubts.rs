@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use super::driver::pause;
+use super::ending::SETTLING;
 use crate::store::{Error, ErrorKind};
 
 /// So long a write, a removal or a rename waits for what is in doubt: longer than a store that answers leaves it so.
@@ -44,7 +46,7 @@ impl Doubts {
         match tokio::time::timeout(LONGEST, settled).await {
             Ok(_) => Ok(()),
             Err(_) => Err(Error {
-                kind: ErrorKind::Unknown,
+                kind: ErrorKind::Transient,
                 operation: "CompleteMultipartUpload",
                 key: key.to_string(),
                 code: "Unsettled".to_string(),
@@ -53,6 +55,16 @@ impl Doubts {
                 request_id: None,
             }),
         }
+    }
+}
+
+impl Doubt {
+    /// Lets go of it when what nobody waits for any more has been applied, or never will be.
+    pub fn lapse(self) {
+        tokio::spawn(async move {
+            tokio::time::sleep(pause(SETTLING, true)).await;
+            drop(self);
+        });
     }
 }
 
@@ -97,7 +109,7 @@ mod tests {
         let refused = doubts.settled("a/file").await.map_err(|error| error.kind);
         assert_eq!(
             refused,
-            Err(ErrorKind::Unknown),
+            Err(ErrorKind::Transient),
             "it is not waited for for ever"
         );
         drop((again, directory));

@@ -150,9 +150,10 @@ impl Commitment {
         };
         match (token, doubt) {
             (Token::Ours, _) => Next::Over(Fate::Published),
+            // (Also where the upload is gone: a part that strayed may make it anew, and a Complete that strayed publish that.)
+            (Token::NotOurs, _) if !self.settled => self.pause(),
             // Whatever took the upload away came before its token was looked for.
             (Token::NotOurs, Doubt::UploadGone) => Next::Over(Fate::Vanished),
-            (Token::NotOurs, _) if !self.settled => self.pause(),
             (Token::NotOurs, Doubt::Refusal) => Next::Over(Fate::Refused),
             (Token::NotOurs, Doubt::Unanswered) if self.given_up => Next::Over(Fate::Refused),
             (Token::NotOurs, Doubt::Unanswered) => self.pause(),

@@ -39,6 +39,7 @@ mod edits;
 mod endings;
 mod families;
 mod faults;
+mod fed;
 mod given;
 mod hearing;
 mod holes;

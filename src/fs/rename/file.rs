@@ -48,6 +48,7 @@ impl Rename {
             Some(target) => {
                 // What is being published is waited for: it would be lost if the store refuses the rename.
                 let _ = self.settled_draft(target).await;
+                fs.works.uploads.doubts().settled(new_key).await?;
                 Some(fs.part_with(target).await?)
             }
             None => None,

@@ -222,6 +222,16 @@ fn kind_of_status(op: Op, status: u16, code: &str) -> ErrorKind {
     }
 }
 
+/// What every store can be asked: of another call a page may say that nobody knows it.
+const KNOWN: [&str; 6] = [
+    Op::GET.name,
+    Op::LIST.name,
+    Op::PUT.name,
+    Op::COPY.name,
+    Op::DELETE.name,
+    Op::CREATE.name,
+];
+
 /// How stores name a request in its answer.
 pub(super) const REQUEST_IDS: [&str; 2] = ["x-amz-request-id", "x-amzn-requestid"];
 
@@ -410,7 +420,10 @@ where
             let says_nothing = of_a_gateway
                 && match answer.status {
                     // A HEAD's answer is bare always: see `head`.
-                    404 => op.of_upload || op.nature != Nature::Read || !answer.speaks_s3,
+                    404 if op.nature == Nature::Read => {
+                        op.of_upload || KNOWN.contains(&op.name) && !answer.speaks_s3
+                    }
+                    404 => op.of_upload || KNOWN.contains(&op.name),
                     status => op.nature == Nature::Commit && status >= 500,
                 };
             let kind = match says_nothing {

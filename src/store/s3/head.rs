@@ -29,10 +29,13 @@ impl S3Store {
         };
         let asked = self.call(Op::GET, key, self.patience(0), request, |_| Ok(()));
         match (asked.await, head) {
-            (Err(why), Err(head)) if is_anybodys(&head) => match why.kind {
-                ErrorKind::Missing => Err(head),
-                _ => Err(why),
-            },
+            // (Of an empty object there is no first byte.)
+            (Err(why), Err(head)) if is_anybodys(&head) && why.kind != ErrorKind::Conflict => {
+                match why.kind {
+                    ErrorKind::Missing => Err(head),
+                    _ => Err(why),
+                }
+            }
             (Err(why), head) if is_untold(&why) => head,
             (Err(why), _) if [ErrorKind::Denied, ErrorKind::Invalid].contains(&why.kind) => {
                 Err(why)

@@ -17,6 +17,8 @@ pub(super) enum Breakage {
     /// Does not list parts.
     DoesNotLook,
     DoesNotSettle,
+    /// Judges a part by its last attempt alone.
+    ForgetsStrays,
     DropsTheTokenCheck,
     TakesAnyObjectForItsOwn,
     TakesAnyUpload,
@@ -31,7 +33,7 @@ pub(super) enum Breakage {
 
 impl Breakage {
     /// Each, and the invariants of which one must break (which comes first depends on the search).
-    pub const ALL: [(Breakage, &'static [&'static str]); 18] = [
+    pub const ALL: [(Breakage, &'static [&'static str]); 19] = [
         (Breakage::SendsPartBeforeOpened, &[ATOMIC]),
         (Breakage::CompletesBeforeCommitIsDurable, &[ATOMIC]),
         (Breakage::FailsBeforeAbortIsDurable, &[NO_RESURRECTION]),
@@ -41,6 +43,7 @@ impl Breakage {
         (Breakage::TrustsTheFirstAbort, &[NO_LEAK]),
         (Breakage::DoesNotLook, &[NO_LEAK]),
         (Breakage::DoesNotSettle, &[NO_LEAK, ABORT_AFTER_DOUBT]),
+        (Breakage::ForgetsStrays, &[NO_LEAK]),
         (
             Breakage::DropsTheTokenCheck,
             &[NO_RESURRECTION, NO_LOST_COMMIT, ABORT_AFTER_DOUBT],

@@ -15,6 +15,9 @@ impl World {
         let Machine::Living(life) = &mut self.machine else {
             return Ok(());
         };
+        if setup.breakage == Some(Breakage::ForgetsStrays) && event == life::Event::Strayed {
+            return Ok(());
+        }
         if setup.breakage == Some(Breakage::TrustsTheFirstAbort)
             && event == life::Event::AbortAnswered(AbortAnswer::Done)
         {
@@ -195,7 +198,11 @@ impl World {
         if let Ask::Abort(upload) = ask {
             checks::sends_abort(self, upload)?;
         }
-        self.requests.push(Request { ask, reply: None });
+        self.requests.push(Request {
+            ask,
+            reply: None,
+            strayed: false,
+        });
         self.requests.sort_unstable();
         Ok(())
     }

@@ -49,6 +49,8 @@ pub(super) enum Reply {
 pub(super) struct Request {
     pub ask: Ask,
     pub reply: Option<Reply>,
+    /// An attempt at it was given up on, and it was made again.
+    pub strayed: bool,
 }
 
 /// What is heard when the answer does not come.

@@ -91,6 +91,8 @@ pub(super) enum Step {
     Answer(Ask),
     /// The answer is lost (and the request too, or it is applied later).
     Lose(Ask),
+    /// The same of an attempt at a part, which is made again.
+    Repeat(Ask),
     Refuse(Ask),
     PutOff(Ask),
     /// The store says it aborted, and did not (or not all of it).
@@ -274,6 +276,9 @@ impl World {
                     if !matches!(request.ask, Ask::Find | Ask::Token | Ask::Base) && !unseen {
                         out.push(Step::Refuse(request.ask));
                     }
+                    if matches!(request.ask, Ask::Part(..)) && !request.strayed {
+                        out.push(Step::Repeat(request.ask));
+                    }
                     if matches!(request.ask, Ask::Create | Ask::Complete { .. }) {
                         out.push(Step::PutOff(request.ask));
                     }
@@ -351,8 +356,11 @@ impl World {
             }
             Step::Answer(ask) => {
                 let request = self.request(ask);
-                let reply = self.requests.remove(request).reply;
-                self.hear(reply.expect("it was applied"), setup, meter)?;
+                let request = self.requests.remove(request);
+                if request.strayed {
+                    self.live(life::Event::Strayed, setup, meter)?;
+                }
+                self.hear(request.reply.expect("it was applied"), setup, meter)?;
             }
             Step::Lose(ask) => {
                 self.budget.faults -= 1;
@@ -363,11 +371,20 @@ impl World {
                 }
                 self.hear(lost(ask), setup, meter)?;
             }
+            Step::Repeat(ask) => {
+                self.budget.faults -= 1;
+                let request = self.request(ask);
+                self.requests[request].strayed = true;
+                self.requests.sort_unstable();
+                self.leave_in_limbo(ask);
+            }
             Step::Refuse(ask) | Step::PutOff(ask) | Step::Pretend(ask) => {
                 self.budget.faults -= 1;
                 let request = self.request(ask);
-                self.requests.remove(request);
+                let request = self.requests.remove(request);
                 let reply = match step {
+                    // The first attempt is not answered by the second.
+                    Step::Refuse(_) if request.strayed => lost(ask),
                     Step::Refuse(_) => refused(ask),
                     Step::PutOff(_) => put_off(ask),
                     _ => Reply::Abort(AbortAnswer::Done),
