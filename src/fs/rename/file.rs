@@ -28,7 +28,7 @@ impl Rename {
     /// Answers false if another client has changed it since it became known.
     async fn file_as_it_is_known(&self) -> Result<bool> {
         let (fs, source, new_key) = (&self.fs, &self.source, self.new_key.as_str());
-        if source.state().said.is_none() && self.changes_its_type(&new_key) {
+        if source.state().said.is_none() && self.changes_its_type(new_key) {
             fs.refresh(source).await?;
         }
         let _changing = (
@@ -64,10 +64,10 @@ impl Rename {
         let old_key = source.key();
         let was = source.state().object.clone();
         // Where the store has a way to do that, and nothing else is to be said of it.
-        let in_one_step = fs.store.capabilities().rename && self.said_under(&new_key).is_none();
+        let in_one_step = fs.store.capabilities().rename && self.said_under(new_key).is_none();
         let moved = match in_one_step {
-            true => self.moved(&old_key, &new_key).await,
-            false => self.copied(&old_key, &new_key).await,
+            true => self.moved(&old_key, new_key).await,
+            false => self.copied(&old_key, new_key).await,
         };
         if let (Err(_), Some(target)) = (&moved, &self.target) {
             fs.not_parted(target);
@@ -91,7 +91,7 @@ impl Rename {
         }
         if let Some(draft) = &draft {
             let _ = draft.say(|said| {
-                let (old, new) = (&old_key, &new_key);
+                let (old, new) = (&old_key, new_key);
                 if let Some(kind) = metadata::content_type_renamed(said, old, new) {
                     said.content_type = Some(kind);
                 }
@@ -123,7 +123,7 @@ impl Rename {
         }
         // A commit of it may be through in no time, and is news.
         if let Some(moving) = moving {
-            moving.to(fs.target(&new_key, before), object);
+            moving.to(fs.target(new_key, before), object);
         }
         fs.heard_of(source);
         Ok(true)
