@@ -57,7 +57,7 @@ impl Draft {
 
     async fn publish(&self, contents: &mut Contents) -> Result<ETag, Error> {
         let doubts = self.works.uploads.doubts();
-        doubts.settled(&self.target().key).await?;
+        doubts.settled_for_long(&self.target().key).await?;
         if let Some(base) = self.single_copy(contents) {
             let (key, store) = (self.target().key, &self.works.store);
             let said = self.last_word();

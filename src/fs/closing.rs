@@ -115,17 +115,16 @@ impl Fs {
     }
 
     /// Who is fed through a pipe sees its end, and closes in order, also when its feeder was killed. (Of SIGPIPE that dies
-    /// whose reader has had enough; so do others that fail with a code.)
+    /// whose reader has had enough. And who ends by a code has closed what it had to say.)
     fn fed_by_one_cut_short(file: &OpenFile) -> Option<Closer> {
+        const ENOUGH: Fate = Fate::Killed(libc::SIGPIPE as u8);
         let as_if_by = |feeder: Arc<Feeder>| Closer {
             fate: feeder.fate(),
             involved: true,
             executes: false,
         };
         let mut closers = file.feeders().into_iter().map(as_if_by);
-        closers.find(|closer| {
-            closer.fate != Fate::Killed(libc::SIGPIPE as u8) && cut_short(*closer, false).is_some()
-        })
+        closers.find(|closer| matches!(closer.fate, Fate::Killed(_)) && closer.fate != ENOUGH)
     }
 
     fn feeder_cut_short(file: &OpenFile) -> Option<&'static str> {

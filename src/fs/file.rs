@@ -52,7 +52,7 @@ pub(super) struct Use {
     pub torn: bool,
     writers: Vec<Writer>,
     /// Who feeds those that write it, or have opened it to write.
-    feeders: Vec<Arc<Feeder>>,
+    pub feeders: Vec<Arc<Feeder>>,
 }
 
 /// A thread that wrote.
@@ -61,6 +61,12 @@ struct Writer {
     process: Option<u32>,
     /// Who started that: a script, mostly, of which it is one step.
     parent: Option<u32>,
+}
+
+/// Who feeds the one that opens a file, asked when he does: by the time it is open his feeder may be dead.
+pub(super) fn fed(tid: u32) -> Vec<Arc<Feeder>> {
+    let feeder = Thread::of(tid).process.and_then(Feeder::of);
+    feeder.map(Arc::new).into_iter().collect()
 }
 
 impl Use {
@@ -99,6 +105,7 @@ impl OpenFile {
     /// Takes note of who writes: when one of them is killed, the file is not whole.
     fn note_writer(&self, used: &mut Use, tid: u32) {
         used.closed = false;
+        used.feeders.retain(|feeder| feeder.still_feeds());
         if tid != 0
             && used.writers.last().is_none_or(|last| last.tid != tid)
             && used.writers.len() < WRITERS_MAX
@@ -188,15 +195,13 @@ impl Fs {
             .ok_or_else(|| Error::quiet(libc::EBADF))
     }
 
-    pub(super) fn add_file(&self, node: Arc<Node>, flags: i32, tid: u32, mut used: Use) -> u64 {
+    pub(super) fn add_file(&self, node: Arc<Node>, flags: i32, tid: u32, used: Use) -> u64 {
         let mode = flags & libc::O_ACCMODE;
         // Whoever only reads ends nothing.
         let opener = match mode == libc::O_RDONLY && used.draft.is_none() {
             true => None,
             false => Thread::of(tid).process,
         };
-        used.feeders
-            .extend(opener.and_then(Feeder::of).map(Arc::new));
         let file = OpenFile {
             node,
             readable: mode != libc::O_WRONLY,

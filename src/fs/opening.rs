@@ -4,7 +4,7 @@
 use std::ffi::OsStr;
 use std::sync::Arc;
 
-use super::file::{Pin, Use, to_be_looked_up};
+use super::file::{Pin, Use, fed, to_be_looked_up};
 use super::node::{Kind, Name, Node};
 use super::{Attributes, Caller, Error, Fs, Result};
 use crate::draft::{Base, Draft, Reshape, Version};
@@ -50,6 +50,7 @@ impl Fs {
         caller: Caller,
         tid: u32,
     ) -> Result<(Arc<Node>, Attributes, Opened)> {
+        let feeders = fed(tid);
         let (parent, name, passage) = self.place_for_creation(parent, name).await?;
         self.keep_known(&parent);
         // The kernel looked the name up a moment ago; that answer holds for this call.
@@ -77,7 +78,9 @@ impl Fs {
         if flags & libc::O_ACCMODE == libc::O_RDWR {
             draft.keep_all();
         }
-        let handle = self.add_file(node.clone(), flags, tid, Use::of(draft));
+        let mut used = Use::of(draft);
+        used.feeders = feeders;
+        let handle = self.add_file(node.clone(), flags, tid, used);
         parent.state().touch();
         self.tree.remember(&node);
         let attributes = self.attributes(&node);
@@ -131,6 +134,9 @@ impl Fs {
         let mode = flags & libc::O_ACCMODE;
         let writes = mode != libc::O_RDONLY;
         let mut used = Use::default();
+        if writes {
+            used.feeders = fed(tid);
+        }
         if writes && !super::names::can_be_made(&node.key()) {
             return Err(super::directory::not_in_xml(&node.key()));
         }

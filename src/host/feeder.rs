@@ -4,6 +4,7 @@
 use std::fs;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::process::{Fate, Thread, fate_of_status, is_dead};
 use super::told::told;
@@ -11,12 +12,18 @@ use super::told::told;
 /// A parent with more descriptors than this is not looked through.
 const DESCRIPTORS_MAX: usize = 1024;
 
+/// Its first descriptors are what a program says and complains by, and no pipe that it has made for somebody.
+const STANDARD: u32 = 2;
+
 /// The process that has started another one, and writes into the pipe which that one reads.
 #[derive(Debug)]
 pub struct Feeder {
     pid: u32,
     /// It tells how the process has ended, also when nothing else of that is left.
     process: OwnedFd,
+    pipe: PathBuf,
+    /// Which of its descriptors writes into that.
+    end: AtomicU32,
 }
 
 impl Feeder {
@@ -33,15 +40,35 @@ impl Feeder {
         // SAFETY: a new descriptor, and nobody else's.
         let parent = unsafe { OwnedFd::from_raw_fd(opened) };
         // Now that its number cannot be another's: is it still, and does it write?
-        let is_still = Thread::of(process).parent == Some(pid);
-        (is_still && writes_into(pid, &pipe)).then_some(Feeder {
+        if Thread::of(process).parent != Some(pid) {
+            return None;
+        }
+        let end = writing_end(pid, &pipe)?;
+        Some(Feeder {
             pid,
             process: parent,
+            pipe,
+            end: AtomicU32::new(end),
         })
     }
 
     pub fn is(&self, other: &Feeder) -> bool {
         self.pid == other.pid
+    }
+
+    /// Has it anything more to say, or did it end before it had said all? (Who has closed the pipe has; so has who had it open
+    /// only to give it on.)
+    pub fn still_feeds(&self) -> bool {
+        let end = self.end.load(Ordering::Relaxed);
+        if fs::read_link(format!("/proc/{}/fd/{end}", self.pid)).is_ok_and(|to| to == self.pipe) {
+            return true;
+        }
+        if let Some(other) = writing_end(self.pid, &self.pipe) {
+            self.end.store(other, Ordering::Relaxed);
+            return true;
+        }
+        // Of one that ends nothing is to be seen any more.
+        self.fate() != Fate::Alive
     }
 
     /// How it ends, or has ended. (Kernels before 6.15 forget that when it has been waited for.)
@@ -95,17 +122,17 @@ fn has_ended(process: &OwnedFd) -> bool {
     unsafe { libc::poll(&raw mut poll, 1, 0) == 1 }
 }
 
-fn writes_into(process: u32, pipe: &Path) -> bool {
+/// The descriptor by which a process writes into a pipe.
+fn writing_end(process: u32, pipe: &Path) -> Option<u32> {
     let place = PathBuf::from(format!("/proc/{process}"));
-    let descriptors = fs::read_dir(place.join("fd"))
-        .into_iter()
-        .flatten()
-        .flatten();
-    let mut theirs = descriptors
-        .take(DESCRIPTORS_MAX)
-        .filter(|entry| fs::read_link(entry.path()).is_ok_and(|to| to == pipe));
-    theirs.any(|entry| {
-        let info = told(place.join("fdinfo").join(entry.file_name())).unwrap_or_default();
+    let descriptors = fs::read_dir(place.join("fd")).ok()?.flatten();
+    let numbers = descriptors.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let mut theirs = numbers.take(DESCRIPTORS_MAX).filter(|number| {
+        let link = place.join(format!("fd/{number}"));
+        *number > STANDARD && fs::read_link(link).is_ok_and(|to| to == pipe)
+    });
+    theirs.find(|number| {
+        let info = told(place.join(format!("fdinfo/{number}"))).unwrap_or_default();
         let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
         let flags = flags.and_then(|octal| i32::from_str_radix(octal.trim(), 8).ok());
         flags.is_some_and(|flags| flags & libc::O_ACCMODE != libc::O_RDONLY)

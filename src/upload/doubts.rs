@@ -10,8 +10,11 @@ use super::driver::pause;
 use super::ending::SETTLING;
 use crate::store::{Error, ErrorKind};
 
-/// So long a write, a removal or a rename waits for what is in doubt: longer than a store that answers leaves it so.
+/// So long a close waits for what is in doubt: longer than a store that answers leaves it so.
 const LONGEST: Duration = Duration::from_secs(60);
+
+/// And so long who removes or renames something: the kernel keeps everybody else out of the directory meanwhile.
+const OF_A_NAME: Duration = Duration::from_secs(10);
 
 /// Keys in doubt; a directory's (with its slash, or nothing for the root) stands for all below it.
 #[derive(Clone, Debug, Default)]
@@ -33,8 +36,17 @@ impl Doubts {
         }
     }
 
-    /// Waits until a key, or all below a directory's, is in no doubt.
+    /// Waits until a key, or all below a directory's, is in no doubt: for whoever takes a name away, or gives one.
     pub async fn settled(&self, key: &str) -> Result<(), Error> {
+        self.settled_within(key, OF_A_NAME).await
+    }
+
+    /// The same, for whoever publishes a file.
+    pub async fn settled_for_long(&self, key: &str) -> Result<(), Error> {
+        self.settled_within(key, LONGEST).await
+    }
+
+    async fn settled_within(&self, key: &str, longest: Duration) -> Result<(), Error> {
         let touches = |doubted: &String| {
             let lies_in = |inner: &str, outer: &str| {
                 (outer.is_empty() || outer.ends_with('/')) && inner.starts_with(outer)
@@ -43,7 +55,7 @@ impl Doubts {
         };
         let mut keys = self.0.subscribe();
         let settled = keys.wait_for(|keys| !keys.iter().any(touches));
-        match tokio::time::timeout(LONGEST, settled).await {
+        match tokio::time::timeout(longest, settled).await {
             Ok(_) => Ok(()),
             Err(_) => Err(Error {
                 kind: ErrorKind::Transient,

@@ -222,7 +222,7 @@ impl Life {
             (State::Revoking, Record::Abort) => {
                 self.promised = false;
                 self.report(Verdict::Failed, out);
-                self.remove(Removal::new(self.strayed), out);
+                self.remove(self.removal_to_come(), out);
             }
             (State::EndingDurably, Record::End(_)) => self.ended_durably(out),
             // An abort overtook the record.
@@ -241,7 +241,7 @@ impl Life {
             // The disk refuses; the store can still be cleaned. Until it is, a Commit that got to
             // the disk all the same stands.
             (State::Committing, Record::Commit) | (State::Revoking, Record::Abort) => {
-                self.remove(Removal::new(self.strayed), out);
+                self.remove(self.removal_to_come(), out);
             }
             (State::EndingDurably, Record::End(_)) => self.ended_durably(out),
             _ => {}
@@ -343,9 +343,13 @@ impl Life {
             Next::Over(Fate::Refused) => self.enter(State::Revoking, out),
             Next::Over(Fate::Vanished) => {
                 self.ending = Ending::Lost;
+                if self.strayed {
+                    // A part that lands late may make the upload anew, and a recovery would publish that.
+                    return self.enter(State::Revoking, out);
+                }
                 self.promised = false;
                 self.report(Verdict::Failed, out);
-                self.remove(Removal::of_vanished(self.strayed), out);
+                self.remove(self.removal_to_come(), out);
             }
         }
     }
@@ -364,6 +368,13 @@ impl Life {
         self.report(Verdict::Committed, out);
         self.state = State::Over;
         out.push(Action::Over);
+    }
+
+    fn removal_to_come(&self) -> Removal {
+        match self.ending {
+            Ending::Lost => Removal::of_vanished(self.strayed),
+            Ending::Committed | Ending::Aborted => Removal::new(self.strayed),
+        }
     }
 
     fn remove(&mut self, mut removal: Removal, out: &mut Actions) {

@@ -104,6 +104,40 @@ fn what_has_enough_of_its_feeder_is_published() {
     assert!(mount.terminate().success());
 }
 
+/// Its bytes are all there, however long they take to be written.
+#[test]
+fn who_has_closed_the_pipe_has_said_all() {
+    let store = Store::embedded();
+    let mount = Mount::with(&store, &["--part-size", "5M"]);
+    // The child opens while it is fed, and writes on when its feeder has closed the pipe, and when that is dead.
+    let child = "import os, sys\n\
+        file = open(sys.argv[1], 'wb', 0)\n\
+        said = sys.stdin.buffer.read()\n\
+        file.write(said)\n\
+        print('half', flush=True)\n\
+        os.read(3, 1)\n\
+        file.write(said)\nfile.close()\nos._exit(0)\n";
+    let feeder = "import os, subprocess, sys\n\
+        wait, go = os.pipe()\n\
+        os.dup2(wait, 3)\n\
+        child = subprocess.Popen(['python3', '-c', sys.argv[2], sys.argv[1]], stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=[3])\n\
+        child.stdin.write(b'x' * 100000)\nchild.stdin.close()\n\
+        child.stdout.readline()\n\
+        os.write(go, b'.')\n\
+        os.kill(os.getpid(), 9)\n";
+    let ended = Command::new("python3")
+        .args(["-c", feeder])
+        .arg(mount.path("file"))
+        .arg(child)
+        .status()
+        .expect("it runs");
+    assert_eq!(ended.signal(), Some(libc::SIGKILL));
+    eventually(seconds(30), "it is there", || {
+        store.objects().get("file") == Some(&200_000)
+    });
+    assert!(mount.terminate().success());
+}
+
 /// The file was opened by the one who feeds, and given on: it has closed its own descriptor.
 #[test]
 fn what_is_given_to_a_program_that_is_fed_is_given_up_with_its_feeder() {
