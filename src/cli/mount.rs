@@ -263,12 +263,11 @@ async fn mount_and_serve(
     let result = serve(store, Some(journal.clone()), settings, readiness, ready).await;
     // Whatever could not be ended stays in it. It blocks, and nobody is served any more.
     let left = journal.close();
-    let result = match left {
-        0 => result,
-        _ => result.and(Err(format!(
+    if left > 0 {
+        warn!(
             "{left} uploads or renames are not at their end; the next mount, or `wholefs recover`, ends them"
-        ))),
-    };
+        );
+    }
     result.map(|()| match behind.is_finished() {
         true => Rest::Nothing,
         false => Rest::Orphans,

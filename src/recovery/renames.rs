@@ -13,9 +13,8 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use crate::store::{ETag, ListEntry, Result, Store, TOKEN_KEY};
 use crate::upload::ledger::Intent;
 
-/// Keys looked at at the same time, and those that are deleted before the next are.
+/// Keys deleted at the same time.
 const AT_ONCE: usize = 32;
-const DELETED_AT_ONCE: usize = 1000;
 
 /// Stores tell times in whole seconds, and so do we of their clock.
 const ROUNDED: Duration = Duration::from_secs(2);
@@ -42,29 +41,23 @@ pub(super) async fn end_rename(store: &dyn Store, intent: &Intent) -> Result<()>
         };
         is_of_it && is_there.get(rest).is_some_and(|other| other.size == *size)
     });
-    let mut going: Vec<(String, Found)> = going.into_iter().collect();
-    while !going.is_empty() {
-        let some = going.split_off(going.len().saturating_sub(DELETED_AT_ONCE));
-        let known = stream::iter(some).map(|(rest, found)| {
+    stream::iter(going)
+        .map(|(rest, found)| {
             let (here, there) = (format!("{gone}{rest}"), format!("{kept}{rest}"));
             let is_same = is_there[&rest].etag == found.etag;
             async move {
-                let goes =
-                    intent.copied || is_same || carry_one_token(store, &here, &there).await?;
-                if !goes {
-                    tracing::warn!(
-                        "{here}: left where it is, beside {there}, which was to be renamed: it may be somebody else's"
-                    );
+                if intent.copied || is_same || carry_one_token(store, &here, &there).await? {
+                    return store.delete(&here).await;
                 }
-                Ok(goes.then_some(here))
+                tracing::warn!(
+                    "{here}: left where it is, beside {there}, which was to be renamed: it may be somebody else's"
+                );
+                Ok(())
             }
-        });
-        let known: Vec<Option<String>> = known.buffer_unordered(AT_ONCE).try_collect().await?;
-        let keys: Vec<String> = known.into_iter().flatten().collect();
-        let deleted = store.delete_many(&keys).await;
-        deleted.into_iter().collect::<Result<()>>()?;
-    }
-    Ok(())
+        })
+        .buffer_unordered(AT_ONCE)
+        .try_collect::<()>()
+        .await
 }
 
 /// Has one been copied from the other? What came in parts has another ETag as a copy, and the token of its upload still.

@@ -16,11 +16,8 @@ use crate::fs::{Error, Result, node};
 use crate::store::{self, ETag, ErrorKind, ListEntry, ObjectInfo};
 use crate::upload::ledger::{Before, Intent};
 
-/// Objects of a directory that are copied at the same time.
+/// Objects of a directory that are copied or deleted at the same time.
 const AT_ONCE: usize = 32;
-
-/// Keys that are deleted before it is told how far that is.
-const TOLD_AT_ONCE: usize = 1000;
 
 /// A directory with more objects is not renamed: what was copied is kept in memory.
 const OBJECTS_MAX: usize = 1_000_000;
@@ -135,12 +132,14 @@ impl Rename {
         let mut going = copies.made;
         // The empty directory that had the name before.
         going.retain(|copy| !(intent.onto_empty && copy.rest.is_empty()));
-        let keys: Vec<String> = going
-            .iter()
-            .map(|copy| format!("{new}{}", copy.rest))
-            .collect();
-        let undone = fs.store.delete_many(&keys).await;
-        let left = undone.iter().filter(|done| done.is_err()).count() + copies.uncertain;
+        let undo = stream::iter(going).map(|copy| {
+            let key = format!("{new}{}", copy.rest);
+            async move { fs.store.delete(&key).await.is_err() }
+        });
+        let left = undo
+            .buffer_unordered(AT_ONCE)
+            .filter(|left| std::future::ready(*left));
+        let left = left.count().await + copies.uncertain;
         self.forget_what_was_known();
         intent.until = Some(milliseconds(fs.store.clock()));
         let kept = self.intend(number, Some(&intent).filter(|_| left > 0));
@@ -236,18 +235,17 @@ impl Rename {
     ) -> Result<()> {
         let fs = &self.fs;
         let (mut gone, mut failure) = (0, None);
-        for some in copied.chunks(TOLD_AT_ONCE) {
-            let keys: Vec<String> = some
-                .iter()
-                .map(|copy| format!("{old}{}", copy.rest))
-                .collect();
-            for deleted in fs.store.delete_many(&keys).await {
-                match deleted {
-                    Ok(()) => gone += 1,
-                    Err(error) => failure = Some(error),
+        let mut deletes = stream::iter(copied)
+            .map(|copy| async move { fs.store.delete(&format!("{old}{}", copy.rest)).await })
+            .buffer_unordered(AT_ONCE);
+        while let Some(deleted) = deletes.next().await {
+            match deleted {
+                Ok(()) => {
+                    gone += 1;
+                    progress.tell("deleted", gone);
                 }
+                Err(error) => failure = Some(error),
             }
-            progress.tell("deleted", gone);
         }
         match failure {
             None => Ok(()),
